@@ -1,0 +1,27 @@
+# Third-party libraries, one target each. Debian 12's packages are enough for all but LibTorch (cmake/LibTorch.cmake).
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+
+function(april_pkg target package)
+  pkg_check_modules(${target}_pc REQUIRED IMPORTED_TARGET ${package})
+  add_library(${target} INTERFACE)
+  target_link_libraries(${target} INTERFACE PkgConfig::${target}_pc)
+endfunction()
+
+april_pkg(april_zmq libzmq)
+april_pkg(april_zstd libzstd)
+april_pkg(april_pcre2 libpcre2-8)
+find_library(XXHASH_LIBRARY xxhash REQUIRED)
+add_library(xxhash INTERFACE)
+target_link_libraries(xxhash INTERFACE ${XXHASH_LIBRARY})
+find_path(MSGPACK_INCLUDE msgpack.hpp REQUIRED)
+add_library(april_msgpack INTERFACE)
+target_include_directories(april_msgpack SYSTEM INTERFACE ${MSGPACK_INCLUDE})
+target_compile_definitions(april_msgpack INTERFACE MSGPACK_NO_BOOST)
+target_link_libraries(april_zmq INTERFACE Threads::Threads)
+
+if(APRIL_TORCH)
+  include(cmake/LibTorch.cmake)
+endif()

@@ -1,0 +1,104 @@
+// The frame of every program: parse, run, report, exit. The only place that catches errors and maps them to exit codes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "base/options.h"
+#include "cli/progress.h"
+
+namespace april::cli {
+
+/// Options that every tool has.
+struct CommonOptions {
+  int64_t seed = 0;
+  int64_t threads = 0;          ///< 0 = all CPUs that the process may use
+  std::string metrics;          ///< file of JSON lines, "" = none
+  std::string progress = "auto";  ///< auto, plain, never
+  bool provenance = true;
+};
+
+/// What a tool's Run gets besides its options.
+class Context {
+ public:
+  Context(std::string tool, CommonOptions common, std::vector<std::string> argv);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  const std::string& tool() const { return tool_; }
+  const CommonOptions& common() const { return common_; }
+  /// Program name, version and arguments, for a stream's provenance; no arguments with --no-provenance.
+  const std::vector<std::string>& argv() const { return argv_; }
+
+  /// The one summary line, printed at the end also when the run failed: "read 4096, wrote 4080, …". Counts must add up.
+  void Summary(std::string line) { summary_ = std::move(line); }
+  const std::string& summary() const { return summary_; }
+
+  /// Appends one JSON line to --metrics (flushed); does nothing without it.
+  void Metrics(const Json& values);
+
+  Progress& progress() { return *progress_; }
+
+  /// The exit code of a run that did not throw: 0, or e.g. ErrorKind::kStopped. A non-zero code is reported with the summary, not as an error.
+  void ExitWith(int code) { exit_code_ = code; }
+  int exit_code() const { return exit_code_; }
+
+ private:
+  struct MetricsFile;
+  std::string tool_;
+  CommonOptions common_;
+  std::vector<std::string> argv_;
+  std::string summary_;
+  std::unique_ptr<MetricsFile> metrics_;
+  std::unique_ptr<Progress> progress_;
+  int exit_code_ = 0;
+};
+
+/// One program, or one subcommand of it.
+struct Command {
+  std::string name;         ///< empty for a program without subcommands
+  std::string summary;      ///< one line
+  std::string description;  ///< what it reads, writes and keeps, with a pipeline example; shown by --help
+  std::function<void(OptionsVisitor&)> register_options;
+  std::function<void(Context&)> run;
+};
+
+struct Program {
+  std::string name;
+  std::string summary;
+  std::string description;
+  std::vector<Command> commands;
+};
+
+/// Parses without side effects, installs the signal handlers, runs, closes stdout checking the result, prints the summary, returns the exit code.
+int Main(const Program& program, int argc, char** argv);
+
+/// A program without subcommands. Options has `void Register(OptionsVisitor&)`.
+template <typename Options>
+int Main(std::string name, std::string summary, std::string description, int argc, char** argv, void (*run)(const Options&, Context&)) {
+  auto options = std::make_shared<Options>();
+  Program program{std::move(name), std::move(summary), std::move(description), {}};
+  program.commands.push_back({"", program.summary, program.description, [options](OptionsVisitor& visitor) { options->Register(visitor); },
+                              [options, run](Context& context) { run(*options, context); }});
+  return Main(program, argc, argv);
+}
+
+/// A subcommand with its own Options.
+template <typename Options>
+Command MakeCommand(std::string name, std::string summary, std::string description, void (*run)(const Options&, Context&)) {
+  auto options = std::make_shared<Options>();
+  return {std::move(name), std::move(summary), std::move(description), [options](OptionsVisitor& visitor) { options->Register(visitor); },
+          [options, run](Context& context) { run(*options, context); }};
+}
+
+/// "0.1.0"
+const char* VersionText();
+
+}  // namespace april::cli
