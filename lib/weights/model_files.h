@@ -1,4 +1,5 @@
-// A model as it lies on disk: a Hugging Face safetensors directory (sharded or not) or a GGUF file. Names and layouts are Hugging Face's in both cases.
+// A model as it lies on disk: a Hugging Face safetensors directory (sharded or not) or a GGUF file. Names and layouts are Hugging Face's in both
+// cases.
 #pragma once
 
 #include <memory>
@@ -19,7 +20,8 @@ class ModelFiles {
 
   virtual const std::string& path() const = 0;
   /// config.json, or its equivalent made from GGUF metadata: architectures, hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads,
-  /// head_dim, intermediate_size, vocab_size, rope_theta, rope_scaling, rms_norm_eps, tie_word_embeddings, max_position_embeddings, bos/eos_token_id …
+  /// head_dim, intermediate_size, vocab_size, rope_theta, rope_scaling, rms_norm_eps, tie_word_embeddings, max_position_embeddings, bos/eos_token_id
+  /// …
   virtual const Json& config() const = 0;
   /// All tensors, by Hugging Face name ("model.layers.0.self_attn.q_proj.weight"), sorted; dtype as stored.
   virtual const std::vector<TensorView>& tensors() const = 0;
