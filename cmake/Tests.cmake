@@ -15,3 +15,13 @@ foreach(directory ${unit_directories})
     set_tests_properties(unit_${name} PROPERTIES TIMEOUT 300)
   endif()
 endforeach()
+
+# tests/bench/NAME.cc: programs that print figures; never run by the tests.
+if(APRIL_TORCH)
+  file(GLOB bench_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/bench/*.cc)
+  foreach(source ${bench_sources})
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(bench_${name} EXCLUDE_FROM_ALL ${source})
+    target_link_libraries(bench_${name} PRIVATE april_rollout april_grpo)
+  endforeach()
+endif()

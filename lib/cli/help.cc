@@ -1,0 +1,120 @@
+#include "cli/help.h"
+
+#include <algorithm>
+#include <sstream>
+
+namespace april::cli {
+namespace {
+
+constexpr size_t kHelpColumn = 28;
+
+/// Breaks `text` at spaces so that no line is longer than `width`; keeps the text's own line ends.
+void AppendWrapped(const std::string& text, size_t indent, size_t first_column, size_t width, std::string* out) {
+  std::istringstream lines(text);
+  std::string line;
+  size_t column = first_column;
+  bool first_line = true;
+  while (std::getline(lines, line)) {
+    if (!first_line) {
+      *out += "\n" + std::string(indent, ' ');
+      column = indent;
+    }
+    first_line = false;
+    const bool verbatim = !line.empty() && line[0] == ' ';  // an example: copied as it is
+    std::istringstream words(line);
+    std::string word;
+    bool first_word = true;
+    while (!verbatim && words >> word) {
+      if (!first_word && column + 1 + word.size() > width) {
+        *out += "\n" + std::string(indent, ' ');
+        column = indent;
+        first_word = true;
+      }
+      *out += (first_word ? "" : " ") + word;
+      column += word.size() + (first_word ? 0 : 1);
+      first_word = false;
+    }
+    if (verbatim) *out += line;
+  }
+  *out += "\n";
+}
+
+std::string Spelling(const OptionRow& row) {
+  if (row.is_argument) return "  " + row.name + (row.repeated ? "..." : "");
+  std::string text = row.short_name.empty() ? "      --" : "  -" + row.short_name + ", --";
+  if (row.is_flag && row.flag_default) text += "no-";
+  text += row.name;
+  if (!row.value_name.empty()) text += " " + row.value_name;
+  return text;
+}
+
+std::string HelpOf(const OptionRow& row) {
+  std::string text = row.help;
+  if (!row.choices.empty()) {
+    text += " [";
+    for (size_t i = 0; i < row.choices.size(); ++i) text += (i ? "|" : "") + row.choices[i];
+    text += "]";
+  }
+  if (!row.is_flag && !row.default_text.empty()) text += " (default " + row.default_text + ")";
+  if (row.is_flag && row.flag_default) text = "switches this off: " + text;
+  if (row.repeated && !row.is_argument) text += " (may be given again)";
+  return text;
+}
+
+void AppendRows(const OptionTable& table, size_t width, const std::string& default_section, std::string* out) {
+  std::string section = "\n";  // no section has this name
+  for (const OptionRow& row : table.rows()) {
+    if (row.section != section) {
+      section = row.section;
+      *out += "\n" + (section.empty() ? default_section : section) + ":\n";
+    }
+    std::string spelling = Spelling(row);
+    if (spelling.size() + 2 > kHelpColumn) {
+      *out += spelling + "\n" + std::string(kHelpColumn, ' ');
+    } else {
+      spelling.resize(kHelpColumn, ' ');
+      *out += spelling;
+    }
+    AppendWrapped(HelpOf(row), kHelpColumn, kHelpColumn, width, out);
+  }
+}
+
+}  // namespace
+
+std::string HelpText(const Program& program, const Command& command, const OptionTable& own, const OptionTable& common, size_t width) {
+  const std::string full_name = program.name + (command.name.empty() ? "" : " " + command.name);
+  std::string out = full_name + ": ";
+  AppendWrapped(command.summary, 0, out.size(), width, &out);
+  out += "\nUsage: " + full_name + " [options]";
+  for (const OptionRow& row : own.rows()) {
+    if (!row.is_argument) continue;
+    const std::string name = row.name + (row.repeated ? "..." : "");
+    out += row.required ? " " + name : " [" + name + "]";
+  }
+  out += "\n\n";
+  AppendWrapped(command.description, 0, 0, width, &out);
+  AppendRows(own, width, "Options", &out);
+  AppendRows(common, width, "Every tool", &out);
+  out +=
+      "\nExit status: 0 done, 1 runtime error, 2 usage, 3 corrupt or truncated data, 4 incompatible version, tokenizer or model,\n"
+      "5 too many rejects, 6 peer lost or pipe closed, 7 not enough ready yet, 75 stopped early with state saved (run again to go on).\n";
+  return out;
+}
+
+std::string OverviewText(const Program& program, size_t width) {
+  std::string out = program.name + ": ";
+  AppendWrapped(program.summary, 0, out.size(), width, &out);
+  out += "\nUsage: " + program.name + " COMMAND [options]\n\n";
+  AppendWrapped(program.description, 0, 0, width, &out);
+  out += "\nCommands:\n";
+  for (const Command& command : program.commands) {
+    std::string name = "  " + command.name;
+    name.resize(std::max<size_t>(14, name.size() + 2), ' ');
+    out += name;
+    AppendWrapped(command.summary, 14, 14, width, &out);
+  }
+  out += "\n\"" + program.name + " COMMAND --help\" tells more.\n";
+  return out;
+}
+
+}  // namespace april::cli

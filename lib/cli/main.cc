@@ -1,0 +1,136 @@
+#include "cli/main.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/signals.h"
+#include "cli/help.h"
+#include "cli/parser.h"
+
+namespace april::cli {
+namespace {
+
+Progress::Mode ProgressMode(const std::string& choice) {
+  if (choice == "plain") return Progress::Mode::kPlain;
+  return choice == "auto" && ::isatty(STDERR_FILENO) ? Progress::Mode::kTerminal : Progress::Mode::kNever;
+}
+
+void PrintText(const std::string& text) {
+  size_t written = 0;
+  while (written < text.size()) {
+    const ssize_t count = ::write(STDOUT_FILENO, text.data() + written, text.size() - written);
+    if (count < 0) throw Error::System("cannot write", "standard output", errno);
+    written += static_cast<size_t>(count);
+  }
+}
+
+size_t HelpWidth() {
+  winsize size = {};
+  const bool known = ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return std::clamp<size_t>(known ? size.ws_col : 100, 60, 120);
+}
+
+std::string VersionPage(const std::string& tool) {
+  std::string text = tool + " " + VersionText() + "\nstream format 1.0, built with " +
+#ifdef __clang__
+                     "clang "
+#else
+                     "g++ "
+#endif
+                     __VERSION__ "\n";
+  return text;
+}
+
+/// A full disk may show only when the file is closed: a program that ignored it would have lost data and said "done".
+void CloseStdout() {
+  if (std::fflush(stdout) != 0) throw Error::System("cannot write", "standard output", errno);
+  if (::close(STDOUT_FILENO) != 0 && errno != EBADF) throw Error::System("cannot close", "standard output", errno);
+}
+
+int RunCommand(const Program& program, const Command& command, const CommonOptions& common, const std::vector<std::string>& argv) {
+  const double start_s = SystemClock().MonotonicSeconds();
+  Context context(program.name, common, common.provenance ? argv : std::vector<std::string>{});
+  const auto finish = [&] {
+    context.progress().Erase();
+    log::FlushRepeated();
+    if (!context.summary().empty()) log::Info(context.summary() + "; " + HumanSeconds(SystemClock().MonotonicSeconds() - start_s));
+  };
+  try {
+    command.run(context);
+    CloseStdout();
+  } catch (...) {
+    finish();
+    throw;
+  }
+  finish();
+  return context.exit_code();
+}
+
+int RunProgram(const Program& program, const std::vector<std::string>& argv) {
+  CommonOptions common_options;
+  OptionTable own, common;
+  const Parsed parsed = Parse(program, {argv.begin() + 1, argv.end()}, &common_options, &own, &common);
+  switch (parsed.outcome) {
+    case ParseOutcome::kHelp:
+      PrintText(parsed.command ? HelpText(program, *parsed.command, own, common, HelpWidth()) : OverviewText(program, HelpWidth()));
+      return 0;
+    case ParseOutcome::kVersion:
+      PrintText(VersionPage(program.name));
+      return 0;
+    case ParseOutcome::kPrintConfig:
+      PrintText(parsed.config_text);
+      return 0;
+    case ParseOutcome::kRun:
+      break;
+  }
+  log::Configure(program.name, parsed.quiet ? log::Level::kQuiet : parsed.verbose ? log::Level::kVerbose : log::Level::kNormal);
+  InstallSignalHandlers();
+  return RunCommand(program, *parsed.command, common_options, argv);
+}
+
+}  // namespace
+
+struct Context::MetricsFile {
+  std::unique_ptr<WritableFile> file;
+};
+
+Context::Context(std::string tool, CommonOptions common, std::vector<std::string> argv)
+    : tool_(std::move(tool)), common_(std::move(common)), argv_(std::move(argv)), metrics_(new MetricsFile) {
+  if (!common_.metrics.empty()) metrics_->file = SystemFiles().OpenForAppend(common_.metrics);
+  progress_ = std::make_unique<Progress>(tool_, ProgressMode(common_.progress));
+}
+
+Context::~Context() = default;
+
+void Context::Metrics(const Json& values) {
+  if (metrics_->file) metrics_->file->Append(values.dump() + "\n");
+}
+
+int Main(const Program& program, int argc, char** argv) {
+  log::Configure(program.name, log::Level::kNormal);
+  try {
+    return RunProgram(program, std::vector<std::string>(argv, argv + argc));
+  } catch (const Error& error) {
+    log::Failure(error.message(), error.hint());
+    return static_cast<int>(error.kind());
+  } catch (const std::bad_alloc&) {
+    log::Failure("out of memory", "");
+  } catch (const std::exception& error) {
+    log::Failure(std::string("internal error: ") + error.what(), "please report this with the command that led to it");
+  }
+  return static_cast<int>(ErrorKind::kRuntime);
+}
+
+const char* VersionText() { return APRIL_VERSION; }
+
+}  // namespace april::cli

@@ -1,0 +1,137 @@
+#include "cli/parser.h"
+
+#include <CLI/CLI.hpp>
+
+#include "base/error.h"
+
+namespace april::cli {
+namespace {
+
+void RegisterCommon(CommonOptions* options, OptionTable* table) {
+  table->Section("Every tool");
+  table->Integer("threads", &options->threads, 0, 4096, "threads; 0 = all CPUs that the process may use");
+  table->Integer("seed", &options->seed, 0, kNoUpperLimit, "seed of what this tool itself draws; rollouts carry their own");
+  table->Text("metrics", &options->metrics, "FILE", "append one JSON line a report to FILE");
+  table->Choice("progress", &options->progress, {"auto", "plain", "never"}, "auto: a line on a terminal; plain: a line each 30 s");
+  table->Flag("provenance", &options->provenance, "name this tool and its arguments in the stream's header");
+}
+
+void AddRow(CLI::App* app, const OptionRow& row) {
+  CLI::Option* option = nullptr;
+  if (row.is_flag) {
+    const std::string names = (row.short_name.empty() ? "" : "-" + row.short_name + ",") + "--" + row.name + ",!--no-" + row.name;
+    option = app->add_flag_function(
+        names, [store = row.store](int64_t count) { store({count > 0 ? "true" : "false"}); }, row.help);
+    option->default_str(row.flag_default ? "true" : "false");
+    option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    return;
+  }
+  const std::string names = row.is_argument ? row.name : (row.short_name.empty() ? "" : "-" + row.short_name + ",") + "--" + row.name;
+  option = app->add_option(
+      names,
+      [store = row.store](const CLI::results_t& texts) {
+        store(texts);
+        return true;
+      },
+      row.help);
+  option->type_size(1);
+  if (row.repeated) {
+    if (row.is_argument) option->expected(-1);
+    option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  } else {
+    option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // the last one wins
+  }
+  if (!row.default_text.empty()) option->default_str(row.default_text);
+  option->required(row.required);
+}
+
+void AddTable(CLI::App* app, const OptionTable& table) {
+  for (const OptionRow& row : table.rows()) AddRow(app, row);
+}
+
+struct Switches {
+  bool help = false, version = false, print_config = false, verbose = false, quiet = false;
+};
+
+void AddSwitches(CLI::App* app, Switches* switches) {
+  app->set_help_flag();
+  app->add_flag("-h,--help", switches->help)->configurable(false);
+  app->add_flag("--version", switches->version)->configurable(false);
+  app->add_flag("--print-config", switches->print_config)->configurable(false);
+  app->add_flag("-v,--verbose", switches->verbose);
+  app->add_flag("-q,--quiet", switches->quiet);
+}
+
+/// Only for --help: these five are parsed by AddSwitches.
+void DocumentSwitches(OptionTable* table) {
+  static bool unused = false;
+  static std::string unused_text;
+  table->Flag("v,verbose", &unused, "say more");
+  table->Flag("q,quiet", &unused, "say only warnings and errors");
+  table->Text("config", &unused_text, "FILE", "read options from FILE, as --print-config writes them");
+  table->Flag("print-config", &unused, "print all options as a configuration file and exit");
+  table->Flag("version", &unused, "print the version and exit");
+  table->Flag("h,help", &unused, "print this and exit");
+}
+
+/// Which subcommand the arguments name, so that only its options are registered.
+const Command* ChooseCommand(const Program& program, std::vector<std::string>* arguments) {
+  if (program.commands.size() == 1 && program.commands[0].name.empty()) return &program.commands[0];
+  if (arguments->empty()) throw Error::Usage("which command?", "\"" + program.name + " --help\" lists them");
+  const std::string& first = arguments->front();
+  if (first == "-h" || first == "--help" || first == "--version") return nullptr;
+  for (const Command& command : program.commands) {
+    if (command.name == first) {
+      arguments->erase(arguments->begin());
+      return &command;
+    }
+  }
+  throw Error::Usage("unknown command \"" + first + "\"", "\"" + program.name + " --help\" lists them");
+}
+
+}  // namespace
+
+Parsed Parse(const Program& program, const std::vector<std::string>& arguments, CommonOptions* common_options, OptionTable* own, OptionTable* common) {
+  std::vector<std::string> rest = arguments;
+  Parsed parsed;
+  parsed.command = ChooseCommand(program, &rest);
+  if (!parsed.command) {
+    parsed.outcome = rest.front() == "--version" ? ParseOutcome::kVersion : ParseOutcome::kHelp;
+    return parsed;
+  }
+  CLI::App app;
+  Switches switches;
+  AddSwitches(&app, &switches);
+  app.set_config("--config");
+  parsed.command->register_options(*own);
+  RegisterCommon(common_options, common);
+  AddTable(&app, *own);
+  AddTable(&app, *common);
+  const std::string full_name = program.name + (parsed.command->name.empty() ? "" : " " + parsed.command->name);
+  const std::string hint = "\"" + full_name + " --help\" lists the options";
+  std::reverse(rest.begin(), rest.end());  // CLI11 takes its vector back to front
+  try {
+    // --help and --version answer whatever else is wrong or missing.
+    for (const std::string& argument : rest) {
+      if (argument == "--help" || argument == "-h") switches.help = true;
+      if (argument == "--version") switches.version = true;
+    }
+    if (!switches.help && !switches.version) app.parse(rest);
+  } catch (const CLI::ParseError& error) {
+    throw Error::Usage(error.what(), hint);
+  } catch (const Error& error) {
+    throw Error::Usage(error.message(), error.hint().empty() ? hint : error.hint());
+  }
+  DocumentSwitches(common);
+  parsed.verbose = switches.verbose;
+  parsed.quiet = switches.quiet;
+  if (switches.help) parsed.outcome = ParseOutcome::kHelp;
+  if (switches.version) parsed.outcome = ParseOutcome::kVersion;
+  if (switches.print_config) {
+    parsed.outcome = ParseOutcome::kPrintConfig;
+    parsed.config_text = app.config_to_str(true, false);
+  }
+  return parsed;
+}
+
+}  // namespace april::cli

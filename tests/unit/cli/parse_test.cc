@@ -1,0 +1,113 @@
+#include <catch2/catch.hpp>
+
+#include "base/error.h"
+#include "cli/help.h"
+#include "cli/parser.h"
+
+using namespace april;
+
+namespace {
+
+struct Options {
+  std::string store = "run";
+  std::string order = "fifo";
+  std::string uid;
+  int64_t groups = 4;
+  double temperature = 1;
+  uint64_t memory = 0;
+  bool compress = true;
+  std::vector<std::string> stops;
+
+  void Register(OptionsVisitor& options) {
+    options.Text("s,store", &store, "DIR", "the store");
+    options.Choice("order", &order, {"fifo", "random"}, "the order");
+    options.Integer("groups", &groups, 1, 5000, "how many");
+    options.Real("temperature", &temperature, 0, 100, "divides the logits");
+    options.Bytes("memory", &memory, "limit");
+    options.Flag("compress", &compress, "write zstd");
+    options.Texts("stop", &stops, "TEXT", "ends a response");
+    options.Argument("UID", &uid, false, "which rollout");
+  }
+};
+
+struct Result {
+  Options options;
+  cli::Parsed parsed;
+  cli::OptionTable own, common;
+};
+
+Result ParseArguments(std::vector<std::string> arguments) {
+  Result result;
+  cli::Program program{"tool", "tests", "a test", {}};
+  program.commands.push_back({"", "tests", "a test", [&](OptionsVisitor& visitor) { result.options.Register(visitor); }, [](cli::Context&) {}});
+  cli::CommonOptions common;
+  result.parsed = cli::Parse(program, arguments, &common, &result.own, &result.common);
+  result.parsed.command = nullptr;  // points into this function's program
+  return result;
+}
+
+std::string UsageErrorOf(std::vector<std::string> arguments) {
+  try {
+    ParseArguments(std::move(arguments));
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::kUsage);
+    CHECK(!error.hint().empty());
+    return error.message();
+  }
+  return "no error";
+}
+
+}  // namespace
+
+TEST_CASE("options reach their variables, and the last one wins") {
+  const Options options = ParseArguments({"-s", "a", "--groups", "2k", "--groups=3", "--memory", "1.5MiB", "--no-compress", "--temperature", "0.25", "--order", "random",
+                                          "--stop", "x", "--stop", "y z", "12ab"})
+                              .options;
+  CHECK(options.store == "a");
+  CHECK(options.groups == 3);
+  CHECK(options.memory == 1572864);
+  CHECK_FALSE(options.compress);
+  CHECK(options.temperature == 0.25);
+  CHECK(options.order == "random");
+  CHECK(options.stops == std::vector<std::string>{"x", "y z"});
+  CHECK(options.uid == "12ab");
+}
+
+TEST_CASE("defaults stay when nothing is given") {
+  const Options options = ParseArguments({}).options;
+  CHECK(options.store == "run");
+  CHECK(options.groups == 4);
+  CHECK(options.compress);
+  CHECK(options.stops.empty());
+}
+
+TEST_CASE("a wrong value is a usage error that names option, seen and expected") {
+  CHECK(UsageErrorOf({"--groups", "0"}) == "--groups: 0 is out of range, expected from 1 to 5000");
+  CHECK(UsageErrorOf({"--groups", "many"}).find("\"many\"") != std::string::npos);
+  CHECK(UsageErrorOf({"--groups", "1.0005k"}).find("not a whole number") != std::string::npos);
+  CHECK(UsageErrorOf({"--temperature", "nan"}).find("out of range") != std::string::npos);
+  CHECK(UsageErrorOf({"--temperature", "1x"}).find("not a number") != std::string::npos);
+  CHECK(UsageErrorOf({"--memory", "12 potatoes"}).find("not a size") != std::string::npos);
+  CHECK(UsageErrorOf({"--order", "best"}) == "--order: \"best\" is not one of fifo, random");
+  CHECK(UsageErrorOf({"--unknown"}).find("--unknown") != std::string::npos);
+  CHECK(UsageErrorOf({"--groups"}).find("--groups") != std::string::npos);
+  CHECK(UsageErrorOf({"one", "two"}).find("two") != std::string::npos);
+}
+
+TEST_CASE("help answers whatever else is wrong, and shows name, default and choices") {
+  const Result result = ParseArguments({"--nonsense", "--help"});
+  CHECK(result.parsed.outcome == cli::ParseOutcome::kHelp);
+  const cli::Command command{"", "tests", "a test", {}, {}};
+  const std::string text = cli::HelpText({"tool", "tests", "a test", {}}, command, result.own, result.common, 80);
+  CHECK(text.find("-s, --store DIR") != std::string::npos);
+  CHECK(text.find("(default 4)") != std::string::npos);
+  CHECK(text.find("[fifo|random]") != std::string::npos);
+  CHECK(text.find("--no-compress") != std::string::npos);
+  size_t start = 0;
+  const size_t end_of_tables = text.find("\nExit status");
+  while (start < end_of_tables) {
+    const size_t end = text.find('\n', start);
+    CHECK(end - start <= 80);
+    start = end + 1;
+  }
+}
