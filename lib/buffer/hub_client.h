@@ -1,0 +1,120 @@
+// The client side of the buffer's hub (`partial-buffer serve`): what a generator, a sink, a trainer's feed or a viewer asks of it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "buffer/run_config.h"
+#include "record/records.h"
+#include "stream/rpc.h"
+#include "stream/value.h"
+
+namespace april::buffer {
+
+/// What the hub wants of a generator.
+enum class Demand {
+  kGo,     ///< generate, fill free slots
+  kPause,  ///< enough is ready: stop decoding, keep the unfinished rollouts, ask again after `poll_ms`
+  kDrain,  ///< the run ends: emit what is unfinished as partial (or queued), finish the stream, Bye
+};
+
+struct LeaseAnswer {
+  std::vector<record::Rollout> rollouts;  ///< new for this worker: queued or partial, each with its lease, to be carried in everything emitted for it
+  Demand demand = Demand::kPause;
+  /// Policy version that generation needs from now on: with an older one, fetch weights before the next token. nullopt: none was trained yet.
+  std::optional<uint64_t> min_version;
+  std::vector<uint64_t> lost;  ///< held uids whose lease is no longer this worker's: forget them, emit nothing for them
+  int64_t poll_ms = 200;       ///< ask again after this long, or when slots become free; well below the leases' term
+};
+
+/// How the records of one or several Put calls fared; the four counts add up to the records put (rollout and progress records; others are ignored).
+struct PutCounts {
+  int64_t accepted = 0;
+  int64_t repeated = 0;    ///< identical to what is there
+  int64_t superseded = 0;  ///< of a lease that is no longer current
+  int64_t rejected = 0;    ///< defective: see `first_reject`
+  std::string first_reject;
+  PutCounts& operator+=(const PutCounts& other);
+};
+
+/// A claim as recorded in the buffer.
+struct ClaimInfo {
+  std::string id;
+  int64_t step = 0;                        ///< index from 0
+  std::optional<std::string> parent;       ///< checkpoint that the claim builds on
+  std::optional<uint64_t> policy_version;  ///< trainer's version when it was made
+  bool replay = false;                     ///< made before: emitted again
+  int64_t groups = 0, rollouts = 0;
+  std::optional<uint64_t> trained_version, trained_weights;  ///< of a replay that was committed: what recomputing it must give
+};
+
+struct ClaimAnswer {
+  enum class State {
+    kGranted,  ///< `claim` is set: fetch its records
+    kWait,     ///< not enough is ready, or the step before is not committed: `waits_for` says what; ask again after `poll_ms`
+    kStopped,  ///< the hub is ending: no further claim
+  };
+  State state = State::kWait;
+  std::optional<ClaimInfo> claim;
+  std::string waits_for;
+  int64_t poll_ms = 200;
+};
+
+enum class CommitOutcome { kCommitted, kRepeated };
+
+/// One object, one session, one thread. Every call throws Peer when the hub does not answer in time, and the hub's own errors by their kind.
+/// Calls are idempotent: one that is repeated after a lost connection or a restart of the hub does what it did.
+///   A generator      Hello("generate"); Lease in a loop; on kDrain or a stop emit everything held, finish the stream, Bye.
+///   A sink           Hello("put"); Put in batches; PutEnd once its input's end was verified; Bye.
+///   A trainer's feed Hello("claim"); Claim(step), FetchClaim; next step; Bye. A committer: Hello("commit"); Commit; Bye.
+class HubClient {
+ public:
+  /// `worker` names the process over restarts ("" = this process alone): Hello("generate") gives back what an earlier session of that name still
+  /// held.
+  HubClient(const std::string& endpoint, std::string worker, int64_t timeout_ms);
+  ~HubClient();
+  HubClient(const HubClient&) = delete;
+  HubClient& operator=(const HubClient&) = delete;
+
+  /// Opens the session. `role` is generate, put, claim, commit or look; `steps` (claim only) is the run's length, after which the hub drains.
+  /// Waits for a hub that is not up yet, within the timeout.
+  const RunConfig& Hello(const std::string& role, std::optional<int64_t> steps = std::nullopt);
+  const RunConfig& config() const { return config_; }
+
+  /// Asks for up to `want` rollouts (0: only news), renews the session's leases. `held` are the uids that this worker is still working on: a leased
+  /// rollout that is no longer held counts as emitted and on its way through the pipe. `version` is the policy version now loaded.
+  LeaseAnswer Lease(int64_t want, const std::vector<uint64_t>& held, std::optional<uint64_t> version);
+
+  /// Encoded rollout and progress records (other types are ignored). Returns once they are durable. Split into messages as the limits ask.
+  PutCounts Put(const std::vector<std::string>& records);
+  /// The input's end was verified: closes the lease sets that its records named; their rollouts that were not mentioned return to the queue.
+  void PutEnd(const std::vector<uint64_t>& lease_ids);
+
+  /// The claim of step `step`: the recorded one if it was made already, otherwise a new one of `groups` groups (0 = the run's groups per step).
+  ClaimAnswer Claim(int64_t step, int64_t groups, const std::optional<std::string>& parent);
+  /// The encoded group and rollout records of a claim from record `first` on, as many as one message holds; empty after the last.
+  std::vector<std::string> FetchClaim(const std::string& claim_id, int64_t first);
+
+  CommitOutcome Commit(const record::Step& step);
+  void Abandon(const std::string& claim_id);
+  /// Numbers of the hub and its buffer, as `partial-buffer stat --json` prints them.
+  stream::Map Stat();
+  /// Tells generators to drain and claims to stop, as a first signal to the hub does.
+  void Drain();
+  /// Ends the session. A generator's leases stay until the sink's PutEnd or their term.
+  void Bye();
+
+ private:
+  stream::Map Call(const char* op, stream::Map arguments);
+
+  std::unique_ptr<stream::RpcClient> rpc_;
+  std::string worker_;
+  uint64_t session_ = 0;
+  uint64_t lease_request_ = 0;
+  RunConfig config_;
+};
+
+}  // namespace april::buffer
