@@ -1,4 +1,4 @@
-# LibTorch: the user's own torch if there is one (TORCH_ROOT, or the python3 on PATH), else the PyPI wheel unpacked under build/libtorch.
+# LibTorch: the user's own torch if there is one (TORCH_ROOT, or the python3 on PATH), else the PyPI wheel unpacked beside the build folder.
 # torch's CMake package insists on a CUDA toolkit even for CPU use, so its libraries are linked by path. The wheel's libtorch_cpu.so needs the CUDA
 # runtime and CUPTI libraries at load time; they come as two small wheels and are found through its own RPATH.
 set(TORCH_ROOT "" CACHE PATH "Folder of an installed torch (the one with include/ and lib/); empty: look for one, else fetch it")
@@ -16,7 +16,7 @@ function(april_find_torch out)
     set(${out} ${own} PARENT_SCOPE)
     return()
   endif()
-  set(folder ${CMAKE_SOURCE_DIR}/build/libtorch)
+  get_filename_component(folder ${CMAKE_BINARY_DIR}/../libtorch ABSOLUTE)  # beside the build folders of all presets
   if(NOT EXISTS ${folder}/torch/lib/libtorch_cpu.so)
     message(STATUS "Fetching LibTorch ${APRIL_TORCH_VERSION} into ${folder} (about 1.2 GB unpacked)")
     execute_process(COMMAND ${CMAKE_SOURCE_DIR}/cmake/fetch-libtorch.sh ${folder} ${APRIL_TORCH_VERSION} RESULT_VARIABLE failed)

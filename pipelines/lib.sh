@@ -1,0 +1,26 @@
+# Sourced by the pipelines: where the programs are, how to say things.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source_dir=$(dirname "$here")
+me=$(basename "$0" .sh)
+
+say() { printf '%s: %s\n' "$me" "$*" >&2; }
+die() { local code=$1; shift; say "error: $*"; exit "$code"; }
+
+# The programs: those on PATH (an installed april), else the build folder's.
+bin=${APRIL_BIN:-$source_dir/build/release/bin}
+if [ -x "$bin/partial-buffer" ]; then PATH=$bin:$PATH; fi
+need_programs() {
+  local program
+  for program in "$@"; do
+    command -v "$program" >/dev/null || die 2 "$program is not built; run: cmake --preset release && cmake --build --preset release"
+  done
+}
+
+# value_of KEY FILE: that key's number on every line of a file of flat JSON objects, one a line; "nan" where it is missing.
+value_of() {
+  awk -v key="\"$1\":" '{ at = index($0, key); if (!at) { print "nan"; next } rest = substr($0, at + length(key)); match(rest, /^ *[-+0-9.eE]+/); print RLENGTH > 0 ? substr(rest, 1, RLENGTH) + 0 : "nan" }' "$2"
+}
+
+# now: seconds since the epoch, with milliseconds.
+now() { date +%s.%3N; }
