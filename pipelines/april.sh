@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# april.sh --dir RUN --model MODEL --prompts FILE [options]
+#
+# The resident loop: one generator, one scorer, one trainer around the buffer's server. Everything lies under RUN.
+# Stop it with Ctrl-C; the same command with --resume goes on where it was: no rollout is lost and none is trained twice.
+#
+#   --model MODEL      Hugging Face directory or .gguf file to start from
+#   --prompts FILE     JSON lines: {"prompt": text or "messages": [...], "label": answer}
+#   --scorer NAME      how responses are judged (reward-score --list; default gsm8k)
+#   --steps N          training steps (default 60)         --groups N       prompts a step (default 8)
+#   --group-size N     rollouts a prompt (default 8)       --max-tokens N   longest response (default 64)
+#   --over-issue X     rollouts under way, as a multiple of a step's need (default 2)
+#   --sync             no over-issue: the synchronous baseline
+#   --lr X             learning rate (default 1e-5)        --temperature X  sampling temperature (default 1)
+#   --seed N           seed of sampling and shuffling (default 1)
+#   --kv WAY           at new weights: recompute or keep the unfinished rollouts' keys and values (default recompute)
+#   --checkpoint-every N   steps between full checkpoints (default 10)
+#   --trainer "…"      further options for grpo-step       --generator "…"  further options for rollout-gen
+#   --resume           go on with an existing RUN
+. "$(dirname "$0")/lib.sh"
+usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
+
+dir='' model='' prompts='' scorer=gsm8k steps=60 groups=8 group_size=8 max_tokens=64 over_issue=2 lr=1e-5 temperature=1 seed=1 kv=recompute
+checkpoint_every=10 trainer='' generator='' resume=false
+while [ $# -gt 0 ]; do
+  case $1 in
+    --sync) over_issue=1 ;;
+    --resume) resume=true ;;
+    -h | --help) usage; exit 0 ;;
+    --dir | --model | --prompts | --scorer | --steps | --groups | --group-size | --max-tokens | --over-issue | --lr | --temperature | --seed | --kv | \
+      --checkpoint-every | --trainer | --generator)
+      [ $# -ge 2 ] || die 2 "$1 needs a value"
+      name=${1#--}; printf -v "${name//-/_}" %s "$2"; shift ;;
+    *) die 2 "unknown option $1; try --help" ;;
+  esac
+  shift
+done
+[ -n "$dir" ] && [ -n "$model" ] || { usage >&2; exit 2; }
+need_programs partial-buffer rollout-gen reward-score grpo-step weight-sync
+model=$(realpath "$model")
+prompts=${prompts:+$(realpath "$prompts")}
+mkdir -p "$dir/metrics"
+cd "$dir"  # a socket's path is short: it is named from here
+
+if [ ! -e weights/LATEST ]; then weight-sync publish -q --model "$model" --to weights --version 0; fi
+if [ -e buffer ]; then
+  $resume || die 2 "$dir/buffer exists; go on with --resume, or choose another --dir"
+else
+  [ -n "$prompts" ] || die 2 "--prompts is needed to begin a run"
+  in_flight=$(awk -v need=$((groups * group_size)) -v x="$over_issue" 'BEGIN { printf "%d", need * x }')
+  partial-buffer init -q -s buffer --model "$model" --group-size "$group_size" --groups-per-step "$groups" --in-flight "$in_flight" \
+    --max-tokens "$max_tokens" --temperature "$temperature" --seed "$seed"
+  prompts_in_file=$(grep -c . "$prompts")
+  partial-buffer add -q -s buffer --prompts "$prompts" --shuffle "$seed" --epochs $(((steps + 2) * groups / prompts_in_file + 2))
+fi
+
+hub=zmq+ipc://hub
+partial-buffer serve -s buffer --bind $hub --metrics metrics/buffer.jsonl &
+server=$!
+trap 'kill -TERM $server 2>/dev/null || true' INT TERM  # the server ends its generators and claims in order; Ctrl-C reaches them anyway
+rollout-gen --from $hub --weights weights --kv "$kv" --metrics metrics/rollout-gen.jsonl $generator |
+  reward-score --scorer "$scorer" --model "$model" --metrics metrics/reward-score.jsonl |
+  partial-buffer put -s $hub &
+generation=$!
+
+status=0
+partial-buffer claim -s $hub --follow --steps "$steps" --checkpoints checkpoints |
+  grpo-step --model weights/v00000000 --from checkpoints --publish weights --lr "$lr" --checkpoint-every "$checkpoint_every" --metrics metrics/grpo-step.jsonl $trainer |
+  partial-buffer commit -s $hub || status=$?
+[ $status -eq 0 ] || kill -TERM $server 2>/dev/null || true
+
+finish() { while kill -0 "$1" 2>/dev/null; do wait "$1" && return 0 || { code=$?; kill -0 "$1" 2>/dev/null || return $code; }; done; wait "$1"; }
+finish $generation || generation_status=$?
+finish $server || server_status=$?
+for code in "${generation_status:-0}" "${server_status:-0}"; do
+  if [ "$status" -eq 0 ] || [ "$status" -eq 75 ]; then [ "$code" -eq 0 ] || status=$code; fi
+done
+[ $status -ne 75 ] || say "stopped with everything saved; the same command with --resume goes on"
+exit $status
