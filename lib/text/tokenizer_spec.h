@@ -40,6 +40,8 @@ struct TokenizerSpec {
   std::vector<AddedToken> added;                      ///< ascending by id
   bool nfc = false;                                   ///< text is brought to Unicode normal form C first
   std::vector<SplitStep> split;
+  std::optional<uint32_t> unknown_id;  ///< stands for a byte that no token has; without it such bytes vanish
+  bool fuse_unknown = false;           ///< one for a run of such bytes within a piece
   bool ignore_merges = false;          ///< a piece that is a token is taken whole
   std::vector<uint32_t> plain_prefix;  ///< what stands in front of plain text (BOS)
   std::optional<uint32_t> bos_id, eos_id;

@@ -1,0 +1,140 @@
+#include <algorithm>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "text/split_patterns.h"
+#include "text/tokenizer_spec.h"
+#include "text/utf8.h"
+#include "weights/gguf.h"
+
+namespace april::text {
+namespace {
+
+// Token types of the file format.
+constexpr int64_t kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5;
+
+/// GGUF names the pre-tokeniser instead of describing it; what the name stands for is what the family's tokenizer.json says.
+struct NamedPreTokenizer {
+  const char* name;
+  bool nfc;
+  bool ignore_merges;
+  bool adds_bos;  ///< when the file does not say
+  std::vector<const char*> patterns;
+};
+
+const NamedPreTokenizer* FindPreTokenizer(const std::string& name) {
+  static const std::vector<NamedPreTokenizer> known = {
+      {"gpt-2", false, false, false, {kGpt2Pattern}},     {"smollm", false, false, false, {kDigitPattern, kGpt2Pattern}},
+      {"llama-bpe", false, true, true, {kLlama3Pattern}}, {"llama3", false, true, true, {kLlama3Pattern}},
+      {"qwen2", true, false, false, {kQwen2Pattern}},     {"deepseek-r1-qwen", true, false, true, {kQwen2Pattern}},
+  };
+  const auto found = std::find_if(known.begin(), known.end(), [&name](const NamedPreTokenizer& p) { return name == p.name; });
+  return found == known.end() ? nullptr : &*found;
+}
+
+/// tokenizer.ggml.unknown_token_id is not used: it comes from the list of special tokens, the models' own tokenizers have no unknown token.
+class GgufTokenizer {
+ public:
+  explicit GgufTokenizer(const std::string& path) : file_(path) { spec_.source = path; }
+
+  TokenizerSpec Read() {
+    const std::string* model = file_.Text("tokenizer.ggml.model");
+    if (model == nullptr) throw Error::Data(file_.path() + ": has no tokenizer (no key tokenizer.ggml.model)");
+    if (*model != "gpt2") {
+      throw Error::Incompatible(file_.path() + ": tokenizer.ggml.model '" + *model + "' is not supported", "byte-level BPE ('gpt2') is");
+    }
+    const NamedPreTokenizer& named = PreTokenizer();
+    spec_.nfc = named.nfc;
+    spec_.ignore_merges = named.ignore_merges;
+    for (const char* pattern : named.patterns) spec_.split.push_back({SplitStep::Kind::kRegex, pattern});
+    ReadTokens();
+    ReadMerges();
+    ReadNamedTokens(named.adds_bos);
+    return std::move(spec_);
+  }
+
+ private:
+  const NamedPreTokenizer& PreTokenizer() const {
+    const std::string* name = file_.Text("tokenizer.ggml.pre");
+    const NamedPreTokenizer* found = name == nullptr ? nullptr : FindPreTokenizer(*name);
+    if (found == nullptr) {
+      throw Error::Incompatible(file_.path() + ": tokenizer.ggml.pre '" + (name == nullptr ? "(absent)" : *name) + "' is not supported",
+                                "gpt-2, smollm, llama-bpe and qwen2 are; or use the model's Hugging Face directory");
+    }
+    return *found;
+  }
+
+  void ReadTokens() {
+    const auto* tokens = file_.Texts("tokenizer.ggml.tokens");
+    const auto* types = file_.Integers("tokenizer.ggml.token_type");
+    if (tokens == nullptr || types == nullptr || tokens->size() != types->size()) {
+      throw Error::Data(file_.path() + ": tokenizer.ggml.tokens has " + std::to_string(tokens ? tokens->size() : 0) +
+                        " entries, tokenizer.ggml.token_type " + std::to_string(types ? types->size() : 0));
+    }
+    spec_.tokens.resize(tokens->size());
+    for (uint32_t id = 0; id < tokens->size(); ++id) {
+      const std::string& text = (*tokens)[id];
+      const int64_t type = (*types)[id];
+      if (FindInvalidUtf8(text)) throw Error::Data(file_.path() + ": token " + std::to_string(id) + " is not valid UTF-8");
+      if (type == kUnused) continue;
+      if (type == kUnknown || type == kControl || type == kUserDefined) {
+        AddedToken token;
+        token.id = id;
+        token.content = text;
+        token.special = type != kUserDefined;
+        spec_.added.push_back(token);
+        spec_.tokens[id] = text;
+      } else {
+        spec_.tokens[id] = FromByteLevel(text).value_or(text);
+      }
+      ids_.emplace(text, id);
+    }
+    while (!spec_.tokens.empty() && !spec_.tokens.back()) spec_.tokens.pop_back();  // padding up to the model's rows
+  }
+
+  void ReadMerges() {
+    const auto* merges = file_.Texts("tokenizer.ggml.merges");
+    if (merges == nullptr) throw Error::Data(file_.path() + ": has no tokenizer.ggml.merges");
+    for (const std::string& merge : *merges) {
+      const size_t space = merge.find(' ', 1);
+      const auto left = ids_.find(merge.substr(0, space));
+      const auto right = space == std::string::npos ? ids_.end() : ids_.find(merge.substr(space + 1));
+      if (left == ids_.end() || right == ids_.end()) throw Error::Data(file_.path() + ": merge '" + merge + "' is not two tokens of the vocabulary");
+      const auto merged = ids_.find(left->first + right->first);
+      if (merged == ids_.end()) throw Error::Data(file_.path() + ": merge '" + merge + "' makes a token that the vocabulary lacks");
+      spec_.merges.emplace_back(left->second, right->second);
+      spec_.merged.push_back(merged->second);
+    }
+  }
+
+  std::optional<uint32_t> TokenId(const char* key) const {
+    const std::optional<int64_t> id = file_.Integer(key);
+    if (!id) return std::nullopt;
+    if (*id < 0 || *id >= static_cast<int64_t>(spec_.tokens.size())) {
+      throw Error::Data(file_.path() + ": " + key + " is " + std::to_string(*id) + ", the vocabulary has " + std::to_string(spec_.tokens.size()) +
+                        " tokens");
+    }
+    return static_cast<uint32_t>(*id);
+  }
+
+  void ReadNamedTokens(bool adds_bos) {
+    spec_.bos_id = TokenId("tokenizer.ggml.bos_token_id");
+    spec_.eos_id = TokenId("tokenizer.ggml.eos_token_id");
+    if (spec_.bos_id && file_.Flag("tokenizer.ggml.add_bos_token").value_or(adds_bos)) spec_.plain_prefix = {*spec_.bos_id};
+    for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+      if (const auto id = TokenId(key)) spec_.stop_ids.push_back(*id);
+    }
+    std::sort(spec_.stop_ids.begin(), spec_.stop_ids.end());
+    spec_.stop_ids.erase(std::unique(spec_.stop_ids.begin(), spec_.stop_ids.end()), spec_.stop_ids.end());
+  }
+
+  weights::GgufFile file_;
+  TokenizerSpec spec_;
+  std::unordered_map<std::string, uint32_t> ids_;  // by the text in the file
+};
+
+}  // namespace
+
+TokenizerSpec SpecFromGguf(const std::string& path) { return GgufTokenizer(path).Read(); }
+
+}  // namespace april::text
