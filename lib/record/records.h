@@ -16,6 +16,7 @@ namespace april::record {
 struct ProvenanceEntry {
   std::string tool, version;
   std::vector<std::string> argv;
+  stream::Map unknown = {};
   bool operator==(const ProvenanceEntry&) const = default;
 };
 
@@ -23,7 +24,7 @@ struct ProvenanceEntry {
 struct Header {
   int64_t major = 1, minor = 0;
   std::string run;
-  std::string purpose = "train";            ///< train, eval
+  std::string purpose = "train";  ///< train, eval
   std::optional<uint64_t> policy_version;
   std::optional<uint64_t> tokenizer;        ///< digest of the tokenizer
   std::optional<uint64_t> template_digest;  ///< digest of the chat template ("template" on the wire)
@@ -46,9 +47,9 @@ struct Group {
   uint64_t group_id = 0;
   std::string prompt_id;
   int64_t epoch = 0;
-  int64_t members = 0;    ///< rollouts that follow
-  int64_t expected = 0;   ///< group size
-  std::string claim;      ///< id of the claim that it belongs to
+  int64_t members = 0;   ///< rollouts that follow
+  int64_t expected = 0;  ///< group size
+  std::string claim;     ///< id of the claim that it belongs to
   stream::Map unknown;
   bool operator==(const Group&) const = default;
 };
@@ -57,23 +58,26 @@ struct Group {
 struct Progress {
   uint64_t uid = 0;
   Lease lease;
-  int64_t start = 0;      ///< response token index of the first new token
+  int64_t start = 0;  ///< response token index of the first new token
   std::vector<uint32_t> tokens;
   std::vector<float> logprobs, sampled_logprobs;
-  std::vector<WeightSpan> weight_versions;  ///< of the new tokens
-  std::vector<Segment> segments;            ///< of the new tokens
+  std::vector<WeightSpan> weight_versions;  ///< of the new tokens; indices into the whole response
+  std::vector<Segment> segments;            ///< of the new tokens; indices into the whole response
   stream::Map unknown;
   bool operator==(const Progress&) const = default;
 };
 
+/// As for a rollout; token indices count from the rollout's first response token, not from `start`.
+void Validate(const Progress& progress);
+
 /// What the trainer did with a claim.
 struct Step {
   std::string claim;
-  int64_t step = 0;              ///< index from 0
-  uint64_t version = 0;          ///< policy version that the step made
-  uint64_t weights = 0;          ///< digest of its published manifest
-  bool advanced = true;          ///< false: no gradient in the whole claim, the weights are the same
-  std::optional<std::string> checkpoint;  ///< name of the durable checkpoint that contains this step, when one was written
+  int64_t step = 0;                                        ///< index from 0
+  uint64_t version = 0;                                    ///< policy version that the step made
+  uint64_t weights = 0;                                    ///< digest of its published manifest
+  bool advanced = true;                                    ///< false: no gradient in the whole claim, the weights are the same
+  std::optional<std::string> checkpoint;                   ///< name of the durable checkpoint that contains this step, when one was written
   std::vector<std::pair<uint64_t, std::string>> outcomes;  ///< uid and trained, skipped, excluded:REASON
   stream::Map metrics, unknown;
   bool operator==(const Step&) const = default;
@@ -93,7 +97,8 @@ struct Weights {
   bool operator==(const Weights&) const = default;
 };
 
-/// Says something about the stream. kind "claim" heads each claim (claim, step, groups, rollouts, policy_version, parent checkpoint, replay) in `values`.
+/// Says something about the stream. kind "claim" heads each claim (claim, step, groups, rollouts, policy_version, parent checkpoint, replay) in
+/// `values`.
 struct Control {
   std::string kind;
   stream::Map values, unknown;

@@ -10,8 +10,8 @@ namespace april::stream {
 struct Endpoint {
   enum class Kind { kStd, kFile, kZmq };
   Kind kind = Kind::kStd;
-  bool bind = false;       ///< zmq only: a leading '@'
-  std::string address;     ///< path, or "tcp://host:port", "ipc://path"
+  bool bind = false;    ///< zmq only: a leading '@'
+  std::string address;  ///< path, or "tcp://host:port", "ipc://path"
 
   /// "-", a path, "zmq+tcp://host:port", "zmq+ipc://path", each zmq form with an optional leading '@'. Throws Usage.
   static Endpoint Parse(const std::string& text);

@@ -26,11 +26,11 @@ class Reader {
   /// Opens and reads the header. Throws Usage, Runtime, Data, Incompatible, Peer.
   static std::unique_ptr<Reader> Open(const std::string& endpoint, const ReaderOptions& options);
   virtual ~Reader() = default;
-  virtual const std::string& header() const = 0;             ///< the header record's msgpack bytes
+  virtual const std::string& header() const = 0;  ///< the header record's msgpack bytes
   /// The next record's bytes, valid until the next call; nullopt only after a verified end. Marks are checked and not returned.
   virtual std::optional<std::string_view> Next() = 0;
   virtual EndStatus end_status() const = 0;
-  virtual std::string Position() const = 0;                  ///< "record 4812 of stdin", for messages
+  virtual std::string Position() const = 0;  ///< "record 4812 of stdin", for messages
 };
 
 }  // namespace april::stream

@@ -27,7 +27,8 @@ class RpcServer {
   static std::unique_ptr<RpcServer> Bind(const std::string& endpoint);
   virtual ~RpcServer() = default;
   using Handler = std::function<Map(const Map& request)>;
-  /// Answers requests until a stop is requested or `timeout_ms` passed; returns the number answered. An Error thrown by the handler becomes the answer.
+  /// Answers requests until a stop is requested or `timeout_ms` passed; returns the number answered. An Error thrown by the handler becomes the
+  /// answer.
   virtual int64_t Serve(const Handler& handler, int64_t timeout_ms) = 0;
 };
 

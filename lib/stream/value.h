@@ -26,7 +26,7 @@ class Value {
   Value() = default;
   Value(bool value) : held_(value) {}
   Value(int value) : Value(static_cast<int64_t>(value)) {}
-  Value(int64_t value);   ///< non-negative values are held as uint64_t, as msgpack does
+  Value(int64_t value);  ///< non-negative values are held as uint64_t, as msgpack does
   Value(uint64_t value) : held_(value) {}
   Value(float value) : held_(value) {}
   Value(double value) : held_(value) {}
@@ -43,9 +43,9 @@ class Value {
 
   // Each throws Data, naming the type that was found, when the value is of another type.
   bool AsBool() const;
-  int64_t AsInt() const;      ///< any integer that fits
-  uint64_t AsUint() const;    ///< any integer that fits
-  double AsDouble() const;    ///< any number
+  int64_t AsInt() const;    ///< any integer that fits
+  uint64_t AsUint() const;  ///< any integer that fits
+  double AsDouble() const;  ///< any number
   const std::string& AsString() const;
   const std::string& AsBin() const;
   const Array& AsArray() const;
@@ -66,7 +66,8 @@ void Set(Map& map, std::string_view key, Value value);
 /// Limits checked before anything is allocated.
 struct DecodeLimits {
   uint64_t max_bytes = 64u << 20;
-  int max_depth = 16;
+  int max_depth = 16;              ///< nested arrays and maps
+  uint64_t max_values = 4u << 20;  ///< elements, keys and values of one record: a one-byte element takes forty in memory
 };
 
 /// Appends the shortest msgpack encoding; float and double keep their width.

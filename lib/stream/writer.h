@@ -12,7 +12,7 @@
 namespace april::stream {
 
 struct WriterOptions {
-  bool compress = true;               ///< for files; pipes and sockets carry plain msgpack
+  bool compress = true;  ///< for files; pipes and sockets carry plain msgpack
   int64_t peer_timeout_ms = 60'000;
   uint64_t mark_bytes = 8u << 20;     ///< a mark at least every so many bytes
   int64_t mark_interval_ms = 10'000;  ///< and at least this often, also while nothing is written: slow differs from hung

@@ -1,0 +1,31 @@
+#include "record/io.h"
+
+#include "base/error.h"
+
+namespace april::record {
+
+RecordReader::RecordReader(const std::string& endpoint, const stream::ReaderOptions& options)
+    : reader_(stream::Reader::Open(endpoint, options)), header_(DecodeHeader(reader_->header())) {}
+
+std::optional<Record> RecordReader::Next() {
+  const auto bytes = reader_->Next();
+  if (!bytes) return std::nullopt;
+  ++num_records_;
+  try {
+    return DecodeRecord(*bytes);
+  } catch (const Error& error) {
+    throw error.Within(reader_->Position());
+  }
+}
+
+RecordWriter::RecordWriter(const std::string& endpoint, const Header& header, const stream::WriterOptions& options)
+    : writer_(stream::Writer::Open(endpoint, EncodeHeader(header), options)) {}
+
+void RecordWriter::Write(const Record& record) { WriteEncoded(EncodeRecord(record)); }
+
+void RecordWriter::WriteEncoded(std::string_view record_bytes) {
+  writer_->Write(record_bytes);
+  ++num_records_;
+}
+
+}  // namespace april::record
