@@ -1,57 +1,79 @@
-// Published policy versions: a directory of versions, each complete only with its manifest. Layout and manifest: formats/weights.md.
+// Published policy versions: a directory of versions, each complete only with its manifest. Layout, rules and digests: formats/weights.md.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "base/json.h"
+#include "base/file.h"
+#include "weights/manifest.h"
 #include "weights/tensor.h"
 
 namespace april::weights {
-
-struct Manifest {
-  uint64_t version = 0;
-  std::optional<uint64_t> base;  ///< version that a delta applies to; absent for full versions
-  uint64_t digest = 0;           ///< of the manifest's canonical content: names the weights everywhere ("weights" in records)
-  struct File {
-    std::string name;
-    uint64_t size = 0;
-    uint64_t digest = 0;
-  };
-  struct Tensor {
-    std::string name;
-    std::string dtype;
-    std::vector<int64_t> shape;
-    uint64_t digest = 0;
-  };
-  std::vector<File> files;
-  std::vector<Tensor> tensors;
-};
 
 struct Version {
   std::string directory;  ///< a Hugging Face model directory: config.json, tokenizer.json, …, model.safetensors
   Manifest manifest;
 };
 
-/// The version that LATEST names; nullopt when there is none yet. Cheap enough to poll each decode step (one small read when nothing changed).
+struct PublishOptions {
+  bool durable = false;    ///< fsync files and directories before LATEST moves
+  int64_t keep = 4;        ///< newest versions that stay, at least 1
+  bool supersede = false;  ///< replace a version of this number that has other weights, and remove all later ones
+  /// Gives the data of a tensor whose view has none; it needs to stay only until the next call.
+  std::function<const void*(const TensorView&)> load;
+  std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;
+};
+
+/// One object, one thread; any number of processes may read, one may write.
 class VersionStore {
  public:
-  explicit VersionStore(std::string directory);
+  explicit VersionStore(std::string directory, FileSystem& files = SystemFiles());
+  const std::string& directory() const { return directory_; }
+
+  /// The version that LATEST names; nullopt when there is none yet. Cheap enough to poll each decode step (one small read).
+  /// Throws Data when LATEST is damaged.
   std::optional<uint64_t> LatestVersion();
-  /// Reads and checks the manifest (not the tensors' digests). Throws Runtime, Data.
+  /// Numbers of the versions that have a manifest, ascending.
+  std::vector<uint64_t> Versions();
+  /// Reads and checks the manifest (not the tensors' digests). Throws Runtime (no such version), Data, Incompatible.
   Version Open(uint64_t version);
   /// Checks all file and tensor digests. Throws Data naming file or tensor, seen and expected.
   void Verify(const Version& version);
 
   /// Writes a full version: `tensors` as one safetensors file, `sidecar_files` (config.json, tokenizer.json, …: paths) copied beside; then the
-  /// manifest, then LATEST by rename. No fsync unless `durable`. Keeps the newest `keep` versions and removes older ones. Returns the manifest.
+  /// manifest, then LATEST by rename. No fsync unless durable. Keeps the newest `keep` versions and removes older ones. Returns the manifest. The
+  /// same weights again under the same number change nothing. Throws Runtime (disk full, someone else is writing; LATEST is then the old one),
+  /// Incompatible (the number is taken by other weights).
+  Manifest Publish(uint64_t version, const std::vector<TensorView>& tensors, const std::vector<std::string>& sidecar_files,
+                   const PublishOptions& options);
   Manifest Publish(uint64_t version, const std::vector<TensorView>& tensors, const std::vector<std::string>& sidecar_files, bool durable,
                    int64_t keep);
 
+  /// What publishing and fetching share. Only while `lock` is held:
+  std::unique_ptr<FileLock> LockForWriting();  ///< throws Runtime when someone else has it
+  std::string PartialDirectory(uint64_t version) const;
+  void RemovePartials(const std::string& except);  ///< `except`: a directory's path that stays
+  /// Gives the partial directory, whose manifest is in place, its final name, moves LATEST, removes old versions.
+  void Complete(const Manifest& manifest, const PublishOptions& options);
+  bool HasVersion(uint64_t version) const;
+
  private:
+  std::string VersionDirectory(uint64_t version) const;
+  bool AlreadyThere(uint64_t version, uint64_t digest, const PublishOptions& options);
+  void MakeLatest(uint64_t version, const PublishOptions& options);
+  void RemoveVersion(uint64_t version);
+  void RemoveTree(const std::string& path);
+
   std::string directory_;
+  FileSystem* files_;
 };
+
+/// Checks the files in `directory` against the manifest. Throws Data naming file or tensor, seen and expected.
+void VerifyFiles(FileSystem& files, const std::string& directory, const Manifest& manifest,
+                 const std::function<void(uint64_t done_bytes)>& progress = {});
 
 }  // namespace april::weights
