@@ -1,0 +1,125 @@
+#include "rollout/policy_source.h"
+
+#include <poll.h>
+
+#include <chrono>
+#include <future>
+
+#include "base/digest.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/signals.h"
+#include "weights/version_store.h"
+
+namespace april::rollout {
+namespace {
+
+/// Names, shapes and bytes of all tensors as they lie on disk.
+uint64_t ContentDigest(const weights::ModelFiles& files) {
+  DigestStream digest;
+  for (const weights::TensorView& tensor : files.tensors()) {
+    digest.Update(tensor.name);
+    digest.Update(weights::Name(tensor.dtype));
+    digest.Update(tensor.shape.data(), tensor.shape.size() * sizeof(int64_t));
+    digest.Update(tensor.data, tensor.num_bytes);
+  }
+  return digest.Value();
+}
+
+class Fixed : public PolicySource {
+ public:
+  Fixed(std::string path, const kernels::Kernels& kernels, kernels::ThreadPool& pool) : path_(std::move(path)), kernels_(kernels), pool_(pool) {}
+
+  LoadedPolicy First() override {
+    const auto files = weights::ModelFiles::Open(path_);
+    return {model::Policy::Load(*files, kernels_, pool_), {0, ContentDigest(*files)}};
+  }
+  std::optional<LoadedPolicy> Newer() override { return std::nullopt; }
+  bool Changes() const override { return false; }
+
+ private:
+  std::string path_;
+  const kernels::Kernels& kernels_;
+  kernels::ThreadPool& pool_;
+};
+
+class Watched : public PolicySource {
+ public:
+  Watched(std::string directory, const kernels::Kernels& kernels, kernels::ThreadPool& pool, int64_t timeout_ms)
+      : directory_(std::move(directory)), kernels_(kernels), pool_(pool), timeout_ms_(timeout_ms), store_(directory_) {}
+
+  ~Watched() override {
+    if (loading_.valid()) loading_.wait();
+  }
+
+  LoadedPolicy First() override {
+    const int64_t deadline_ns = SystemClock().MonotonicNs() + timeout_ms_ * 1'000'000;
+    std::optional<uint64_t> latest = store_.LatestVersion();
+    if (!latest) log::Info("waiting for the first version in " + directory_);
+    while (!latest) {
+      if (StopRequested()) throw Error::Stopped("stopped while waiting for the first version in " + directory_);
+      if (SystemClock().MonotonicNs() > deadline_ns) {
+        throw Error::NotReady(directory_ + " has no published version", "publish one: weight-sync publish, or grpo-step --publish " + directory_);
+      }
+      pollfd stop{StopFd(), POLLIN, 0};
+      ::poll(&stop, 1, 50);
+      latest = store_.LatestVersion();
+    }
+    while (true) {
+      try {
+        newest_ = *latest;
+        return Load(*latest);
+      } catch (const Error&) {
+        latest = store_.LatestVersion();
+        if (latest == newest_) throw;  // not just removed because a newer one came
+      }
+    }
+  }
+
+  std::optional<LoadedPolicy> Newer() override {
+    if (loading_.valid()) {
+      if (loading_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return std::nullopt;
+      try {
+        return loading_.get();
+      } catch (const Error&) {
+        if (store_.LatestVersion() == newest_) throw;
+      }
+    }
+    const std::optional<uint64_t> latest = store_.LatestVersion();
+    if (!latest || *latest == newest_) return std::nullopt;
+    newest_ = *latest;
+    loading_ = std::async(std::launch::async, [this, version = newest_] { return Load(version); });
+    return std::nullopt;
+  }
+
+  bool Changes() const override { return true; }
+
+ private:
+  LoadedPolicy Load(uint64_t version) const {
+    weights::VersionStore store(directory_);
+    const weights::Version found = store.Open(version);
+    const auto files = weights::ModelFiles::Open(found.directory);
+    return {model::Policy::Load(*files, kernels_, pool_), {found.manifest.version, found.manifest.digest}};
+  }
+
+  std::string directory_;
+  const kernels::Kernels& kernels_;
+  kernels::ThreadPool& pool_;
+  int64_t timeout_ms_;
+  weights::VersionStore store_;
+  uint64_t newest_ = 0;  // taken up, or being read
+  std::future<LoadedPolicy> loading_;
+};
+
+}  // namespace
+
+std::unique_ptr<PolicySource> FixedPolicy(const std::string& path, const kernels::Kernels& kernels, kernels::ThreadPool& pool) {
+  return std::make_unique<Fixed>(path, kernels, pool);
+}
+
+std::unique_ptr<PolicySource> WatchVersions(const std::string& directory, const kernels::Kernels& kernels, kernels::ThreadPool& pool,
+                                            int64_t timeout_ms) {
+  return std::make_unique<Watched>(directory, kernels, pool, timeout_ms);
+}
+
+}  // namespace april::rollout
