@@ -17,7 +17,8 @@ class RpcClient {
   static std::unique_ptr<RpcClient> Connect(const std::string& endpoint, int64_t timeout_ms);
   virtual ~RpcClient() = default;
   /// Sends the request and waits for its answer; resends after a lost connection (requests carry {incarnation, seq}, so the server answers a
-  /// repeated one as before). Throws Peer after the timeout; an answer {"error": …} is rethrown with its kind, message and hint.
+  /// repeated one as before). Goes on while a stop is requested: draining needs answers. Throws Peer after the timeout; an answer {"error": …} is
+  /// rethrown with its kind, message and hint.
   virtual Map Call(Map request) = 0;
 };
 
@@ -27,8 +28,9 @@ class RpcServer {
   static std::unique_ptr<RpcServer> Bind(const std::string& endpoint);
   virtual ~RpcServer() = default;
   using Handler = std::function<Map(const Map& request)>;
-  /// Answers requests until a stop is requested or `timeout_ms` passed; returns the number answered. An Error thrown by the handler becomes the
-  /// answer.
+  /// Answers requests until a stop is requested or `timeout_ms` passed; returns the number answered. With a stop requested already at the call, only
+  /// the time ends it, so that clients can be served while they drain. An Error thrown by the handler becomes the answer.
+  /// A repeated request gets its first answer again, from memory (the last answer to each client is kept while the server lives).
   virtual int64_t Serve(const Handler& handler, int64_t timeout_ms) = 0;
 };
 

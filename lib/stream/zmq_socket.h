@@ -1,0 +1,54 @@
+// One ZeroMQ socket with every limit set explicitly; the home of zmq.h.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "stream/endpoint.h"
+
+namespace april::stream {
+
+class ZmqSocket {
+ public:
+  enum class Kind { kRouter, kDealer };
+
+  /// Binds or connects. Throws Runtime: address in use or not allowed, or an ipc directory that is missing.
+  ZmqSocket(Kind kind, const Endpoint& endpoint);
+  ~ZmqSocket();
+  ZmqSocket(const ZmqSocket&) = delete;
+  ZmqSocket& operator=(const ZmqSocket&) = delete;
+
+  /// Queues one message of several parts; false when it would have to wait (no peer yet, or its queue is full).
+  bool Send(const std::vector<std::string_view>& parts);
+  /// Takes the next message; false when none has come.
+  bool Receive(std::vector<std::string>* parts);
+
+  struct Ready {
+    bool readable = false, writable = false, woken = false, stop = false;
+  };
+  /// Waits until the socket can be read (or written, if asked), Wake was called, a stop is requested (if asked), or the time is over.
+  Ready Wait(bool for_write, bool for_stop, int64_t timeout_ms);
+  /// Ends the current or next Wait. Safe from any thread; everything else belongs to one thread at a time.
+  void Wake();
+
+  /// Reports lost connections from now on; call before the first Send.
+  void WatchConnections();
+  /// Whether a connection was lost since the last call.
+  bool TakeDisconnected();
+
+ private:
+  struct Handles;
+  std::string name_;
+  std::unique_ptr<Handles> handles_;
+};
+
+/// 64 bits that no other process has; for the names of streams and of requests' senders.
+uint64_t RandomId();
+
+/// Milliseconds of the monotonic clock.
+int64_t NowMs();
+
+}  // namespace april::stream
