@@ -1,7 +1,7 @@
 // Sizes and orders that the bits of a result depend on. Changing one changes recorded log-probabilities: raise the kernel sets' names with it.
 #pragma once
 
-#include <cstdint>
+#include <stdint.h>
 
 namespace april::kernels {
 
@@ -16,5 +16,12 @@ inline constexpr int64_t kGradientTile = 128;
 
 /// Virtual lanes of elementwise functions and of row reductions: element i belongs to lane i % 16; lanes are combined by a fixed tree.
 inline constexpr int64_t kLanes = 16;
+
+/// Elements per partial sum of a gradient norm; partial sums are added in ascending order.
+inline constexpr int64_t kSumChunk = 65536;
+
+// The bounds of what the kernels take.
+inline constexpr int64_t kMaxHeadDim = 256;    ///< head sizes are multiples of kLanes up to this
+inline constexpr int64_t kMaxHeadsPerKv = 64;  ///< query heads that share one key head
 
 }  // namespace april::kernels

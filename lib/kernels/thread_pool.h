@@ -31,12 +31,26 @@ class ThreadPool {
     ~Worker() = default;
   };
 
-  /// Runs `region` on every thread at once; returns when all have. An exception thrown in a region ends the process with its message (no thread may skip a barrier).
+  /// Runs `region` on every thread at once, flush-to-zero on; returns when all have. One region at a time: regions do not nest, and another thread's
+  /// Run waits. An exception thrown in a region ends the process with its message (no thread may skip a barrier).
   void Run(const std::function<void(Worker&)>& region);
 
  private:
   struct State;
   std::unique_ptr<State> state_;
+};
+
+/// While it lives, this thread counts denormal numbers as zero, as inside a region: kernels called outside ThreadPool::Run need it to give the same
+/// bits.
+class FlushDenormals {
+ public:
+  FlushDenormals();
+  ~FlushDenormals();
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+ private:
+  uint64_t saved_;
 };
 
 }  // namespace april::kernels
