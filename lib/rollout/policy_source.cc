@@ -30,6 +30,7 @@ class Fixed : public PolicySource {
  public:
   Fixed(std::string path, const kernels::Kernels& kernels, kernels::ThreadPool& pool) : path_(std::move(path)), kernels_(kernels), pool_(pool) {}
 
+  std::string ModelPath() override { return path_; }
   LoadedPolicy First() override {
     const auto files = weights::ModelFiles::Open(path_);
     return {model::Policy::Load(*files, kernels_, pool_), {0, ContentDigest(*files)}};
@@ -52,19 +53,10 @@ class Watched : public PolicySource {
     if (loading_.valid()) loading_.wait();
   }
 
+  std::string ModelPath() override { return store_.Open(WaitForVersion()).directory; }
+
   LoadedPolicy First() override {
-    const int64_t deadline_ns = SystemClock().MonotonicNs() + timeout_ms_ * 1'000'000;
-    std::optional<uint64_t> latest = store_.LatestVersion();
-    if (!latest) log::Info("waiting for the first version in " + directory_);
-    while (!latest) {
-      if (StopRequested()) throw Error::Stopped("stopped while waiting for the first version in " + directory_);
-      if (SystemClock().MonotonicNs() > deadline_ns) {
-        throw Error::NotReady(directory_ + " has no published version", "publish one: weight-sync publish, or grpo-step --publish " + directory_);
-      }
-      pollfd stop{StopFd(), POLLIN, 0};
-      ::poll(&stop, 1, 50);
-      latest = store_.LatestVersion();
-    }
+    std::optional<uint64_t> latest = WaitForVersion();
     while (true) {
       try {
         newest_ = *latest;
@@ -95,6 +87,22 @@ class Watched : public PolicySource {
   bool Changes() const override { return true; }
 
  private:
+  uint64_t WaitForVersion() {
+    const int64_t deadline_ns = SystemClock().MonotonicNs() + timeout_ms_ * 1'000'000;
+    std::optional<uint64_t> latest = store_.LatestVersion();
+    if (!latest) log::Info("waiting for the first version in " + directory_);
+    while (!latest) {
+      if (StopRequested()) throw Error::Stopped("stopped while waiting for the first version in " + directory_);
+      if (SystemClock().MonotonicNs() > deadline_ns) {
+        throw Error::NotReady(directory_ + " has no published version", "publish one: weight-sync publish, or grpo-step --publish " + directory_);
+      }
+      pollfd stop{StopFd(), POLLIN, 0};
+      ::poll(&stop, 1, 50);
+      latest = store_.LatestVersion();
+    }
+    return *latest;
+  }
+
   LoadedPolicy Load(uint64_t version) const {
     weights::VersionStore store(directory_);
     const weights::Version found = store.Open(version);

@@ -22,6 +22,8 @@ struct LoadedPolicy {
 class PolicySource {
  public:
   virtual ~PolicySource() = default;
+  /// Where the first policy's tokenizer and configuration lie. Waits like First.
+  virtual std::string ModelPath() = 0;
   /// The first policy. Waits for it within the source's limit.
   virtual LoadedPolicy First() = 0;
   /// A newer one that is loaded and ready; nullopt when there is none. Cheap: called at each step.

@@ -63,6 +63,7 @@ void Scheduler::Emit(ActiveRollout& active) {
   record::Rollout rollout = active.Take();
   if (rollout.status == record::Status::kComplete) {
     counters_.finished++;
+    counters_.finished_tokens += static_cast<int64_t>(rollout.tokens.size());
     if (rollout.finish == record::Finish::kLength) counters_.length_finishes++;
   } else if (rollout.status == record::Status::kFailed) {
     counters_.failed++;

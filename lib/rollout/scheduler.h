@@ -48,6 +48,7 @@ struct Counters {
   int64_t resumed = 0;                   ///< of the started: arrived with tokens
   int64_t groups = 0, whole_groups = 0;  ///< of the input; 0 with a work source, which counts groups itself
   int64_t length_finishes = 0;
+  int64_t finished_tokens = 0;  ///< response tokens of the finished rollouts
   // Work.
   int64_t tokens = 0, steps = 0, decode_rows = 0, prefill_rows = 0;
   int64_t busy_slot_steps = 0;  ///< sum over steps of the running slots

@@ -1,0 +1,52 @@
+// Everything that a model needs to generate, put together from options: kernels, threads, weights, tokenizer, engine.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/options.h"
+#include "kernels/thread_pool.h"
+#include "rollout/local_engine.h"
+#include "rollout/policy_source.h"
+#include "text/tokenizer.h"
+
+namespace april::rollout {
+
+struct GeneratorOptions {
+  std::string model;
+  std::string weights;
+  std::string kernels = "auto";
+  std::string precision = "auto";
+  std::string kv = "recompute";
+  int64_t in_flight = 0;
+  int64_t prefill_rows = 256;
+  uint64_t memory_bytes = 0;
+  void Register(OptionsVisitor& options);
+};
+
+class Generator {
+ public:
+  /// Finds the model, waiting at most `timeout_ms` for a first published version, and reads its tokenizer.
+  /// Throws Usage, NotReady, and what reading a model throws.
+  Generator(const GeneratorOptions& options, int64_t threads, int64_t timeout_ms);
+
+  const std::string& model_path() const { return model_path_; }
+  const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
+  /// Throws Incompatible unless the stream's token ids are this model's.
+  void CheckTokenizer(std::optional<uint64_t> digest, const std::string& stream) const;
+
+  /// Reads the weights. `default_in_flight` holds when --in-flight is not given; `expected_positions`: longest prompt and budget, 0 = unknown.
+  Engine& Start(int64_t default_in_flight, int64_t expected_positions);
+
+ private:
+  GeneratorOptions options_;
+  kernels::ThreadPool pool_;
+  std::unique_ptr<PolicySource> policies_;
+  std::string model_path_;
+  std::shared_ptr<const text::Tokenizer> tokenizer_;
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace april::rollout
