@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "buffer/claim_info.h"
+#include "buffer/put_counts.h"
 #include "buffer/run_config.h"
 #include "record/records.h"
 #include "stream/rpc.h"
@@ -30,32 +32,12 @@ struct LeaseAnswer {
   int64_t poll_ms = 200;       ///< ask again after this long, or when slots become free; well below the leases' term
 };
 
-/// How the records of one or several Put calls fared; the four counts add up to the records put (rollout and progress records; others are ignored).
-struct PutCounts {
-  int64_t accepted = 0;
-  int64_t repeated = 0;    ///< identical to what is there
-  int64_t superseded = 0;  ///< of a lease that is no longer current
-  int64_t rejected = 0;    ///< defective: see `first_reject`
-  std::string first_reject;
-  PutCounts& operator+=(const PutCounts& other);
-};
-
-/// A claim as recorded in the buffer.
-struct ClaimInfo {
-  std::string id;
-  int64_t step = 0;                        ///< index from 0
-  std::optional<std::string> parent;       ///< checkpoint that the claim builds on
-  std::optional<uint64_t> policy_version;  ///< trainer's version when it was made
-  bool replay = false;                     ///< made before: emitted again
-  int64_t groups = 0, rollouts = 0;
-  std::optional<uint64_t> trained_version, trained_weights;  ///< of a replay that was committed: what recomputing it must give
-};
-
 struct ClaimAnswer {
   enum class State {
     kGranted,  ///< `claim` is set: fetch its records
     kWait,     ///< not enough is ready, or the step before is not committed: `waits_for` says what; ask again after `poll_ms`
     kStopped,  ///< the hub is ending: no further claim
+    kEmpty,    ///< nothing is left to generate and too little is ready: `waits_for` says what is missing
   };
   State state = State::kWait;
   std::optional<ClaimInfo> claim;
@@ -93,6 +75,8 @@ class HubClient {
   /// The input's end was verified: closes the lease sets that its records named; their rollouts that were not mentioned return to the queue.
   void PutEnd(const std::vector<uint64_t>& lease_ids);
 
+  /// The first step that a trainer which resumes from `checkpoint` (nullopt: from what the buffer knows to be durable) has to be given.
+  int64_t FirstStep(const std::optional<CheckpointInfo>& checkpoint);
   /// The claim of step `step`: the recorded one if it was made already, otherwise a new one of `groups` groups (0 = the run's groups per step).
   ClaimAnswer Claim(int64_t step, int64_t groups, const std::optional<std::string>& parent);
   /// The encoded group and rollout records of a claim from record `first` on, as many as one message holds; empty after the last.
@@ -107,11 +91,14 @@ class HubClient {
   /// Ends the session. A generator's leases stay until the sink's PutEnd or their term.
   void Bye();
 
+  /// Bytes of records that one message holds at most, beyond its first record.
+  static constexpr uint64_t kMaxRecordBytes = 32u << 20;
+
  private:
   stream::Map Call(const char* op, stream::Map arguments);
 
   std::unique_ptr<stream::RpcClient> rpc_;
-  std::string worker_;
+  std::string worker_, role_ = "look";
   uint64_t session_ = 0;
   uint64_t lease_request_ = 0;
   RunConfig config_;

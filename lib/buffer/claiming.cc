@@ -1,0 +1,185 @@
+#include "buffer/claiming.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "buffer/leasing.h"
+#include "buffer/map_fields.h"
+
+namespace april::buffer {
+namespace {
+
+std::string Count(int64_t number, const char* one, const char* many) { return std::to_string(number) + " " + (number == 1 ? one : many); }
+
+std::string DescribeSupply(const State& state) {
+  std::string text = std::to_string(state.ready().size()) + " ready, " + Count(state.num_leased(), "rollout", "rollouts") + " leased, " +
+                     std::to_string(state.partial().size()) + " partial, " + std::to_string(state.queued().size()) + " queued in open groups, " +
+                     Count(state.queue().num_groups() - state.groups_admitted(), "group", "groups") + " not issued yet";
+  if (state.num_stalled() > 0) text += ", " + Count(state.num_stalled(), "group", "groups") + " with too few scored members";
+  return text;
+}
+
+/// One record of a claim: a group's head, or a member.
+std::string EncodeGroup(Store& store, const ClaimMeta& claim, const GroupMeta& group) {
+  record::Group head;
+  head.group_id = group.group_id;
+  head.prompt_id = store.ReadPrompt(group.prompt).prompt_id;
+  head.epoch = group.epoch;
+  head.members = group.num_scored;
+  head.expected = static_cast<int64_t>(group.members.size());
+  head.claim = claim.id;
+  return record::EncodeRecord(head);
+}
+
+}  // namespace
+
+std::string MakeClaim(const State& state, Batch& batch, int64_t num_groups, const std::optional<std::string>& parent) {
+  if (state.next_step() - state.first_uncommitted_step() > state.config().run_ahead) {
+    return "the commit of step " + std::to_string(state.first_uncommitted_step()) + " (claim " + state.FindClaim(state.first_uncommitted_step())->id +
+           ")";
+  }
+  const auto num_ready = static_cast<int64_t>(state.ready().size());
+  if (num_ready < num_groups)
+    return Count(num_groups - num_ready, "more group", "more groups") + " of " + std::to_string(num_groups) + ": " + DescribeSupply(state);
+  ClaimEntry entry{HexU64(RandomId()), state.next_step(), parent, state.policy_version(), {}};
+  auto ready = state.ready().begin();
+  for (int64_t i = 0; i < num_groups; ++i, ++ready) {
+    const GroupMeta& group = state.group(ready->second);
+    std::vector<uint64_t> uids;
+    for (const RolloutMeta& member : group.members) {
+      if (member.state == RolloutState::kScored) uids.push_back(member.uid);
+    }
+    entry.groups.emplace_back(group.group_id, std::move(uids));
+  }
+  std::sort(entry.groups.begin(), entry.groups.end());
+  batch.Add(entry);
+  return "";
+}
+
+ClaimInfo InfoOf(const ClaimMeta& claim, bool replay) {
+  ClaimInfo info{claim.id, claim.step, claim.parent, claim.version, replay, static_cast<int64_t>(claim.groups.size()), claim.rollouts, {}, {}};
+  if (claim.state != GroupState::kClaimed) {
+    info.trained_version = claim.trained_version;
+    info.trained_weights = claim.trained_weights;
+  }
+  return info;
+}
+
+record::Control ControlOf(const ClaimInfo& info) {
+  record::Control control;
+  control.kind = "claim";
+  control.values = {{"claim", info.id},
+                    {"step", info.step},
+                    {"groups", info.groups},
+                    {"rollouts", info.rollouts},
+                    {"policy_version", OrNil(info.policy_version)},
+                    {"checkpoint", OrNil(info.parent)},
+                    {"replay", info.replay},
+                    {"trained_version", OrNil(info.trained_version)},
+                    {"trained_weights", OrNil(info.trained_weights)}};
+  return control;
+}
+
+std::vector<std::string> ClaimRecords(Store& store, const ClaimMeta& claim, int64_t first, uint64_t max_bytes) {
+  std::vector<std::string> records;
+  uint64_t bytes = 0;
+  int64_t index = 0;
+  const auto add = [&](auto make) {
+    if (index++ < first || (!records.empty() && bytes >= max_bytes)) return;
+    std::string record = make();
+    if (!records.empty() && bytes + record.size() > max_bytes) {
+      bytes = max_bytes;
+      return;
+    }
+    bytes += record.size();
+    records.push_back(std::move(record));
+  };
+  for (const uint64_t admission : claim.groups) {
+    const GroupMeta& group = store.state().group(admission);
+    add([&] { return EncodeGroup(store, claim, group); });
+    for (const RolloutMeta& member : group.members) {
+      if (member.state == RolloutState::kScored) add([&] { return store.ReadPayload(member.payload); });
+    }
+  }
+  return records;
+}
+
+bool CommitStep(const State& state, Batch& batch, const record::Step& step) {
+  const ClaimMeta* claim = state.FindClaim(step.claim);
+  if (!claim) {
+    const ClaimMeta* current = state.FindClaim(step.step);
+    throw Error::Runtime("step " + std::to_string(step.step) + " cannot be committed: claim " + step.claim +
+                             (state.WasAbandoned(step.claim) ? " was abandoned" : " is not one of this buffer") +
+                             (current ? "; step " + std::to_string(step.step) + " is claim " + current->id : ""),
+                         "the trainer works on an old claim: stop it and start it again from its newest checkpoint");
+  }
+  if (claim->step != step.step) {
+    throw Error::Data("claim " + step.claim + " is of step " + std::to_string(claim->step) + ", the step record says " + std::to_string(step.step));
+  }
+  const CommitEntry entry{step.claim, step.step, step.version, step.weights, step.advanced, step.checkpoint};
+  if (claim->state == GroupState::kClaimed) {
+    if (claim->step != state.first_uncommitted_step()) {
+      throw Error::Runtime("step " + std::to_string(step.step) + " cannot be committed before step " +
+                           std::to_string(state.first_uncommitted_step()));
+    }
+    batch.Add(entry, record::EncodeRecord(step));
+    return true;
+  }
+  if (claim->trained_version != step.version || claim->trained_weights != step.weights) {
+    throw Error::Data("step " + std::to_string(step.step) + " was recomputed with another result: version " + std::to_string(step.version) +
+                          ", weights " + HexU64(step.weights) + "; recorded are version " + std::to_string(claim->trained_version) + ", weights " +
+                          HexU64(claim->trained_weights),
+                      "a replay needs the same build, kernel set and options as the first run");
+  }
+  if (!step.checkpoint || claim->state == GroupState::kConsumed) return false;
+  batch.Add(entry, record::EncodeRecord(step));
+  return true;
+}
+
+void AbandonClaim(const State& state, Batch& batch, const std::string& claim_id, const std::string& why) {
+  const ClaimMeta* claim = state.FindClaim(claim_id);
+  const ClaimMeta* newest = state.FindClaim(state.next_step() - 1);
+  if (!claim || claim->state != GroupState::kClaimed) {
+    throw Error::Usage("claim " + claim_id + (claim ? " is already " + std::string(Name(claim->state)) : " is not one of this buffer"),
+                       "partial-buffer stat names the uncommitted claims");
+  }
+  if (claim != newest) throw Error::Usage("claim " + claim_id + " is not the newest: abandon claim " + newest->id + " first");
+  batch.Add(AbandonEntry{claim_id, why});
+}
+
+std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::string& directory) {
+  if (!files.Exists(directory)) return std::nullopt;
+  std::optional<CheckpointInfo> newest;
+  for (const std::string& name : files.List(directory)) {
+    const std::string path = JoinPath(JoinPath(directory, name), "manifest.json");
+    if (!files.Exists(path)) continue;
+    try {
+      const Json json = Json::parse(ReadFile(files, path));
+      const CheckpointInfo info{name, json.at("step").get<int64_t>()};
+      if (!newest || info.step > newest->step) newest = info;
+    } catch (const Json::exception& error) {
+      throw Error::Data(path + ": not a checkpoint's manifest (" + error.what() + ")");
+    }
+  }
+  return newest;
+}
+
+int64_t FirstStepToEmit(const State& state, const std::optional<CheckpointInfo>& checkpoint) {
+  const int64_t uncommitted = state.first_uncommitted_step();
+  const int64_t first = checkpoint ? std::min(checkpoint->step, uncommitted) : state.first_unconsumed_step();
+  if (checkpoint && checkpoint->step > state.next_step()) {
+    throw Error::Runtime("checkpoint " + checkpoint->name + " contains " + std::to_string(checkpoint->step) +
+                             " steps, but this buffer claimed only " + std::to_string(state.next_step()),
+                         "the checkpoint belongs to another run, or the buffer is an older copy");
+  }
+  if (first < state.first_kept_step()) {
+    throw Error::Runtime("step " + std::to_string(first) + " has to be trained again, but its groups are no longer kept: the oldest kept step is " +
+                             std::to_string(state.first_kept_step()),
+                         "start the trainer from a newer checkpoint");
+  }
+  return first;
+}
+
+}  // namespace april::buffer

@@ -1,0 +1,40 @@
+// Gives whole groups to the trainer, step by step, and records what became of them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "buffer/claim_info.h"
+#include "buffer/store.h"
+#include "record/records.h"
+
+namespace april::buffer {
+
+/// Claims the `num_groups` groups that became ready first, for the next step. Returns "" when it did, else what it waits for, having changed nothing.
+std::string MakeClaim(const State& state, Batch& batch, int64_t num_groups, const std::optional<std::string>& parent);
+
+ClaimInfo InfoOf(const ClaimMeta& claim, bool replay);
+/// The control record of kind "claim" that heads a claim in a stream.
+record::Control ControlOf(const ClaimInfo& info);
+
+/// The encoded group and rollout records of a claim, from record `first` on, as many as fit into `max_bytes` (at least one); empty after the last.
+std::vector<std::string> ClaimRecords(Store& store, const ClaimMeta& claim, int64_t first, uint64_t max_bytes);
+
+/// claimed → trained, and → consumed when the step names a checkpoint. Returns false when the same was committed before.
+/// Throws Runtime when the claim is not current, Data when a step was recomputed with other weights.
+bool CommitStep(const State& state, Batch& batch, const record::Step& step);
+
+/// claimed → ready. Throws Usage unless it is the newest uncommitted claim.
+void AbandonClaim(const State& state, Batch& batch, const std::string& claim_id, const std::string& why);
+
+/// nullopt when `directory` is missing or holds none. Throws Data on a damaged manifest.
+std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::string& directory);
+
+/// The first step that has to be emitted for a trainer that resumes from `checkpoint`: its next one, or an earlier one that was never committed.
+/// Without a checkpoint: the first that no durable checkpoint is known to contain. Throws Runtime when its groups are no longer kept, or were never
+/// claimed.
+int64_t FirstStepToEmit(const State& state, const std::optional<CheckpointInfo>& checkpoint);
+
+}  // namespace april::buffer

@@ -1,0 +1,110 @@
+// The journal's entries: what happened, one map each. formats/buffer.md, "Entries".
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "buffer/journal.h"
+#include "buffer/run_config.h"
+#include "buffer/states.h"
+#include "record/rollout.h"
+
+namespace april::buffer {
+
+struct InitEntry {
+  RunConfig config;
+};
+struct PromptEntry {
+  uint64_t add = 0;
+  std::string id;
+  int64_t tokens = 0;
+};
+struct PlanEntry {
+  uint64_t add = 0;
+  int64_t prompts = 0, epochs = 1;
+  std::optional<uint64_t> shuffle;
+  std::string source;
+};
+struct OpenedGroup {
+  uint64_t group_id = 0;
+  int64_t prompt = 0, epoch = 0;
+  std::vector<uint64_t> uids;  ///< by index
+};
+struct LeaseEntry {
+  uint64_t lease = 0;
+  std::string worker;
+  uint64_t request = 0;
+  bool hub = false;
+  int64_t step = 0;
+  std::vector<OpenedGroup> groups;
+  std::vector<std::pair<uint64_t, uint64_t>> rollouts;  ///< uid, lease epoch
+};
+struct RolloutEntry {
+  uint64_t uid = 0;
+  std::optional<record::Lease> lease;
+  RolloutState state = RolloutState::kQueued;
+  int64_t tokens = 0;
+  uint64_t chain = 0;
+  record::Finish finish = record::Finish::kNone;
+  std::optional<double> reward;
+  std::string reward_status;  ///< "" without a reward
+  int64_t resumes = 0;
+  std::optional<uint64_t> oldest, newest;
+};
+struct ProgressEntry {
+  uint64_t uid = 0;
+  record::Lease lease;
+  int64_t tokens = 0;
+  uint64_t chain = 0;
+  std::optional<uint64_t> oldest, newest;
+  Position prev;
+};
+struct ReleaseEntry {
+  uint64_t lease = 0;
+  std::string why;  ///< returned, ended, reclaimed, expired, lost
+  std::vector<uint64_t> rollouts;
+};
+struct SupersededEntry {
+  uint64_t uid = 0;
+  std::optional<record::Lease> lease;
+  int64_t tokens = 0;
+};
+struct ClaimEntry {
+  std::string claim;
+  int64_t step = 0;
+  std::optional<std::string> parent;
+  std::optional<uint64_t> version;
+  std::vector<std::pair<uint64_t, std::vector<uint64_t>>> groups;  ///< group_id, uids by index
+};
+struct CommitEntry {
+  std::string claim;
+  int64_t step = 0;
+  uint64_t version = 0, weights = 0;
+  bool advanced = true;
+  std::optional<std::string> checkpoint;
+};
+struct AbandonEntry {
+  std::string claim, why;
+};
+
+using Entry = std::variant<InitEntry, PromptEntry, PlanEntry, LeaseEntry, RolloutEntry, ProgressEntry, ReleaseEntry, SupersededEntry, ClaimEntry,
+                           CommitEntry, AbandonEntry>;
+
+struct DecodedEntry {
+  Entry entry;
+  int64_t ns = 0;            ///< wall clock
+  uint64_t entry_bytes = 0;  ///< of the map
+  std::string_view payload;  ///< the record that follows it; empty without one
+};
+
+/// Appends the entry's map, then the payload.
+void AppendEntry(const Entry& entry, int64_t ns, std::string_view payload, std::string* out);
+/// The entry at the start of `bytes`. Throws Data naming type and key; Incompatible on a type that this build does not know.
+DecodedEntry ReadEntry(std::string_view bytes);
+
+}  // namespace april::buffer

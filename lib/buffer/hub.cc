@@ -1,0 +1,350 @@
+#include "buffer/hub.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "buffer/claiming.h"
+#include "buffer/leasing.h"
+#include "buffer/map_fields.h"
+#include "buffer/putting.h"
+#include "buffer/statistics.h"
+
+namespace april::buffer {
+namespace {
+
+using stream::Array;
+using stream::Bin;
+using stream::Map;
+using stream::Value;
+
+constexpr std::string_view kSubject = "request to the hub";
+constexpr int64_t kNsPerMs = 1'000'000;
+constexpr int64_t kPipeTerms = 10;  // a rollout that nobody holds or puts for so many terms was lost on its way
+constexpr const char* kDemandNames[] = {"go", "pause", "drain"};
+
+std::vector<uint64_t> Uids(const Array& array) {
+  std::vector<uint64_t> uids;
+  for (const Value& uid : array) uids.push_back(uid.AsUint());
+  return uids;
+}
+
+Value UidArray(const std::vector<uint64_t>& uids) { return Array(uids.begin(), uids.end()); }
+
+Map InfoMap(const ClaimInfo& info) {
+  return {{"id", info.id},
+          {"step", info.step},
+          {"parent", OrNil(info.parent)},
+          {"version", OrNil(info.policy_version)},
+          {"replay", info.replay},
+          {"groups", info.groups},
+          {"rollouts", info.rollouts},
+          {"trained_version", OrNil(info.trained_version)},
+          {"trained_weights", OrNil(info.trained_weights)}};
+}
+
+Map Counts(const PutCounts& counts) {
+  return {{"accepted", counts.accepted},
+          {"repeated", counts.repeated},
+          {"superseded", counts.superseded},
+          {"rejected", counts.rejected},
+          {"first_reject", counts.first_reject}};
+}
+
+}  // namespace
+
+Hub::Hub(Store& store, const HubOptions& options) : store_(store), options_(options) {
+  // Leases of an earlier life of the hub get a full term: their generators may only have waited for this one.
+  for (const auto& [lease, set] : store_.state().leases()) {
+    if (!set.hub) continue;
+    Session& session = sessions_[lease];
+    session.worker = set.worker;
+    session.role = "generate";
+    session.seen_ns = Now();
+  }
+}
+
+Map Hub::Answer(const Map& request) {
+  const MapFields fields(request, kSubject);
+  const std::string& op = fields.Text("op");
+  const uint64_t id = fields.Uint("session");
+  ++num_requests_;
+  Session& session = Touch(request);
+  if (op == "lease") return Lease(request, id, session);
+  if (op == "put") return Put(request, session);
+  if (op == "put_end") return PutEnd(request, session);
+  if (op == "hello") return Hello(request, id, session);
+  if (op == "claim") return Claim(request, id);
+  if (op == "fetch") return Fetch(request);
+  if (op == "first_step") return FirstStep(request);
+  if (op == "commit") return Commit(request);
+  if (op == "bye") return Bye(id, session);
+  if (op == "stat") return {{"stat", StatMap(store_)}};
+  if (op == "abandon") {
+    store_.Transact([&](Batch& batch) { AbandonClaim(store_.state(), batch, fields.Text("claim"), "abandoned through the hub"); });
+    return {};
+  }
+  if (op == "drain") {
+    Drain();
+    return {};
+  }
+  throw Error::Usage("the hub does not know the request \"" + op + "\"", "formats/buffer.md lists the requests");
+}
+
+Hub::Session& Hub::Touch(const Map& request) {
+  const MapFields fields(request, kSubject);
+  const auto [found, is_new] = sessions_.try_emplace(fields.Uint("session"));
+  Session& session = found->second;
+  if (is_new) {
+    // Its hello was to an earlier life of the hub, or it is the hello.
+    session.worker = fields.Text("worker");
+    session.role = fields.Text("role");
+  }
+  session.seen_ns = Now();
+  had_sessions_ = true;
+  return session;
+}
+
+bool Hub::IsLive(const Session& session) const { return !session.bye && Now() - session.seen_ns < options_.term_ms * kNsPerMs; }
+
+Map Hub::Hello(const Map& request, uint64_t id, Session& session) {
+  const MapFields fields(request, kSubject);
+  if (fields.Has("steps")) options_.steps = fields.Int("steps");
+  if (session.role == "generate" && !session.worker.empty()) {
+    int64_t released = 0;
+    store_.Transact([&](Batch& batch) { released = ReleaseWorker(store_.state(), batch, session.worker, id, "reclaimed"); });
+    if (released > 0)
+      log::Info("worker " + session.worker + " is back: " + std::to_string(released) + " rollouts that it held returned to the queue");
+    for (auto& [other_id, other] : sessions_) {
+      if (other_id != id && other.role == "generate" && other.worker == session.worker) other.bye = true;
+    }
+  }
+  return {{"config", ToMap(store_.state().config())}};
+}
+
+Map Hub::Lease(const Map& request, uint64_t id, Session& session) {
+  std::vector<uint64_t> lost;
+  NoteHeld(request, id, session, &lost);
+  Demand demand = CurrentDemand();
+  Array rollouts;
+  for (const uint64_t key : NewLeases(request, id, session)) {
+    rollouts.push_back(Bin{record::EncodeRecord(store_.ReadRollout(key))});
+    session.in_pipe.erase(key);
+  }
+  const std::optional<uint64_t> version = store_.state().policy_version();
+  const auto ahead = static_cast<uint64_t>(store_.state().config().run_ahead);
+  return {{"rollouts", std::move(rollouts)},
+          {"demand", kDemandNames[static_cast<int>(demand)]},
+          {"min_version", version && *version >= ahead ? Value(*version - ahead) : Value()},
+          {"lost", UidArray(lost)},
+          {"poll_ms", options_.poll_ms}};
+}
+
+/// Renews the leases, and learns which rollouts are in the generator's hands and which on their way through the pipe.
+void Hub::NoteHeld(const Map& request, uint64_t id, Session& session, std::vector<uint64_t>* lost) {
+  const State& state = store_.state();
+  const std::vector<uint64_t> held = Uids(MapFields(request, kSubject).Array("held"));
+  std::set<uint64_t> held_keys;
+  for (const uint64_t uid : held) {
+    const auto key = state.FindRollout(uid);
+    if (key && state.rollout(*key).state == RolloutState::kLeased && state.rollout(*key).lease_id == id) {
+      held_keys.insert(*key);
+    } else {
+      lost->push_back(uid);
+    }
+  }
+  std::map<uint64_t, int64_t> in_pipe;
+  if (const auto set = state.leases().find(id); set != state.leases().end()) {
+    for (const uint64_t key : set->second.held) {
+      if (held_keys.contains(key)) continue;
+      const auto since = session.in_pipe.find(key);
+      in_pipe[key] = since == session.in_pipe.end() ? Now() : since->second;
+    }
+  }
+  session.in_pipe = std::move(in_pipe);
+}
+
+std::vector<uint64_t> Hub::NewLeases(const Map& request, uint64_t id, const Session& session) {
+  const MapFields fields(request, kSubject);
+  const State& state = store_.state();
+  const uint64_t number = fields.Uint("request");
+  std::vector<uint64_t> keys;
+  if (const auto set = state.leases().find(id); set != state.leases().end() && set->second.last_request == number) {
+    for (const uint64_t uid : set->second.last_uids) {
+      const auto key = state.FindRollout(uid);
+      if (key && set->second.held.contains(*key)) keys.push_back(*key);
+    }
+    return keys;
+  }
+  const int64_t want = std::min(fields.Int("want"), RolloutsWanted(state));
+  if (want <= 0 || CurrentDemand() != Demand::kGo) return keys;
+  LeaseRequest lease;
+  lease.lease = id;
+  lease.worker = session.worker;
+  lease.request = number;
+  lease.hub = true;
+  lease.max_rollouts = want;
+  lease.max_bytes = HubClient::kMaxRecordBytes;
+  store_.Transact([&](Batch& batch) { keys = LeaseRollouts(store_, batch, lease); });
+  leased_count_ += static_cast<int64_t>(keys.size());
+  return keys;
+}
+
+int64_t Hub::NumPresumedReady() const {
+  const State& state = store_.state();
+  std::set<uint64_t> in_pipe, groups;
+  for (const auto& [id, session] : sessions_) {
+    const auto set = state.leases().find(id);
+    if (set == state.leases().end()) continue;
+    for (const auto& [key, since] : session.in_pipe) {
+      if (!set->second.held.contains(key)) continue;  // it was put since
+      in_pipe.insert(key);
+      groups.insert(AdmissionOf(key));
+    }
+  }
+  return std::count_if(groups.begin(), groups.end(), [&](uint64_t admission) {
+    const std::vector<RolloutMeta>& members = state.group(admission).members;
+    for (size_t i = 0; i < members.size(); ++i) {
+      if (!members[i].Ended() && !in_pipe.contains(MakeKey(admission, i))) return false;
+    }
+    return true;
+  });
+}
+
+Demand Hub::CurrentDemand() const {
+  const State& state = store_.state();
+  if (draining_ || (options_.steps && state.next_step() >= *options_.steps) || IsExhausted(state)) return Demand::kDrain;
+  return GroupsWanted(state) - NumPresumedReady() > 0 ? Demand::kGo : Demand::kPause;
+}
+
+Map Hub::Put(const Map& request, Session& session) {
+  PutCounts counts;
+  std::set<uint64_t> leases;
+  store_.Transact([&](Batch& batch) {
+    for (const Value& record : MapFields(request, kSubject).Array("records")) PutRecord(store_, batch, record.AsBin(), &counts, &leases);
+  });
+  for (const uint64_t lease : leases) {
+    session.leases.insert(lease);
+    if (const auto generator = sessions_.find(lease); generator != sessions_.end()) generator->second.seen_ns = Now();
+  }
+  put_counts_ += counts;
+  return Counts(counts);
+}
+
+Map Hub::PutEnd(const Map& request, Session& session) {
+  session.leases.clear();
+  for (const uint64_t lease : Uids(MapFields(request, kSubject).Array("leases"))) {
+    const auto generator = sessions_.find(lease);
+    if (generator == sessions_.end()) {
+      store_.Transact([&](Batch& batch) { ReleaseLease(store_.state(), batch, lease, "ended"); });
+      continue;
+    }
+    generator->second.put_ended = true;
+    CloseIfOver(lease);
+  }
+  return {};
+}
+
+/// Gives a lease set's rest back once nothing can come for it any more: its generator ended, and so did every sink that named it.
+void Hub::CloseIfOver(uint64_t lease) {
+  const Session& generator = sessions_.at(lease);
+  if (IsLive(generator) || !generator.put_ended) return;
+  for (const auto& [id, session] : sessions_) {
+    if (session.leases.contains(lease) && !session.bye) return;
+  }
+  store_.Transact([&](Batch& batch) { ReleaseLease(store_.state(), batch, lease, "ended"); });
+}
+
+Map Hub::Claim(const Map& request, uint64_t id) {
+  const MapFields fields(request, kSubject);
+  const State& state = store_.state();
+  const int64_t step = fields.Int("step");
+  if (step > state.next_step()) {
+    throw Error::Usage("step " + std::to_string(step) + " is asked for, but the next one is " + std::to_string(state.next_step()));
+  }
+  if (step < state.first_kept_step()) throw Error::Runtime("the groups of step " + std::to_string(step) + " are no longer kept");
+  if (step == state.next_step()) {
+    if (draining_) return {{"state", "stopped"}};
+    const int64_t groups = fields.Int("groups") == 0 ? state.config().groups_per_step : fields.Int("groups");
+    std::string waits_for;
+    store_.Transact([&](Batch& batch) { waits_for = MakeClaim(state, batch, groups, fields.MaybeText("parent")); });
+    if (!waits_for.empty()) {
+      return {{"state", IsExhausted(state) ? "empty" : "wait"}, {"waits_for", waits_for}, {"poll_ms", options_.poll_ms}};
+    }
+    claimed_by_.clear();
+    claimed_by_[state.FindClaim(step)->id] = id;
+  }
+  const ClaimMeta* claim = state.FindClaim(step);
+  const auto made_for = claimed_by_.find(claim->id);
+  const bool replay = made_for == claimed_by_.end() || made_for->second != id;
+  return {{"state", "granted"}, {"claim", InfoMap(InfoOf(*claim, replay))}};
+}
+
+Map Hub::Fetch(const Map& request) {
+  const MapFields fields(request, kSubject);
+  const ClaimMeta* claim = store_.state().FindClaim(fields.Text("claim"));
+  if (!claim) throw Error::Runtime("claim " + fields.Text("claim") + " is not one of this buffer, or no longer kept");
+  Array records;
+  for (std::string& record : ClaimRecords(store_, *claim, fields.Int("first"), HubClient::kMaxRecordBytes)) records.push_back(Bin{std::move(record)});
+  return {{"records", std::move(records)}};
+}
+
+Map Hub::FirstStep(const Map& request) {
+  const MapFields fields(request, kSubject);
+  std::optional<CheckpointInfo> checkpoint;
+  if (fields.Has("checkpoint")) checkpoint = CheckpointInfo{fields.Text("checkpoint"), fields.Int("step")};
+  return {{"step", FirstStepToEmit(store_.state(), checkpoint)}};
+}
+
+Map Hub::Commit(const Map& request) {
+  const record::Record record = record::DecodeRecord(MapFields(request, kSubject).Bin("record"));
+  const auto* step = std::get_if<record::Step>(&record);
+  if (!step) throw Error::Data("a commit needs a step record");
+  bool is_new = false;
+  store_.Transact([&](Batch& batch) { is_new = CommitStep(store_.state(), batch, *step); });
+  return {{"repeated", !is_new}};
+}
+
+Map Hub::Bye(uint64_t id, Session& session) {
+  session.bye = true;
+  if (session.role == "generate") CloseIfOver(id);
+  return {};
+}
+
+bool Hub::Quiet(int64_t silent_ms) const {
+  const int64_t now = Now();
+  for (const auto& [id, session] : sessions_) {
+    if (!session.bye && now - session.seen_ns < silent_ms * kNsPerMs) return false;
+  }
+  for (const auto& [lease, set] : store_.state().leases()) {
+    if (set.hub && !set.held.empty()) return false;
+  }
+  return true;
+}
+
+void Hub::Tick() {
+  for (auto& [id, session] : sessions_) {
+    const auto set = store_.state().leases().find(id);
+    if (session.role != "generate" || set == store_.state().leases().end() || set->second.held.empty()) continue;
+    if (Now() - session.seen_ns >= options_.term_ms * kNsPerMs) {
+      int64_t released = 0;
+      store_.Transact([&](Batch& batch) { released = ReleaseLease(store_.state(), batch, id, "expired"); });
+      session.in_pipe.clear();
+      log::Warn("generator " + (session.worker.empty() ? HexU64(id) : session.worker) + " was silent for " +
+                HumanSeconds(static_cast<double>(options_.term_ms) / 1000) + ": " + std::to_string(released) + " rollouts returned to the queue");
+      continue;
+    }
+    ReleaseEntry lost{id, "lost", {}};
+    for (const auto& [key, since] : session.in_pipe) {
+      const bool is_late = Now() - since >= kPipeTerms * options_.term_ms * kNsPerMs;
+      if (is_late && set->second.held.contains(key)) lost.rollouts.push_back(store_.state().rollout(key).uid);
+    }
+    if (lost.rollouts.empty()) continue;
+    store_.Transact([&](Batch& batch) { batch.Add(lost); });
+    log::Warn(std::to_string(lost.rollouts.size()) + " rollouts left generator " + session.worker +
+              " and were never put: they returned to the queue");
+  }
+}
+
+}  // namespace april::buffer

@@ -1,0 +1,238 @@
+#include "buffer/journal.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+namespace april::buffer {
+namespace {
+
+std::string At(const std::string& path, uint64_t offset) { return path + " at offset " + std::to_string(offset); }
+
+Error WithSpaceHint(const Error& error) {
+  return {error.kind(), error.message(), "nothing that was acknowledged is lost; free space or repair the disk, then run the command again"};
+}
+
+}  // namespace
+
+void Journal::Create(FileSystem& files, const std::string& directory, const std::string& run, std::string_view first_entries, uint32_t num_entries) {
+  files.MakeDirectory(JoinPath(directory, "journal"));
+  const SegmentName first = {1, SegmentPath(1), 1};
+  FrameHeader header;
+  header.sequence = 1;
+  header.writer_epoch = 1;
+  header.segment = first.number;
+  header.num_entries = num_entries;
+  const auto file = files.Create(JoinPath(directory, first.name));
+  file->Append(EncodeFrame(header, first_entries));
+  file->Sync();
+  file->Close();
+  files.SyncDirectory(JoinPath(directory, "journal"));
+  Manifest manifest;
+  manifest.run = run;
+  manifest.segments = {first};
+  WriteManifest(files, directory, manifest);
+  files.SyncDirectory(DirectoryOf(directory));
+}
+
+Journal::Journal(FileSystem& files, std::string directory, JournalLimits limits) : files_(files), directory_(std::move(directory)), limits_(limits) {
+  manifest_ = ReadManifest(files_, directory_);
+  OpenSegment(0);
+}
+
+void Journal::OpenSegment(size_t index) {
+  current_ = index;
+  const std::string path = PathOf(Current());
+  if (!files_.Exists(path))
+    throw Error::Data(path + " is missing, but the manifest names it", "restore it from a copy; the journal cannot be read without it");
+  reader_ = files_.OpenForRead(path);
+  writer_.reset();
+  end_ = synced_ = torn_bytes_ = 0;
+}
+
+void Journal::ReadNew(const FrameVisitor& visit) {
+  // The manifest before the frames: a segment that it shows closed gets no more of them.
+  manifest_ = ReadManifest(files_, directory_);
+  for (;;) {
+    while (ReadOne(visit)) {
+    }
+    const bool last = current_ + 1 == manifest_.segments.size();
+    torn_bytes_ = reader_->Size() - std::min(reader_->Size(), end_);
+    if (torn_bytes_ > 0) {
+      // A writer may have finished the frame since it was looked at: damage is what stays.
+      const bool damaged = !last || IsDamage(end_);
+      if (damaged && ReadOne(visit)) continue;
+      if (damaged) {
+        throw Error::Data(At(PathOf(Current()), end_) + ": damaged: a frame that was already on disk is not whole (" + std::to_string(torn_bytes_) +
+                              " bytes follow)",
+                          "keep a copy of the directory; what the journal held before this offset is whole");
+      }
+    }
+    if (last) return;
+    sealed_bytes_ += end_;
+    OpenSegment(current_ + 1);
+  }
+}
+
+bool Journal::ReadOne(const FrameVisitor& visit) {
+  char head[kFrameHeaderBytes];
+  const size_t got = reader_->ReadAt(end_, head, sizeof head);
+  std::optional<FrameHeader> header;
+  try {
+    header = ParseFrameHeader({head, got});
+  } catch (const Error& error) {
+    throw error.Within(At(PathOf(Current()), end_));
+  }
+  if (!header || header->sequence != next_sequence_ || header->segment != Current().number) return false;
+  if (end_ + kFrameHeaderBytes + header->compressed_bytes > reader_->Size()) return false;
+  std::string compressed(header->compressed_bytes, '\0');
+  compressed.resize(reader_->ReadAt(end_ + kFrameHeaderBytes, compressed.data(), compressed.size()));
+  std::string raw;
+  try {
+    raw = DecodeFrame(*header, compressed);
+  } catch (const Error&) {
+    return false;
+  }
+  visit(raw, {Current().number, 0, end_});
+  ++next_sequence_;
+  synced_ = std::max(synced_, header->synced);
+  end_ += kFrameHeaderBytes + compressed.size();
+  return true;
+}
+
+bool Journal::IsDamage(uint64_t offset) const {
+  if (synced_ > offset) return true;
+  // Frames behind the bad one tell what their writer knew to be on disk. The bad one's length cannot be trusted: look at every byte.
+  constexpr size_t kChunk = 4u << 20;
+  std::string bytes;
+  for (uint64_t at = offset;; at += kChunk) {
+    bytes.resize(kChunk + kFrameHeaderBytes - 1);
+    bytes.resize(reader_->ReadAt(at, bytes.data(), bytes.size()));
+    for (size_t i = bytes.find("APRJ", 8); i != std::string::npos; i = bytes.find("APRJ", i + 1)) {
+      const auto header = ParseFrameHeader(std::string_view(bytes).substr(i - 8));
+      if (header && header->segment == Current().number && header->synced > offset) return true;
+    }
+    if (bytes.size() < kChunk + kFrameHeaderBytes - 1) return false;
+  }
+}
+
+Position Journal::NextPosition() {
+  RotateIfFull();
+  return {Current().number, 0, end_};
+}
+
+void Journal::OpenForAppending() {
+  if (broken_)
+    throw Error::Runtime(PathOf(Current()) + ": an earlier write or sync failed, what the disk holds is unknown",
+                         "run the command again: it reads what is there");
+  if (!manifest_.may_write) throw Error::Incompatible(directory_ + ": only a newer build may write this buffer");
+  if (writer_epoch_ == 0) writer_epoch_ = manifest_.writer_epoch;
+  if (writer_epoch_ != manifest_.writer_epoch || Current().epoch != writer_epoch_) {
+    throw Error::Runtime(directory_ + ": another writer took the buffer over (writer epoch " + std::to_string(manifest_.writer_epoch) +
+                         ", this one's is " + std::to_string(writer_epoch_) + ")");
+  }
+  if (!writer_ || writer_->Size() != end_) {
+    writer_ = files_.OpenForAppend(PathOf(Current()));
+    if (writer_->Size() > end_) writer_->Truncate(end_);
+    torn_bytes_ = 0;
+  }
+}
+
+void Journal::Append(std::string_view raw, uint32_t num_entries) {
+  RotateIfFull();
+  OpenForAppending();
+  FrameHeader header;
+  header.sequence = next_sequence_;
+  header.writer_epoch = manifest_.writer_epoch;
+  header.synced = synced_;
+  header.segment = Current().number;
+  header.num_entries = num_entries;
+  const std::string frame = EncodeFrame(header, raw);
+  try {
+    writer_->Append(frame);
+  } catch (const Error& error) {
+    try {
+      writer_->Truncate(end_);
+    } catch (const Error&) {
+      broken_ = true;  // the part of a frame that is left is a torn tail, which the next writer cuts
+    }
+    throw WithSpaceHint(error);
+  }
+  end_ += frame.size();
+  ++next_sequence_;
+}
+
+void Journal::Sync() {
+  OpenForAppending();
+  try {
+    writer_->Sync();
+  } catch (const Error& error) {
+    broken_ = true;
+    throw WithSpaceHint(error);
+  }
+  synced_ = end_;
+}
+
+void Journal::RotateIfFull() {
+  if (end_ < limits_.segment_bytes) return;
+  Sync();
+  BeginSegment();
+}
+
+void Journal::BeginSegment() {
+  const uint32_t number = Current().number + 1;
+  const SegmentName next = {number, SegmentPath(number), manifest_.writer_epoch};
+  // A crash between these lines leaves a file that no manifest names; the next writer replaces it.
+  const auto file = files_.Create(JoinPath(directory_, next.name));
+  file->Sync();
+  file->Close();
+  files_.SyncDirectory(JoinPath(directory_, "journal"));
+  manifest_.segments.push_back(next);
+  WriteManifest(files_, directory_, manifest_);
+  sealed_bytes_ += end_;
+  OpenSegment(manifest_.segments.size() - 1);
+}
+
+void Journal::RaiseEpoch() {
+  Sync();
+  writer_epoch_ = ++manifest_.writer_epoch;
+  BeginSegment();
+}
+
+std::shared_ptr<const std::string> Journal::ReadFrame(Position at) {
+  const auto found =
+      std::find_if(cache_.begin(), cache_.end(), [&](const CachedFrame& frame) { return frame.segment == at.segment && frame.frame == at.frame; });
+  if (found != cache_.end()) {
+    cache_.splice(cache_.begin(), cache_, found);
+    return found->raw;
+  }
+  const auto segment =
+      std::find_if(manifest_.segments.begin(), manifest_.segments.end(), [&](const SegmentName& name) { return name.number == at.segment; });
+  if (segment == manifest_.segments.end()) throw Error::Data("segment " + std::to_string(at.segment) + " is not in the manifest");
+  const std::string path = PathOf(*segment);
+  const bool current = segment == manifest_.segments.begin() + static_cast<std::ptrdiff_t>(current_);
+  const auto file = current ? nullptr : files_.OpenForRead(path);
+  const ReadableFile& source = current ? *reader_ : *file;
+  char head[kFrameHeaderBytes];
+  const auto header = ParseFrameHeader({head, source.ReadAt(at.frame, head, sizeof head)});
+  if (!header) throw Error::Data(At(path, at.frame) + ": damaged: no frame is where one was");
+  std::string compressed(std::min<uint64_t>(header->compressed_bytes, source.Size()), '\0');
+  compressed.resize(source.ReadAt(at.frame + kFrameHeaderBytes, compressed.data(), compressed.size()));
+  std::shared_ptr<const std::string> raw;
+  try {
+    raw = std::make_shared<const std::string>(DecodeFrame(*header, compressed));
+  } catch (const Error& error) {
+    throw error.Within(At(path, at.frame) + ": damaged frame");
+  }
+  cache_.push_front({at.segment, at.frame, raw});
+  cached_bytes_ += raw->size();
+  while (cached_bytes_ > limits_.cache_bytes && cache_.size() > 1) {
+    cached_bytes_ -= cache_.back().raw->size();
+    cache_.pop_back();
+  }
+  return raw;
+}
+
+}  // namespace april::buffer

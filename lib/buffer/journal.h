@@ -1,0 +1,96 @@
+// The journal's files: appends transactions, reads those that others appended, tells a torn tail from damage. Knows nothing of what entries mean.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/file.h"
+#include "buffer/frame.h"
+#include "buffer/manifest.h"
+
+namespace april::buffer {
+
+/// Where an entry is: segment, offset of its frame in the segment, offset in the frame's raw bytes.
+struct Position {
+  uint32_t segment = 0;
+  uint32_t entry = 0;
+  uint64_t frame = 0;
+  bool operator==(const Position&) const = default;
+};
+inline constexpr Position kNowhere{};
+inline bool IsSomewhere(const Position& position) { return position.segment != 0; }
+
+struct JournalLimits {
+  uint64_t segment_bytes = 256u << 20;  ///< a segment that exceeds this is closed
+  uint64_t cache_bytes = 64u << 20;     ///< raw frames kept for reading payloads
+};
+
+/// Called with a frame's raw entries, and where it begins (entry = 0).
+using FrameVisitor = std::function<void(std::string_view raw, Position at)>;
+
+/// Thread  one object, one thread. Several processes may have one each: readers need no lock, writers hold the buffer's lock from ReadNew to Sync.
+class Journal {
+ public:
+  /// Makes the first segment with one transaction, then the manifest. Durable when it returns.
+  static void Create(FileSystem& files, const std::string& directory, const std::string& run, std::string_view first_entries, uint32_t num_entries);
+
+  Journal(FileSystem& files, std::string directory, JournalLimits limits = {});
+
+  /// Visits the frames that were appended since the last call. Throws Data on damage, Incompatible on a newer format.
+  void ReadNew(const FrameVisitor& visit);
+  /// Bytes behind the last whole frame: what a crash, or a writer at this moment, left.
+  uint64_t torn_bytes() const { return torn_bytes_; }
+
+  /// Where the next appended transaction will be.
+  Position NextPosition();
+  /// Appends one transaction; cuts a torn tail before. Nothing is left of it when this throws. Needs the lock, and ReadNew under it.
+  void Append(std::string_view raw, uint32_t num_entries);
+  /// Everything that was appended is on disk when this returns. After a failure the journal takes no more.
+  void Sync();
+  /// Begins a segment under a higher writer epoch, which shuts out every writer of the old one.
+  void RaiseEpoch();
+
+  /// The raw entries of the frame at `at`; kept in a small cache. Throws Data when the frame is damaged.
+  std::shared_ptr<const std::string> ReadFrame(Position at);
+
+  const Manifest& manifest() const { return manifest_; }
+  uint64_t size_bytes() const { return sealed_bytes_ + end_; }
+
+ private:
+  struct CachedFrame {
+    uint32_t segment;
+    uint64_t frame;
+    std::shared_ptr<const std::string> raw;
+  };
+  bool ReadOne(const FrameVisitor& visit);  ///< false at the end of the segment's whole frames
+  bool IsDamage(uint64_t offset) const;
+  const SegmentName& Current() const { return manifest_.segments[current_]; }
+  std::string PathOf(const SegmentName& segment) const { return JoinPath(directory_, segment.name); }
+  void OpenSegment(size_t index);
+  void OpenForAppending();
+  void BeginSegment();
+  void RotateIfFull();
+
+  FileSystem& files_;
+  std::string directory_;
+  JournalLimits limits_;
+  Manifest manifest_;
+  size_t current_ = 0;                    ///< index of the segment being read
+  std::unique_ptr<ReadableFile> reader_;  ///< of the current segment
+  std::unique_ptr<WritableFile> writer_;  ///< of the last segment
+  uint64_t end_ = 0;                      ///< offset behind the last whole frame of the current segment
+  uint64_t sealed_bytes_ = 0;             ///< of the segments before
+  uint64_t synced_ = 0;                   ///< of the current segment
+  uint64_t next_sequence_ = 1;
+  uint64_t torn_bytes_ = 0;
+  uint64_t writer_epoch_ = 0;  ///< under which this object appends; 0 until it does
+  bool broken_ = false;
+  std::list<CachedFrame> cache_;  ///< most recently used first
+  uint64_t cached_bytes_ = 0;
+};
+
+}  // namespace april::buffer

@@ -1,0 +1,68 @@
+#include "buffer/manifest.h"
+
+#include <cstdio>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/error.h"
+#include "base/json.h"
+
+namespace april::buffer {
+namespace {
+
+constexpr int kMajor = 1;
+constexpr int kMinor = 0;
+
+std::string ManifestPath(const std::string& directory) { return JoinPath(directory, "manifest.json"); }
+
+}  // namespace
+
+std::string SegmentPath(uint32_t number) {
+  char name[32];
+  std::snprintf(name, sizeof name, "journal/%08u.zst", number);
+  return name;
+}
+
+Manifest ReadManifest(FileSystem& files, const std::string& directory) {
+  const std::string path = ManifestPath(directory);
+  if (!files.Exists(path)) {
+    throw Error::Usage(directory + " is no buffer: it has no manifest.json",
+                       "make one with: partial-buffer init -s " + directory + " --model PATH …");
+  }
+  try {
+    Json json = Json::parse(ReadFile(files, path));
+    if (json.at("format") != "april-buffer") throw Error::Data(path + ": format is " + json.at("format").dump() + ", expected \"april-buffer\"");
+    if (const int min_reader = json.at("min_reader").get<int>(); min_reader > kMajor) {
+      throw Error::Incompatible(path + ": needs a reader of version " + std::to_string(min_reader) + ", this build reads " + std::to_string(kMajor),
+                                "use the build that wrote it");
+    }
+    const std::string digest = json.at("digest").get<std::string>();
+    json.erase("digest");
+    if (digest != HexU64(Digest(json.dump()))) throw Error::Data(path + ": its digest does not fit its contents");
+    Manifest manifest;
+    manifest.run = json.at("run").get<std::string>();
+    manifest.writer_epoch = json.at("writer_epoch").get<uint64_t>();
+    manifest.may_write = json.at("min_writer").get<int>() <= kMajor;
+    for (const Json& segment : json.at("segments")) {
+      manifest.segments.push_back({segment.at("number").get<uint32_t>(), segment.at("name").get<std::string>(), segment.at("epoch").get<uint64_t>()});
+    }
+    if (manifest.segments.empty()) throw Error::Data(path + ": it names no segment");
+    return manifest;
+  } catch (const Json::exception& error) {
+    throw Error::Data(path + ": damaged (" + error.what() + ")");
+  }
+}
+
+void WriteManifest(FileSystem& files, const std::string& directory, const Manifest& manifest) {
+  Json json = {{"format", "april-buffer"}, {"version", {kMajor, kMinor}}, {"min_reader", kMajor},
+               {"min_writer", kMajor},     {"run", manifest.run},         {"writer_epoch", manifest.writer_epoch}};
+  json["segments"] = Json::array();
+  for (const SegmentName& segment : manifest.segments) {
+    json["segments"].push_back({{"number", segment.number}, {"name", segment.name}, {"epoch", segment.epoch}});
+  }
+  const uint64_t digest = Digest(json.dump());
+  json["digest"] = HexU64(digest);
+  ReplaceFile(files, ManifestPath(directory), json.dump() + "\n", /*durable=*/true);
+}
+
+}  // namespace april::buffer

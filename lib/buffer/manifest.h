@@ -1,0 +1,34 @@
+// The buffer's manifest: which segments make the journal, and which versions of the program may read and write it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+
+namespace april::buffer {
+
+struct SegmentName {
+  uint32_t number = 0;
+  std::string name;    ///< relative to the buffer's directory
+  uint64_t epoch = 0;  ///< writer epoch: only writers of this epoch append to it
+  bool operator==(const SegmentName&) const = default;
+};
+
+struct Manifest {
+  std::string run;
+  uint64_t writer_epoch = 1;
+  std::vector<SegmentName> segments;
+  bool may_write = true;  ///< whether min_writer allows this build
+};
+
+/// Throws Usage when `directory` is no buffer, Incompatible when min_reader forbids this build, Data when the manifest is damaged.
+Manifest ReadManifest(FileSystem& files, const std::string& directory);
+/// Durable when it returns.
+void WriteManifest(FileSystem& files, const std::string& directory, const Manifest& manifest);
+
+/// "journal/00000007.zst"
+std::string SegmentPath(uint32_t number);
+
+}  // namespace april::buffer

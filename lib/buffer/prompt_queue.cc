@@ -1,0 +1,54 @@
+#include "buffer/prompt_queue.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/digest.h"
+#include "base/error.h"
+#include "base/rng.h"
+
+namespace april::buffer {
+
+void PromptQueue::AddPrompt(uint64_t add, const std::string& id, const PromptMeta& prompt) {
+  Pending& pending = pending_[add];
+  pending.prompts.push_back(prompt);
+  pending.ids.push_back(Digest(id));
+}
+
+void PromptQueue::AddPlan(uint64_t add, int64_t num_prompts, int64_t epochs, std::optional<uint64_t> shuffle) {
+  if (num_prompts < 1 || epochs < 1)
+    throw Error::Data("a plan of " + std::to_string(num_prompts) + " prompts and " + std::to_string(epochs) + " epochs");
+  const Pending pending = std::move(pending_[add]);
+  pending_.erase(add);
+  if (static_cast<int64_t>(pending.prompts.size()) != num_prompts) {
+    throw Error::Data("a plan names " + std::to_string(num_prompts) + " prompts, but the journal has " + std::to_string(pending.prompts.size()));
+  }
+  plans_.push_back({this->num_prompts(), num_prompts, num_groups_, epochs, shuffle});
+  prompts_.insert(prompts_.end(), pending.prompts.begin(), pending.prompts.end());
+  ids_.insert(pending.ids.begin(), pending.ids.end());
+  num_groups_ += num_prompts * epochs;
+}
+
+bool PromptQueue::HasPrompt(const std::string& id) const { return ids_.contains(Digest(id)); }
+
+PromptQueue::Group PromptQueue::At(int64_t place) const {
+  const auto after =
+      std::upper_bound(plans_.begin(), plans_.end(), place, [](int64_t wanted, const Plan& plan) { return wanted < plan.first_place; });
+  const Plan& plan = *std::prev(after);
+  const int64_t epoch = (place - plan.first_place) / plan.num_prompts;
+  const int64_t index = (place - plan.first_place) % plan.num_prompts;
+  if (!plan.shuffle) return {plan.first_prompt + index, epoch};
+  const int64_t plan_index = &plan - plans_.data();
+  if (permuted_plan_ != plan_index || permuted_epoch_ != epoch) {
+    permutation_.resize(static_cast<size_t>(plan.num_prompts));
+    std::iota(permutation_.begin(), permutation_.end(), 0u);
+    for (uint64_t i = permutation_.size() - 1; i > 0; --i) {
+      std::swap(permutation_[i], permutation_[RandomBits(*plan.shuffle, RandomUse::kShuffle, static_cast<uint64_t>(epoch), i) % (i + 1)]);
+    }
+    permuted_plan_ = plan_index;
+    permuted_epoch_ = epoch;
+  }
+  return {plan.first_prompt + permutation_[static_cast<size_t>(index)], epoch};
+}
+
+}  // namespace april::buffer

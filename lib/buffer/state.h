@@ -1,0 +1,167 @@
+// What the journal's entries add up to: metadata of every live rollout, never its tokens. Changes only by Apply, so that a state is a function of its
+// journal.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "buffer/entries.h"
+#include "buffer/length_counts.h"
+#include "buffer/prompt_queue.h"
+#include "buffer/states.h"
+
+namespace april::buffer {
+
+struct RolloutMeta {
+  uint64_t uid = 0;
+  Position payload;            ///< newest rollout or progress entry; nowhere while nothing was generated
+  uint64_t chain = 0;          ///< of the journaled tokens
+  uint64_t record_digest = 0;  ///< of the newest payload: tells a repeat
+  uint64_t lease_id = 0;       ///< while leased
+  int64_t changed_ns = 0;
+  uint32_t lease_epoch = 0;  ///< leases so far
+  int32_t tokens = 0, resumes = 0;
+  float reward = 0;
+  RolloutState state = RolloutState::kQueued;
+  record::Finish finish = record::Finish::kNone;
+  bool has_reward = false, ungraded = false;  ///< ungraded: the reward's status is error or timeout
+  bool has_versions = false;
+  uint32_t oldest = 0, newest = 0;  ///< policy versions of its tokens
+
+  bool Ended() const { return state == RolloutState::kScored || state == RolloutState::kFailed || (state == RolloutState::kComplete && ungraded); }
+};
+
+/// One group that left the queue. Known by its admission: 0 for the first group of the run, then one more each.
+struct GroupMeta {
+  uint64_t group_id = 0;
+  int64_t prompt = 0, epoch = 0, admitted_step = 0;
+  GroupState state = GroupState::kOpen;
+  int64_t ready_order = 0;
+  int64_t opened_ns = 0;
+  std::vector<RolloutMeta> members;  ///< by index
+  int64_t num_ended = 0, num_scored = 0;
+
+  bool AllEnded() const { return num_ended == static_cast<int64_t>(members.size()); }
+};
+
+struct LeaseSet {
+  std::string worker;
+  bool hub = false;
+  int64_t since_ns = 0;
+  uint64_t last_request = 0;
+  std::vector<uint64_t> last_uids;  ///< given by that request
+  std::set<uint64_t> held;          ///< keys of the rollouts that it leases now
+};
+
+struct ClaimMeta {
+  std::string id;
+  int64_t step = 0;
+  std::optional<std::string> parent;
+  std::optional<uint64_t> version;
+  std::vector<uint64_t> groups;  ///< admissions, by group_id
+  GroupState state = GroupState::kClaimed;
+  uint64_t trained_version = 0, trained_weights = 0;
+  std::optional<std::string> checkpoint;
+  int64_t rollouts = 0;
+};
+
+/// Sums over the whole journal. Tokens are response tokens.
+struct Totals {
+  int64_t superseded = 0, superseded_tokens = 0;
+  int64_t finished = 0, trained_rollouts = 0, trained_tokens = 0, resumes = 0;
+  int64_t trained_groups = 0, forgotten_groups = 0;
+  double trained_reward = 0;
+  std::map<int64_t, int64_t> trained_staleness;  ///< policy versions behind, by its oldest token → trained rollouts
+  LengthCounts sampled_lengths, trained_lengths;
+};
+
+/// Names one rollout inside a state: admission of its group, index in it. Ascending keys are the order of issue.
+inline uint64_t MakeKey(uint64_t admission, uint64_t index) { return admission << 16 | index; }
+inline uint64_t AdmissionOf(uint64_t key) { return key >> 16; }
+inline uint64_t IndexOf(uint64_t key) { return key & 0xffff; }
+
+class State {
+ public:
+  /// Applies one entry that stands at `at`. Throws Data when it is no listed transition or names what does not exist: the journal is damaged.
+  void Apply(const DecodedEntry& decoded, Position at);
+
+  bool initialised() const { return initialised_; }
+  const RunConfig& config() const { return config_; }
+  const PromptQueue& queue() const { return queue_; }
+  const std::map<uint64_t, GroupMeta>& groups() const { return groups_; }
+  const GroupMeta& group(uint64_t admission) const { return groups_.at(admission); }
+  const RolloutMeta& rollout(uint64_t key) const { return groups_.at(AdmissionOf(key)).members[IndexOf(key)]; }
+  /// nullopt for an unknown uid: never issued, or consumed and forgotten.
+  std::optional<uint64_t> FindRollout(uint64_t uid) const;
+  const std::set<uint64_t>& partial() const { return partial_; }                    ///< keys
+  const std::set<uint64_t>& queued() const { return queued_; }                      ///< keys of queued members of open groups
+  const std::map<int64_t, uint64_t>& ready() const { return ready_; }               ///< order of becoming ready → admission
+  const std::unordered_map<uint64_t, LeaseSet>& leases() const { return leases_; }  ///< by lease id
+  int64_t num_leased() const { return num_leased_; }
+  int64_t groups_admitted() const { return groups_admitted_; }
+  /// Groups that count towards a step: open and able to become ready, ready, or claimed and not committed.
+  int64_t NumViableGroups() const { return num_open_ - num_stalled_ + static_cast<int64_t>(ready_.size()) + num_claimed_; }
+  int64_t num_claimed() const { return num_claimed_; }  ///< groups claimed and not committed
+  int64_t num_stalled() const { return num_stalled_; }  ///< open groups whose members all ended, too few of them scored
+  int64_t num_groups(GroupState state) const;
+
+  int64_t next_step() const { return first_kept_step_ + static_cast<int64_t>(claims_.size()); }
+  int64_t first_kept_step() const { return first_kept_step_; }
+  int64_t first_uncommitted_step() const;
+  int64_t first_unconsumed_step() const;
+  const ClaimMeta* FindClaim(int64_t step) const;  ///< nullptr when there is none or it is forgotten
+  const ClaimMeta* FindClaim(const std::string& id) const;
+  bool WasAbandoned(const std::string& claim_id) const { return abandoned_.contains(claim_id); }
+  std::optional<uint64_t> policy_version() const { return policy_version_; }  ///< that the last committed step made
+  const Totals& totals() const { return totals_; }
+
+ private:
+  void On(const InitEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const PromptEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const PlanEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const LeaseEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const RolloutEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const ProgressEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const ReleaseEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const SupersededEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const ClaimEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const CommitEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const AbandonEntry& entry, const DecodedEntry& decoded, Position at);
+
+  RolloutMeta& Mutable(uint64_t key) { return groups_.at(AdmissionOf(key)).members[IndexOf(key)]; }
+  uint64_t KeyOf(uint64_t uid) const;
+  void Open(const OpenedGroup& opened, const LeaseEntry& entry, int64_t ns);
+  void Move(uint64_t key, RolloutState to);  ///< one listed transition, and the indexes that follow from it
+  void Move(uint64_t admission, GroupState to);
+  void Settle(uint64_t admission);  ///< counts the members that ended; opens → ready
+  void RequireLease(const RolloutMeta& rollout, const record::Lease& lease) const;
+  void Train(const ClaimMeta& claim);
+  void Consume(int64_t through_step, const std::optional<std::string>& checkpoint);
+  void Forget();
+
+  bool initialised_ = false;
+  RunConfig config_;
+  PromptQueue queue_;
+  std::map<uint64_t, GroupMeta> groups_;               ///< by admission
+  std::unordered_map<uint64_t, uint64_t> keys_;        ///< uid → key
+  std::unordered_map<uint64_t, uint64_t> admissions_;  ///< group_id → admission
+  std::set<uint64_t> partial_, queued_;
+  std::map<int64_t, uint64_t> ready_;
+  int64_t next_ready_order_ = 0;
+  std::unordered_map<uint64_t, LeaseSet> leases_;
+  int64_t num_leased_ = 0, num_open_ = 0, num_stalled_ = 0, num_claimed_ = 0, groups_admitted_ = 0;
+  std::deque<ClaimMeta> claims_;
+  int64_t first_kept_step_ = 0;
+  std::unordered_set<std::string> abandoned_;
+  std::optional<uint64_t> policy_version_;
+  Totals totals_;
+};
+
+}  // namespace april::buffer

@@ -1,0 +1,94 @@
+// The buffer as one object: its journal, the state that the journal adds up to, and transactions on both.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "buffer/journal.h"
+#include "buffer/state.h"
+#include "record/records.h"
+
+namespace april::buffer {
+
+struct StoreOptions {
+  bool take_over = false;  ///< on a network file system: write although another host is the owner
+  int64_t lock_timeout_ms = 30'000;
+  JournalLimits journal;
+};
+
+/// Entries of one transaction. Each is applied to the state as it is added, so that the next one is judged by what the ones before it changed.
+class Batch {
+ public:
+  void Add(const Entry& entry, std::string_view payload = {});
+  bool empty() const { return num_entries_ == 0; }
+  size_t size_bytes() const { return raw_.size(); }
+
+ private:
+  friend class Store;
+  Batch(State& state, Position at, int64_t ns) : state_(state), at_(at), ns_(ns) {}
+  State& state_;
+  Position at_;
+  int64_t ns_;
+  std::string raw_;
+  uint32_t num_entries_ = 0;
+  bool touched_ = false;
+};
+
+/// Thread  one object, one thread; any number of processes may have one each.
+class Store {
+ public:
+  /// Makes a buffer in `directory`, which must be missing or empty. Durable when it returns.
+  static void Init(FileSystem& files, const Clock& clock, const std::string& directory, const RunConfig& config);
+
+  /// Opens and reads the journal, without a lock.
+  Store(FileSystem& files, const Clock& clock, std::string directory, const StoreOptions& options = {});
+
+  const std::string& directory() const { return directory_; }
+  const State& state() const { return *state_; }
+  const Journal& journal() const { return *journal_; }
+  const Clock& clock() const { return clock_; }
+
+  /// Applies what other processes appended.
+  void Refresh();
+
+  /// Locks the buffer, reads what is new, runs `body`, appends its entries as one frame, syncs, unlocks. Nothing happened when it throws.
+  /// Throws Runtime with the hub's address while one serves (unless this store is the hub's), or when the lock is not free in time.
+  void Transact(const std::function<void(Batch&)>& body);
+
+  /// Makes this store the hub's: writers by path are refused from now on until the object dies. Throws Runtime when another hub serves.
+  void BeginServing(const std::string& address);
+
+  /// The record behind the entry at `at`, as it was put.
+  std::string ReadPayload(Position at);
+  /// The prompt record of a prompt of the queue.
+  record::Prompt ReadPrompt(int64_t prompt);
+  /// The rollout with all of its journaled tokens, as it would be issued now: status queued or partial while it is not finished.
+  record::Rollout ReadRollout(uint64_t key);
+
+ private:
+  std::shared_ptr<const std::string> ReadFrame(Position at);
+  void Load();
+  void ReadJournal();
+  void CheckNoHub();
+  void CheckOwner();
+  void WriteOwner(const std::string& address);
+
+  FileSystem& files_;
+  const Clock& clock_;
+  std::string directory_;
+  StoreOptions options_;
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<State> state_;
+  std::unique_ptr<FileLock> serving_;
+  bool owner_checked_ = false;
+  const Batch* batch_ = nullptr;  ///< of the transaction under way: its payloads are not in the journal yet
+  bool stale_ = false;            ///< a transaction failed after the state had changed: read again
+};
+
+}  // namespace april::buffer
