@@ -1,0 +1,205 @@
+#include "grpo/batch.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <optional>
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+namespace april::grpo {
+namespace {
+
+std::string Number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
+}
+
+[[noreturn]] void Reject(const record::Rollout& rollout, const std::string& why, const std::string& hint = {}) {
+  throw Error::Data("rollout " + HexU64(rollout.uid) + " (prompt " + rollout.prompt_id + ", index " + std::to_string(rollout.index) + "): " + why,
+                    hint);
+}
+
+void CheckRollout(const record::Rollout& rollout, const ClaimGroup& group, const BatchLimits& limits, const Method& method) {
+  if (rollout.status != record::Status::kComplete) Reject(rollout, "is not complete, and cannot be trained on");
+  if (rollout.tokens.empty()) Reject(rollout, "has no response tokens");
+  if (rollout.logprobs.size() != rollout.tokens.size()) {
+    Reject(rollout, std::to_string(rollout.logprobs.size()) + " log-probabilities for " + std::to_string(rollout.tokens.size()) + " response tokens",
+           "every generated token needs the log-probability that it was sampled with; generate the rollout again");
+  }
+  if (rollout.prompt_tokens.empty()) Reject(rollout, "has no prompt tokens");
+  if (rollout.prompt_tokens != group.rollouts.front().prompt_tokens) Reject(rollout, "its prompt is not the one of its group");
+  const auto length = static_cast<int64_t>(rollout.prompt_tokens.size() + rollout.tokens.size());
+  if (length > limits.max_positions) {
+    Reject(rollout, std::to_string(length) + " tokens, and the model has " + std::to_string(limits.max_positions) + " positions");
+  }
+  for (const auto* tokens : {&rollout.prompt_tokens, &rollout.tokens}) {
+    for (const uint32_t token : *tokens) {
+      if (token >= static_cast<uint64_t>(limits.vocab)) {
+        Reject(rollout, "token " + std::to_string(token) + " is outside the model's vocabulary of " + std::to_string(limits.vocab));
+      }
+    }
+  }
+  for (const record::Segment& segment : rollout.segments) {
+    if (segment.kind != "generated") continue;
+    if (segment.temperature <= 0) Reject(rollout, "was sampled at temperature " + Number(segment.temperature) + ", which is for evaluation only");
+    const bool truncated = segment.top_k > 0 || segment.top_p < 1 || segment.min_p > 0;
+    if (truncated && !method.accept_truncated_sampling) {
+      Reject(rollout,
+             "was sampled with top_k " + std::to_string(segment.top_k) + ", top_p " + Number(segment.top_p) + ", min_p " + Number(segment.min_p) +
+                 ": its tokens come from another distribution than the trained one",
+             "generate without truncation, or accept the difference with --truncated-sampling ignore");
+    }
+  }
+}
+
+double Temperature(const record::Rollout& rollout) {
+  std::optional<double> temperature;
+  for (const record::Segment& segment : rollout.segments) {
+    if (segment.kind != "generated") continue;
+    if (temperature && *temperature != segment.temperature) Reject(rollout, "its segments were sampled at different temperatures");
+    temperature = segment.temperature;
+  }
+  return temperature.value_or(rollout.sampling.temperature);
+}
+
+/// Why the rollout's reward cannot be used; "" when it can.
+std::string UnusableReward(const record::Rollout& rollout) {
+  if (rollout.status == record::Status::kFailed || rollout.finish == record::Finish::kError) return "failed";
+  if (!rollout.reward) return "no-reward";
+  if (rollout.reward->status != "ok") return "reward-" + rollout.reward->status;
+  return std::isfinite(rollout.reward->value) ? "" : "reward-not-finite";
+}
+
+bool Masked(const record::Rollout& rollout, const std::optional<record::PerTokenArray>& mask, size_t index) {
+  if (!mask) return false;
+  const auto offset = static_cast<int64_t>(index) - mask->start;
+  if (offset < 0 || offset >= static_cast<int64_t>(mask->data.size())) Reject(rollout, "its loss_mask does not cover token " + std::to_string(index));
+  return mask->data[static_cast<size_t>(offset)] == 0;
+}
+
+/// Generated tokens whose loss_mask (1 where there is none) is not 0.
+void FindTrainedTokens(const record::Rollout& rollout, const BatchLimits& limits, TrainingSequence* sequence) {
+  std::optional<record::PerTokenArray> mask;
+  if (const auto found = rollout.per_token.find("loss_mask"); found != rollout.per_token.end()) {
+    mask = found->second;
+    if (mask->dtype != "u8") Reject(rollout, "its loss_mask has dtype " + mask->dtype + ", expected u8");
+  }
+  std::vector<uint8_t> comparable(rollout.tokens.size(), 0);
+  for (const record::Segment& segment : rollout.segments) {
+    if (segment.kernels != limits.kernels || segment.engine != "local" || segment.kv == "kept") continue;
+    for (int64_t i = segment.start; i < segment.start + segment.len; ++i) comparable[static_cast<size_t>(i)] = 1;
+  }
+  for (const record::WeightSpan& span : rollout.weight_versions) {
+    if (span.version > limits.trainer_version) {
+      Reject(rollout,
+             "was sampled under policy version " + std::to_string(span.version) + ", and the trainer is at " + std::to_string(limits.trainer_version),
+             "the newest whole checkpoint is older than the buffer expects: take the buffer back with `partial-buffer rewind`");
+    }
+    for (int64_t i = span.start; i < span.end; ++i) {
+      const auto token = static_cast<size_t>(i);
+      if (Masked(rollout, mask, token)) continue;
+      sequence->trained.push_back(static_cast<int32_t>(i));
+      sequence->behaviour.push_back(static_cast<double>(rollout.logprobs[token]));
+      sequence->staleness.push_back(static_cast<int32_t>(limits.trainer_version - span.version));
+      sequence->same_forward.push_back(comparable[token] != 0 && span.version == limits.trainer_version);
+    }
+  }
+}
+
+/// The group's members that take part; the others' outcomes are set.
+BatchGroup MakeGroup(const ClaimGroup& claim_group, const Method& method, const BatchLimits& limits, Batch* batch) {
+  std::vector<const record::Rollout*> members;
+  for (const record::Rollout& rollout : claim_group.rollouts) members.push_back(&rollout);
+  std::stable_sort(members.begin(), members.end(),
+                   [](const auto* a, const auto* b) { return std::pair(a->index, a->attempt) < std::pair(b->index, b->attempt); });
+
+  BatchGroup group;
+  group.claim_group = &claim_group;
+  const size_t first_outcome = batch->outcomes.size();
+  for (const record::Rollout* rollout : members) {
+    const std::string unusable = UnusableReward(*rollout);
+    batch->outcomes.emplace_back(rollout->uid, unusable.empty() ? "trained" : "excluded:" + unusable);
+    if (!unusable.empty()) continue;
+    CheckRollout(*rollout, claim_group, limits, method);
+    TrainingSequence sequence;
+    sequence.rollout = rollout;
+    FindTrainedTokens(*rollout, limits, &sequence);
+    const double temperature = Temperature(*rollout);
+    if (!group.sequences.empty() && temperature != group.temperature) Reject(*rollout, "was sampled at another temperature than its group");
+    group.temperature = temperature;
+    group.sequences.push_back(std::move(sequence));
+  }
+  const auto relabel = [&](const char* outcome) {
+    for (size_t i = first_outcome; i < batch->outcomes.size(); ++i) {
+      if (batch->outcomes[i].second == "trained") batch->outcomes[i].second = outcome;
+    }
+  };
+  if (group.sequences.size() < 2) {
+    relabel("excluded:group-too-small");
+    group.sequences.clear();
+    return group;
+  }
+  std::vector<double> rewards, advantages(group.sequences.size());
+  for (const TrainingSequence& sequence : group.sequences) rewards.push_back(sequence.rollout->reward->value);
+  GrpoAdvantages(rewards, *method.spread, advantages);
+  group.zero_advantage = true;
+  for (size_t i = 0; i < advantages.size(); ++i) {
+    group.sequences[i].advantage = advantages[i];
+    group.zero_advantage &= advantages[i] == 0;
+  }
+  if (group.zero_advantage && !method.UsesReference()) relabel("skipped");
+  return group;
+}
+
+}  // namespace
+
+int64_t BatchGroup::NumTokens() const {
+  auto count = static_cast<int64_t>(claim_group->rollouts.front().prompt_tokens.size());
+  for (const TrainingSequence& sequence : sequences) count += static_cast<int64_t>(sequence.rollout->tokens.size());
+  return count;
+}
+
+Batch MakeBatch(const Claim& claim, const Method& method, const BatchLimits& limits) {
+  std::vector<const ClaimGroup*> claim_groups;
+  for (const ClaimGroup& group : claim.groups) claim_groups.push_back(&group);
+  std::stable_sort(claim_groups.begin(), claim_groups.end(), [](const auto* a, const auto* b) { return a->group.group_id < b->group.group_id; });
+  Batch batch;
+  for (const ClaimGroup* claim_group : claim_groups) {
+    BatchGroup group = MakeGroup(*claim_group, method, limits, &batch);
+    if (!group.sequences.empty()) batch.groups.push_back(std::move(group));
+  }
+  for (const auto& [uid, outcome] : batch.outcomes)
+    ++(outcome == "trained" ? batch.num_trained : outcome == "skipped" ? batch.num_skipped : batch.num_excluded);
+  return batch;
+}
+
+ClaimTotals Totals(std::span<const BatchGroup> groups) {
+  ClaimTotals totals;
+  for (const BatchGroup& group : groups) {
+    totals.num_sequences += static_cast<int64_t>(group.sequences.size());
+    for (const TrainingSequence& sequence : group.sequences) totals.num_tokens += static_cast<int64_t>(sequence.trained.size());
+  }
+  return totals;
+}
+
+std::vector<std::vector<size_t>> MicroBatches(std::span<const BatchGroup> groups, int64_t budget_tokens, bool skip_zero_advantage) {
+  std::vector<std::vector<size_t>> result;
+  int64_t num_tokens = 0;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (skip_zero_advantage && groups[i].zero_advantage) continue;
+    const bool joins =
+        !result.empty() && num_tokens + groups[i].NumTokens() <= budget_tokens && groups[result.back().front()].temperature == groups[i].temperature;
+    if (!joins) {
+      result.emplace_back();
+      num_tokens = 0;
+    }
+    result.back().push_back(i);
+    num_tokens += groups[i].NumTokens();
+  }
+  return result;
+}
+
+}  // namespace april::grpo

@@ -1,0 +1,249 @@
+#include "grpo/checkpoint.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "weights/safetensors.h"
+
+namespace april::grpo {
+namespace {
+
+constexpr const char* kManifest = "manifest.json";
+constexpr const char* kModel = "model.safetensors";
+constexpr const char* kOptimizer = "optimizer.safetensors";
+constexpr const char* kSteps = "steps.json";
+
+std::string NameOf(int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
+  return name;
+}
+
+/// Writes files of one checkpoint, each synced, and lists them.
+class FileWriter {
+ public:
+  FileWriter(FileSystem& files, std::string directory) : files_(files), directory_(std::move(directory)) {}
+
+  void Begin(const std::string& name) {
+    name_ = name;
+    digest_ = DigestStream();
+    file_ = files_.Create(JoinPath(directory_, name));
+  }
+  void Append(const void* data, uint64_t num_bytes) {
+    digest_.Update(data, num_bytes);
+    file_->Append(data, num_bytes);
+  }
+  void End() {
+    file_->Sync();
+    list_.push_back({{"name", name_}, {"size", file_->Size()}, {"digest", HexU64(digest_.Value())}});
+    file_->Close();
+    file_.reset();
+  }
+  void WriteTensors(const std::string& name, const std::vector<weights::TensorView>& tensors, const weights::SafetensorsMetadata& metadata) {
+    const auto layout = weights::LayOutSafetensors(tensors, metadata);
+    Begin(name);
+    Append(layout.head.data(), layout.head.size());
+    for (const size_t index : layout.order) Append(tensors[index].data, tensors[index].num_bytes);
+    End();
+  }
+  void WriteText(const std::string& name, const std::string& text) {
+    Begin(name);
+    Append(text.data(), text.size());
+    End();
+  }
+  const Json& list() const { return list_; }
+
+ private:
+  FileSystem& files_;
+  std::string directory_, name_;
+  std::unique_ptr<WritableFile> file_;
+  DigestStream digest_;
+  Json list_ = Json::array();
+};
+
+Json ToJson(const record::Step& step) {
+  Json outcomes = Json::array();
+  for (const auto& [uid, outcome] : step.outcomes) outcomes.push_back({HexU64(uid), outcome});
+  return {{"claim", step.claim},       {"step", step.step},
+          {"version", step.version},   {"weights", HexU64(step.weights)},
+          {"advanced", step.advanced}, {"outcomes", std::move(outcomes)}};
+}
+
+record::Step StepFromJson(const Json& json) {
+  record::Step step;
+  step.claim = json.at("claim");
+  step.step = json.at("step");
+  step.version = json.at("version");
+  step.weights = ParseHexU64(json.at("weights").get<std::string>());
+  step.advanced = json.at("advanced");
+  for (const Json& outcome : json.at("outcomes")) step.outcomes.emplace_back(ParseHexU64(outcome.at(0).get<std::string>()), outcome.at(1));
+  return step;
+}
+
+std::string FileName(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
+
+/// Throws Data unless every listed file has its size and digest.
+void Verify(FileSystem& files, const std::string& directory, const Json& manifest) {
+  for (const Json& file : manifest.at("files")) {
+    const std::string path = JoinPath(directory, file.at("name").get<std::string>());
+    if (!files.Exists(path)) throw Error::Data(path + " is missing");
+    const MappedFile mapped(path);
+    const auto size = file.at("size").get<uint64_t>();
+    if (mapped.bytes().size() != size)
+      throw Error::Data(path + " has " + std::to_string(mapped.bytes().size()) + " bytes, its manifest says " + std::to_string(size));
+    const std::string seen = HexU64(Digest(mapped.bytes()));
+    if (seen != file.at("digest").get<std::string>())
+      throw Error::Data(path + " has digest " + seen + ", its manifest says " + file.at("digest").get<std::string>());
+  }
+}
+
+void CopyTensor(const std::vector<weights::TensorView>& tensors, const std::string& name, const std::string& path, std::span<float> to) {
+  const auto found =
+      std::lower_bound(tensors.begin(), tensors.end(), name, [](const auto& tensor, const std::string& key) { return tensor.name < key; });
+  if (found == tensors.end() || found->name != name) throw Error::Data(path + " has no tensor " + name);
+  if (found->dtype != weights::DType::kF32 || found->num_bytes != to.size_bytes()) {
+    throw Error::Data(path + ": tensor " + name + " is " + weights::Name(found->dtype) + " of " + std::to_string(found->num_bytes) +
+                      " bytes, expected F32 of " + std::to_string(to.size_bytes()));
+  }
+  std::memcpy(to.data(), found->data, to.size_bytes());
+}
+
+}  // namespace
+
+CheckpointStore::CheckpointStore(FileSystem& files, std::string directory, int64_t keep)
+    : files_(files), directory_(std::move(directory)), keep_(keep) {
+  files_.MakeDirectory(directory_);
+}
+
+std::vector<std::string> CheckpointStore::Names() {
+  std::vector<std::string> names;
+  for (std::string& name : files_.List(directory_)) {
+    if (name.rfind("step-", 0) == 0) names.push_back(std::move(name));
+  }
+  std::sort(names.rbegin(), names.rend());
+  return names;
+}
+
+std::string CheckpointStore::Write(const State& state, const CheckpointInfo& info, const std::vector<std::string>& sidecars) {
+  const std::string name = NameOf(state.step), path = PathOf(name), manifest_path = JoinPath(path, kManifest);
+  files_.MakeDirectory(path);
+  files_.SyncDirectory(directory_);
+  if (files_.Exists(manifest_path)) {  // it must not look whole while it is overwritten
+    files_.Remove(manifest_path);
+    files_.SyncDirectory(path);
+  }
+  FileWriter writer(files_, path);
+  try {
+    for (const std::string& sidecar : sidecars) writer.WriteText(FileName(sidecar), ReadFile(files_, sidecar));
+    writer.WriteTensors(kModel, state.RoundedViews(), {{"format", "pt"}});
+    writer.WriteTensors(kOptimizer, state.OptimizerViews(), {{"optimizer_steps", std::to_string(state.optimizer_steps)}});
+    Json steps = Json::array();
+    for (const record::Step& step : info.last_steps) steps.push_back(ToJson(step));
+    writer.WriteText(kSteps, steps.dump());
+    files_.SyncDirectory(path);
+    Json manifest = {{"format", "april-checkpoint"},
+                     {"format_version", {1, 0}},
+                     {"step", state.step},
+                     {"version", state.version},
+                     {"optimizer_steps", state.optimizer_steps},
+                     {"weights", HexU64(info.weights)},
+                     {"run", info.run},
+                     {"tokenizer", info.tokenizer ? Json(HexU64(*info.tokenizer)) : Json()},
+                     {"method", info.method},
+                     {"files", writer.list()}};
+    ReplaceFile(files_, manifest_path, manifest.dump(1) + "\n", /*durable=*/true);
+  } catch (const Error&) {
+    try {
+      for (const std::string& file : files_.List(path)) files_.Remove(JoinPath(path, file));
+    } catch (const Error&) {  // the first failure is the one to report
+    }
+    throw;
+  }
+  Prune();
+  return name;
+}
+
+std::optional<std::string> CheckpointStore::FindNewest() {
+  for (const std::string& name : Names()) {
+    const std::string path = PathOf(name), manifest_path = JoinPath(path, kManifest);
+    if (!files_.Exists(manifest_path)) {
+      log::Info("checkpoint " + path + " has no manifest: its writing was cut short; passed over");
+      continue;
+    }
+    std::string damage;
+    try {
+      const Json manifest = Json::parse(ReadFile(files_, manifest_path));
+      const auto major = manifest.at("format_version").at(0).get<int64_t>();
+      if (major > 1)
+        throw Error::Incompatible("checkpoint " + path + " has format version " + std::to_string(major) + ", this build reads version 1");
+      Verify(files_, path, manifest);
+      return name;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kData) throw;  // unreadable is not damaged
+      damage = error.message();
+    } catch (const Json::exception& error) {
+      damage = manifest_path + ": " + error.what();
+    }
+    log::Warn("checkpoint " + path + " is damaged and set aside: " + damage);
+    files_.Rename(manifest_path, manifest_path + ".damaged");
+  }
+  return std::nullopt;
+}
+
+CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kernels::ThreadPool& pool) {
+  const std::string path = PathOf(name), optimizer_path = JoinPath(path, kOptimizer);
+  try {
+    const Json manifest = Json::parse(ReadFile(files_, JoinPath(path, kManifest)));
+    const weights::SafetensorsFile optimizer(optimizer_path);
+    for (size_t i = 0; i < state->parameters().size(); ++i) {
+      const std::string& parameter = state->parameters()[i].name;
+      CopyTensor(optimizer.tensors(), "master." + parameter, optimizer_path, state->Master(i));
+      CopyTensor(optimizer.tensors(), "first_moment." + parameter, optimizer_path, state->FirstMoment(i));
+      CopyTensor(optimizer.tensors(), "second_moment." + parameter, optimizer_path, state->SecondMoment(i));
+    }
+    state->Round(pool);
+    state->step = manifest.at("step");
+    state->version = manifest.at("version");
+    state->optimizer_steps = manifest.at("optimizer_steps");
+    CheckpointInfo info{manifest.at("run"), manifest.at("method"), std::nullopt, ParseHexU64(manifest.at("weights").get<std::string>()), {}};
+    if (!manifest.at("tokenizer").is_null()) info.tokenizer = ParseHexU64(manifest.at("tokenizer").get<std::string>());
+    for (const Json& step : Json::parse(ReadFile(files_, JoinPath(path, kSteps)))) {
+      info.last_steps.push_back(StepFromJson(step));
+      info.last_steps.back().checkpoint = name;
+    }
+    return info;
+  } catch (const Json::exception& error) {
+    throw Error::Data("checkpoint " + path + ": " + error.what());
+  }
+}
+
+std::vector<std::string> CheckpointStore::Sidecars(const std::string& name) {
+  std::vector<std::string> paths;
+  const Json manifest = Json::parse(ReadFile(files_, JoinPath(PathOf(name), kManifest)));
+  for (const Json& entry : manifest.at("files")) {
+    const auto file = entry.at("name").get<std::string>();
+    if (file != kModel && file != kOptimizer && file != kSteps) paths.push_back(JoinPath(PathOf(name), file));
+  }
+  return paths;
+}
+
+void CheckpointStore::Prune() {
+  int64_t num_whole = 0;
+  for (const std::string& name : Names()) {
+    const std::string path = PathOf(name), manifest_path = JoinPath(path, kManifest);
+    if (files_.Exists(manifest_path) && ++num_whole <= keep_) continue;
+    if (num_whole == 0) continue;                                    // newer than every whole one: not this store's to judge
+    if (files_.Exists(manifest_path)) files_.Remove(manifest_path);  // first: a half-removed one must not look whole
+    for (const std::string& file : files_.List(path)) files_.Remove(JoinPath(path, file));
+    files_.Remove(path);
+  }
+}
+
+}  // namespace april::grpo

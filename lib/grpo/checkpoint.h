@@ -1,0 +1,53 @@
+// Checkpoints: DIR/step-00000008/ holds a model directory that transformers loads as it is, the optimiser's state, the step records since the
+// checkpoint before, and last manifest.json, which makes it whole. Named by the index of the next claim.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "grpo/state.h"
+#include "record/records.h"
+
+namespace april::grpo {
+
+/// What a checkpoint says beside its tensors.
+struct CheckpointInfo {
+  std::string run;
+  std::string method;                    ///< Method::Text()
+  std::optional<uint64_t> tokenizer;     ///< digest
+  uint64_t weights = 0;                  ///< digest of the manifest that this version was published with
+  std::vector<record::Step> last_steps;  ///< since the checkpoint before, ascending: their claims may be emitted again when a commit was lost
+};
+
+class CheckpointStore {
+ public:
+  /// Keeps the newest `keep` whole checkpoints. Creates the directory.
+  CheckpointStore(FileSystem& files, std::string directory, int64_t keep);
+
+  /// Writes and syncs the files, then the manifest, then the directory; returns the checkpoint's name. `sidecars` are copied beside the weights.
+  /// Throws Runtime (disk full, unwritable); what was written of this checkpoint is removed then, older ones stay.
+  std::string Write(const State& state, const CheckpointInfo& info, const std::vector<std::string>& sidecars);
+
+  /// The newest whole checkpoint's name, every file checked by digest. One without a manifest is passed over with a message; a damaged one is set
+  /// aside (its manifest renamed to manifest.json.damaged) with a warning.
+  std::optional<std::string> FindNewest();
+  /// Fills `state`, whose configuration must be the checkpoint's. Throws Data, Incompatible.
+  CheckpointInfo Read(const std::string& name, State* state, kernels::ThreadPool& pool);
+
+  std::string PathOf(const std::string& name) const { return JoinPath(directory_, name); }
+  /// Paths of a checkpoint's config.json, tokenizer and other files that belong beside published weights.
+  std::vector<std::string> Sidecars(const std::string& name);
+
+ private:
+  std::vector<std::string> Names();
+  void Prune();
+
+  FileSystem& files_;
+  std::string directory_;
+  int64_t keep_;
+};
+
+}  // namespace april::grpo

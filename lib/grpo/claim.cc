@@ -1,0 +1,107 @@
+#include "grpo/claim.h"
+
+#include <set>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/log.h"
+
+namespace april::grpo {
+namespace {
+
+std::string Name(const Claim& claim) { return "claim " + claim.id + " of step " + std::to_string(claim.step); }
+
+const stream::Value& Need(const stream::Map& values, const char* key) {
+  const stream::Value* value = stream::Find(values, key);
+  if (value == nullptr) throw Error::Data(std::string("a claim's control record has no key '") + key + "'");
+  return *value;
+}
+
+std::optional<uint64_t> FindUint(const stream::Map& values, const char* key) {
+  const stream::Value* value = stream::Find(values, key);
+  if (value == nullptr || value->is_nil()) return std::nullopt;
+  return value->AsUint();
+}
+
+Claim ParseHead(record::Control control) {
+  Claim claim;
+  claim.id = Need(control.values, "claim").AsString();
+  claim.step = Need(control.values, "step").AsInt();
+  if (const stream::Value* replay = stream::Find(control.values, "replay")) claim.replay = replay->AsBool();
+  claim.trained_version = FindUint(control.values, "trained_version");
+  claim.trained_weights = FindUint(control.values, "trained_weights");
+  claim.control = std::move(control);
+  return claim;
+}
+
+}  // namespace
+
+int64_t Claim::NumRollouts() const {
+  int64_t count = 0;
+  for (const ClaimGroup& group : groups) count += static_cast<int64_t>(group.rollouts.size());
+  return count;
+}
+
+std::optional<Claim> ClaimReader::Next() {
+  std::optional<Claim> claim;
+  int64_t num_groups = 0, num_rollouts = 0;
+  while (true) {
+    if (claim && static_cast<int64_t>(claim->groups.size()) == num_groups) break;
+    auto record = records_.Next();
+    if (!record) {
+      if (!claim) return std::nullopt;
+      throw Error::Data(Name(*claim) + " ends after " + std::to_string(claim->groups.size()) + " of " + std::to_string(num_groups) + " groups");
+    }
+    if (auto* control = std::get_if<record::Control>(&*record)) {
+      if (control->kind != "claim") continue;
+      if (claim) throw Error::Data(Name(*claim) + " is cut short by another claim's control record");
+      claim = ParseHead(std::move(*control));
+      num_groups = Need(claim->control.values, "groups").AsInt();
+      num_rollouts = Need(claim->control.values, "rollouts").AsInt();
+    } else if (std::holds_alternative<record::Group>(*record) || std::holds_alternative<record::Rollout>(*record)) {
+      if (!claim) throw Error::Data("a rollout or group stands outside any claim", "feed grpo-step from `partial-buffer claim`");
+      ReadGroup(&*claim, std::move(*record));
+    } else {
+      log::WarnOnce("grpo.other-record", "records that are not part of a claim are left out");
+    }
+  }
+  if (claim->NumRollouts() != num_rollouts) {
+    throw Error::Data(Name(*claim) + " announces " + std::to_string(num_rollouts) + " rollouts and has " + std::to_string(claim->NumRollouts()));
+  }
+  return claim;
+}
+
+void ClaimReader::ReadGroup(Claim* claim, record::Record record) {
+  auto* head = std::get_if<record::Group>(&record);
+  if (head == nullptr) throw Error::Data(Name(*claim) + ": rollout " + HexU64(std::get<record::Rollout>(record).uid) + " stands before its group");
+  const std::string name = Name(*claim) + ", group " + HexU64(head->group_id);
+  if (head->claim != claim->id) throw Error::Data(name + " belongs to claim '" + head->claim + "'");
+  ClaimGroup group{std::move(*head), {}};
+  std::set<uint64_t> uids;
+  for (int64_t i = 0; i < group.group.members; ++i) {
+    auto member = records_.Next();
+    auto* rollout = member ? std::get_if<record::Rollout>(&*member) : nullptr;
+    if (rollout == nullptr) {
+      throw Error::Data(name + " announces " + std::to_string(group.group.members) + " members and has " + std::to_string(i),
+                        "the claim is still in the buffer: `partial-buffer claim` emits it again");
+    }
+    if (rollout->group_id != group.group.group_id)
+      throw Error::Data(name + " contains rollout " + HexU64(rollout->uid) + " of group " + HexU64(rollout->group_id));
+    if (!uids.insert(rollout->uid).second) throw Error::Data(name + " contains rollout " + HexU64(rollout->uid) + " twice");
+    group.rollouts.push_back(std::move(*rollout));
+  }
+  claim->groups.push_back(std::move(group));
+}
+
+void WriteClaim(const Claim& claim, const record::Header& header, const std::string& path) {
+  record::RecordWriter writer(path, header, {});
+  writer.Write(claim.control);
+  for (const ClaimGroup& group : claim.groups) {
+    writer.Write(group.group);
+    for (const record::Rollout& rollout : group.rollouts) writer.Write(rollout);
+  }
+  writer.Finish();
+}
+
+}  // namespace april::grpo

@@ -1,0 +1,50 @@
+// Claims: what one update trains on, as `partial-buffer claim` emits it, read and checked.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "record/io.h"
+
+namespace april::grpo {
+
+struct ClaimGroup {
+  record::Group group;
+  std::vector<record::Rollout> rollouts;
+};
+
+struct Claim {
+  std::string id;
+  int64_t step = 0;
+  bool replay = false;                      ///< made before: recomputing it must give `weights`
+  std::optional<uint64_t> trained_version;  ///< of a replay that was committed
+  std::optional<uint64_t> trained_weights;  ///< manifest digest of that version
+  std::vector<ClaimGroup> groups;
+  record::Control control;  ///< the claim's head, as it came
+
+  int64_t NumRollouts() const;
+};
+
+/// Reads whole claims from a stream.
+class ClaimReader {
+ public:
+  ClaimReader(const std::string& endpoint, const stream::ReaderOptions& options) : records_(endpoint, options) {}
+  const record::Header& header() const { return records_.header(); }
+  /// nullopt only after a verified end record. Throws Data naming claim, group and rollout when a member is missing, a count disagrees, or a rollout
+  /// stands in a group that is not its own.
+  std::optional<Claim> Next();
+  stream::EndStatus end_status() const { return records_.end_status(); }
+
+ private:
+  void ReadGroup(Claim* claim, record::Record record);
+
+  record::RecordReader records_;
+};
+
+/// Writes one claim as a whole stream that ClaimReader reads: for a claim that could not be applied.
+void WriteClaim(const Claim& claim, const record::Header& header, const std::string& path);
+
+}  // namespace april::grpo

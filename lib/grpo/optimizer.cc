@@ -1,0 +1,76 @@
+#include "grpo/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace april::grpo {
+
+double Power(double base, int64_t exponent) {
+  double result = 1;
+  for (; exponent > 0; exponent >>= 1) {
+    if (exponent & 1) result *= base;
+    base *= base;
+  }
+  return result;
+}
+
+Optimizer::Optimizer(const OptimizerOptions& options, const State& state, const kernels::Kernels& kernels, kernels::ThreadPool& pool)
+    : options_(options), kernels_(kernels), pool_(pool) {
+  constexpr auto kChunk = static_cast<size_t>(kernels::kSumChunk);
+  for (size_t parameter = 0; parameter < state.parameters().size(); ++parameter) {
+    size_t size = 1;
+    for (const int64_t extent : state.parameters()[parameter].shape) size *= static_cast<size_t>(extent);
+    for (size_t begin = 0; begin < size; begin += kChunk) chunks_.push_back({parameter, begin, std::min(kChunk, size - begin)});
+  }
+}
+
+double Optimizer::Norm(model::Gradients& gradients) const {
+  std::vector<double> sums(chunks_.size());
+  pool_.Run([&](kernels::ThreadPool::Worker& worker) {
+    for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(chunks_.size()))) >= 0;) {
+      const Chunk& chunk = chunks_[static_cast<size_t>(task)];
+      sums[static_cast<size_t>(task)] =
+          kernels_.sum_squares(gradients.Tensor(chunk.parameter).data() + chunk.begin, static_cast<int64_t>(chunk.count));
+    }
+  });
+  double total = 0;  // in the chunks' order, whatever thread summed them
+  for (const double sum : sums) total += sum;
+  return std::sqrt(total);
+}
+
+double Optimizer::LearningRate(int64_t optimizer_steps) const {
+  if (optimizer_steps >= options_.warmup_steps) return options_.lr;
+  return options_.lr * static_cast<double>(optimizer_steps + 1) / static_cast<double>(options_.warmup_steps);
+}
+
+double Optimizer::Step(model::Gradients& gradients, double norm, State* state) const {
+  const double lr = LearningRate(state->optimizer_steps);
+  const int64_t step = ++state->optimizer_steps;
+  kernels::AdamWArgs common{};
+  common.gradient_scale = options_.max_grad_norm > 0 && norm > options_.max_grad_norm ? static_cast<float>(options_.max_grad_norm / norm) : 1.0f;
+  common.lr = static_cast<float>(lr);
+  common.beta1 = static_cast<float>(options_.beta1);
+  common.beta2 = static_cast<float>(options_.beta2);
+  common.eps = static_cast<float>(options_.epsilon);
+  common.weight_decay = static_cast<float>(options_.weight_decay);
+  common.correction1 = static_cast<float>(1 - Power(options_.beta1, step));
+  common.correction2 = static_cast<float>(1 - Power(options_.beta2, step));
+  const bool rounds = kernels_.element_bytes == 2;
+  pool_.Run([&](kernels::ThreadPool::Worker& worker) {
+    for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(chunks_.size()))) >= 0;) {
+      const Chunk& chunk = chunks_[static_cast<size_t>(task)];
+      kernels::AdamWArgs args = common;
+      args.w = state->Master(chunk.parameter).data() + chunk.begin;
+      args.m = state->FirstMoment(chunk.parameter).data() + chunk.begin;
+      args.v = state->SecondMoment(chunk.parameter).data() + chunk.begin;
+      args.gradient = gradients.Tensor(chunk.parameter).data() + chunk.begin;
+      args.n = static_cast<int64_t>(chunk.count);
+      args.out = rounds ? state->Rounded(chunk.parameter).data() + chunk.begin : nullptr;
+      kernels_.adamw(args);
+    }
+  });
+  if (!rounds) state->Round(pool_);
+  return lr;
+}
+
+}  // namespace april::grpo

@@ -1,0 +1,41 @@
+// AdamW over the state, with the gradient's global norm, clipping and the learning-rate schedule.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "grpo/options.h"
+#include "grpo/state.h"
+#include "kernels/kernels.h"
+#include "kernels/thread_pool.h"
+#include "model/training.h"
+
+namespace april::grpo {
+
+/// base^exponent by repeated squaring: the same bits on every machine.
+double Power(double base, int64_t exponent);
+
+class Optimizer {
+ public:
+  Optimizer(const OptimizerOptions& options, const State& state, const kernels::Kernels& kernels, kernels::ThreadPool& pool);
+
+  /// Root of the sum of squares over all parameters; not finite when any gradient is not.
+  double Norm(model::Gradients& gradients) const;
+  /// One AdamW step with gradients scaled down to the largest allowed norm; rounds the new weights to bf16. Returns the learning rate.
+  ///   Source  Loshchilov and Hutter, arXiv 1711.05101, algorithm 2; clipping: Pascanu et al., arXiv 1211.5063, algorithm 1.
+  double Step(model::Gradients& gradients, double norm, State* state) const;
+  double LearningRate(int64_t optimizer_steps) const;
+
+ private:
+  struct Chunk {
+    size_t parameter = 0;
+    size_t begin = 0, count = 0;
+  };
+
+  OptimizerOptions options_;
+  const kernels::Kernels& kernels_;
+  kernels::ThreadPool& pool_;
+  std::vector<Chunk> chunks_;
+};
+
+}  // namespace april::grpo

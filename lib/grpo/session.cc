@@ -1,0 +1,279 @@
+#include "grpo/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "kernels/kernels.h"
+#include "text/export.h"
+#include "text/tokenizer.h"
+#include "weights/model_files.h"
+
+namespace april::grpo {
+namespace {
+
+constexpr size_t kRememberedSteps = 16;  // step records that a checkpoint repeats at least, in case their commits were lost
+
+kernels::Precision ParsePrecision(const std::string& name) {
+  return name == "bf16" ? kernels::Precision::kBf16 : name == "f32" ? kernels::Precision::kF32 : kernels::Precision::kAuto;
+}
+
+bool IsDirectory(const std::string& path) { return SystemFiles().Exists(JoinPath(path, ".")); }
+
+/// Copies what belongs beside published weights (configuration, tokenizer) into `directory`, so that it outlives the checkpoint or model it came
+/// from.
+std::vector<std::string> CopySidecars(const std::vector<std::string>& paths, const std::string& directory) {
+  std::vector<std::string> copies;
+  for (const std::string& path : paths) {
+    const std::string copy = JoinPath(directory, path.substr(path.find_last_of('/') + 1));
+    if (copy != path) ReplaceFile(SystemFiles(), copy, ReadFile(SystemFiles(), path), /*durable=*/false);
+    copies.push_back(copy);
+  }
+  return copies;
+}
+
+std::vector<std::string> ModelSidecars(const weights::ModelFiles& model, const std::string& directory) {
+  std::vector<std::string> paths = text::TokenizerFilesOf(model.path(), directory);
+  if (!IsDirectory(model.path())) {
+    Json config = model.config();
+    config["torch_dtype"] = "bfloat16";
+    paths.push_back(JoinPath(directory, "config.json"));
+    ReplaceFile(SystemFiles(), paths.back(), config.dump(2) + "\n", /*durable=*/false);
+    return paths;
+  }
+  for (const char* name : {"config.json", "generation_config.json"}) {
+    const std::string path = JoinPath(model.path(), name);
+    if (SystemFiles().Exists(path)) paths.push_back(path);
+  }
+  return paths;
+}
+
+std::optional<uint64_t> TokenizerDigest(const std::string& path) {
+  if (IsDirectory(path) && !SystemFiles().Exists(JoinPath(path, "tokenizer.json"))) {
+    log::Warn(path + " has no tokenizer.json: whether claims were made with the model's tokenizer is not checked");
+    return std::nullopt;
+  }
+  return text::Tokenizer::Load(path)->digest();
+}
+
+stream::Map ToMap(const Json& json) {
+  stream::Map map;
+  for (const auto& [key, value] : json.items()) {
+    if (value.is_number_integer()) stream::Set(map, key, value.get<int64_t>());
+    if (value.is_number_float()) stream::Set(map, key, value.get<double>());
+  }
+  return map;
+}
+
+}  // namespace
+
+void SessionOptions::Register(OptionsVisitor& options) {
+  options.Section("Weights");
+  options.Text("from", &from, "DIR", "checkpoints: goes on from the newest whole one, and writes new ones there");
+  options.Text("model", &model, "PATH",
+               "where to start when there is no checkpoint: a Hugging Face directory or a .gguf file; also the reference policy of --kl");
+  options.Text("publish", &publish, "DIR", "version store: the weights of every step, in bf16, for generators");
+  options.Integer("keep-versions", &keep_versions, 2, kNoUpperLimit, "published versions to keep");
+  options.Integer("checkpoint-every", &checkpoint_every, 1, kNoUpperLimit, "steps between full checkpoints; one is written at the end, too");
+  options.Integer("keep", &keep, 1, kNoUpperLimit, "whole checkpoints to keep");
+  method.Register(options);
+  optimizer.Register(options);
+  options.Section("Machine");
+  options.Integer("micro-batch-tokens", &micro_batch_tokens, 1, kNoUpperLimit,
+                  "tokens that go through the network at once, in whole groups; changes memory, never the result");
+  options.Text("kernels", &kernels, "NAME", "kernel set; must be the generator's for on-policy ratios of exactly 1");
+  options.Choice("precision", &precision, {"auto", "bf16", "f32"}, "of the products: auto = bf16 where the machine multiplies it by itself");
+}
+
+struct Session::Parts {
+  Parts(const SessionOptions& session_options, int num_threads)
+      : options(session_options),
+        method(ParseMethod(options.method)),
+        kernels(kernels::ChooseKernels(options.kernels, ParsePrecision(options.precision))),
+        pool(num_threads),
+        checkpoints(SystemFiles(), options.from, options.keep),
+        versions(options.publish) {}
+
+  void Load();
+  uint64_t Publish(bool supersede);
+  void CheckOrder(const Claim& claim) const;
+  void WriteCheckpoint(PhaseSeconds* seconds);
+
+  SessionOptions options;
+  Method method;
+  const kernels::Kernels& kernels;
+  kernels::ThreadPool pool;
+  CheckpointStore checkpoints;
+  weights::VersionStore versions;
+  std::unique_ptr<State> state;
+  std::unique_ptr<Trainer> trainer;
+  std::vector<std::string> sidecars;
+  CheckpointInfo info;
+  std::optional<std::string> newest_checkpoint;
+  int64_t checkpoint_step = -1;  ///< `step` of the newest checkpoint
+  record::Header header;
+  std::string origin;
+  bool doubtful = false;  ///< an update began and did not come to its end: the state must not be saved
+};
+
+void Session::Parts::Load() {
+  newest_checkpoint = checkpoints.FindNewest();
+  if (!newest_checkpoint && options.model.empty()) {
+    throw Error::Usage("there is no whole checkpoint in " + options.from + ", and no --model to start from", "add --model PATH");
+  }
+  const std::string path = newest_checkpoint ? checkpoints.PathOf(*newest_checkpoint) : options.model;
+  const auto model = weights::ModelFiles::Open(path);
+  state = std::make_unique<State>(model::Config::FromJson(model->config()));
+  const std::string sidecar_directory = JoinPath(options.from, "model-files");
+  SystemFiles().MakeDirectory(sidecar_directory);
+  if (newest_checkpoint) {
+    info = checkpoints.Read(*newest_checkpoint, state.get(), pool);
+    if (info.method != method.Text()) log::Info("the method is now " + method.Text() + "; until the checkpoint it was " + info.method);
+    checkpoint_step = state->step;
+    sidecars = CopySidecars(checkpoints.Sidecars(*newest_checkpoint), sidecar_directory);
+    origin = "checkpoint " + path;
+  } else {
+    state->LoadModel(*model, pool);
+    sidecars = CopySidecars(ModelSidecars(*model, sidecar_directory), sidecar_directory);
+    info.tokenizer = TokenizerDigest(path);
+    origin = "model " + path;
+  }
+  info.method = method.Text();
+  std::shared_ptr<const model::Policy> reference;
+  if (method.UsesReference()) {
+    if (options.model.empty()) throw Error::Usage("--kl needs the initial weights as its reference policy", "add --model PATH");
+    reference = model::Policy::Load(*weights::ModelFiles::Open(options.model), kernels, pool);
+  }
+  trainer = std::make_unique<Trainer>(TrainerOptions{method, options.optimizer, options.micro_batch_tokens}, kernels, pool, state.get(),
+                                      std::move(reference));
+}
+
+/// With `supersede`, weights of the same number and later ones belong to a course that was left, and give way.
+uint64_t Session::Parts::Publish(bool supersede) {
+  weights::PublishOptions publishing;
+  publishing.keep = options.keep_versions;
+  publishing.supersede = supersede;
+  return versions.Publish(state->version, state->RoundedViews(), sidecars, publishing).digest;
+}
+
+void Session::Parts::CheckOrder(const Claim& claim) const {
+  if (claim.step == state->step) return;
+  const std::string name = "claim " + claim.id + " is of step " + std::to_string(claim.step);
+  if (claim.step < state->step) {
+    throw Error::Data(name + ", and " + origin + " goes on with step " + std::to_string(state->step) + " without having trained that claim",
+                      "the buffer and the checkpoints are of different courses: use the checkpoints that belong to the buffer");
+  }
+  throw Error::Data(name + ", and the weights are those before step " + std::to_string(state->step) + ": the claims between are missing",
+                    "run `partial-buffer claim --checkpoints " + options.from + "`, or take the buffer back to a checkpoint that is there");
+}
+
+void Session::Parts::WriteCheckpoint(PhaseSeconds* seconds) {
+  const int64_t begin = SystemClock().MonotonicNs();
+  newest_checkpoint = checkpoints.Write(*state, info, sidecars);
+  checkpoint_step = state->step;
+  if (info.last_steps.size() > kRememberedSteps) info.last_steps.erase(info.last_steps.begin(), info.last_steps.end() - kRememberedSteps);
+  seconds->checkpoint += static_cast<double>(SystemClock().MonotonicNs() - begin) * 1e-9;
+}
+
+Session::Session(const SessionOptions& options, int num_threads) : parts_(std::make_unique<Parts>(options, num_threads)) {
+  parts_->Load();
+  const uint64_t weights = parts_->Publish(/*supersede=*/false);
+  if (parts_->newest_checkpoint && weights != parts_->info.weights) {
+    throw Error::Data(parts_->origin + " holds weights " + HexU64(weights) + ", and was published as " + HexU64(parts_->info.weights));
+  }
+  parts_->info.weights = weights;
+}
+Session::~Session() = default;
+
+void Session::CheckHeader(const record::Header& header) {
+  Parts& parts = *parts_;
+  if (header.purpose != "train") throw Error::Incompatible("the stream's purpose is '" + header.purpose + "', expected 'train'");
+  if (header.tokenizer && parts.info.tokenizer && *header.tokenizer != *parts.info.tokenizer) {
+    throw Error::Incompatible(
+        "the claims were made with tokenizer " + HexU64(*header.tokenizer) + ", the model's is " + HexU64(*parts.info.tokenizer),
+        "train the model that the buffer was initialised with");
+  }
+  if (parts.newest_checkpoint && !parts.info.run.empty() && header.run != parts.info.run) {
+    throw Error::Incompatible("the claims are of run '" + header.run + "', the checkpoints of run '" + parts.info.run + "'",
+                              "use another --from for another run");
+  }
+  parts.info.run = header.run;
+  parts.header = header;
+}
+
+StepReport Session::Train(const Claim& claim) {
+  Parts& parts = *parts_;
+  StepReport report;
+  const auto remembered =
+      std::find_if(parts.info.last_steps.begin(), parts.info.last_steps.end(), [&](const auto& step) { return step.claim == claim.id; });
+  if (claim.step < parts.state->step && remembered != parts.info.last_steps.end()) {
+    report.step = *remembered;
+    if (!report.step.checkpoint && report.step.step < parts.checkpoint_step) report.step.checkpoint = parts.newest_checkpoint;
+    report.repeated = true;
+    return report;
+  }
+  parts.CheckOrder(claim);
+
+  const Batch batch =
+      MakeBatch(claim, parts.method, {parts.state->config().vocab, parts.state->config().max_positions, parts.state->version, parts.kernels.name});
+  report.num_trained = batch.num_trained;
+  report.num_skipped = batch.num_skipped;
+  report.num_excluded = batch.num_excluded;
+  parts.doubtful = true;
+  UpdateResult result = parts.trainer->Update(batch);
+  if (result.failure) {
+    const std::string path = JoinPath(parts.options.from, "failed-claim-" + claim.id + ".stream");
+    WriteClaim(claim, parts.header, path);
+    throw Error::Runtime("step " + std::to_string(claim.step) + " is not applied: " + *result.failure + "; the claim is in " + path,
+                         "look at it with `rollout-cat --json " + path + "`; the weights on disk are those before this step");
+  }
+  ++parts.state->step;
+  ++parts.state->version;
+
+  const int64_t begin = SystemClock().MonotonicNs();
+  parts.info.weights = parts.Publish(/*supersede=*/!claim.replay);
+  result.metrics.seconds.publish += static_cast<double>(SystemClock().MonotonicNs() - begin) * 1e-9;
+  if (claim.trained_weights && *claim.trained_weights != parts.info.weights) {
+    throw Error::Data("replaying " + claim.id + " gave weights " + HexU64(parts.info.weights) + " for version " +
+                          std::to_string(parts.state->version) + ", and " + HexU64(*claim.trained_weights) + " were recorded",
+                      "a replay needs the same build, kernel set and method options");
+  }
+  parts.doubtful = false;
+  report.step = {claim.id, claim.step, parts.state->version, parts.info.weights, result.advanced, std::nullopt, batch.outcomes, {}, {}};
+  parts.info.last_steps.push_back(report.step);
+  if (parts.state->step % parts.options.checkpoint_every == 0) {
+    parts.WriteCheckpoint(&result.metrics.seconds);
+    report.step.checkpoint = parts.newest_checkpoint;
+  }
+  const Json numbers = result.metrics.ToJson();
+  report.step.metrics = ToMap(numbers);
+  report.metrics = {{"step", claim.step},
+                    {"version", parts.state->version},
+                    {"advanced", result.advanced},
+                    {"replay", claim.replay},
+                    {"rollouts_trained", batch.num_trained},
+                    {"rollouts_skipped", batch.num_skipped},
+                    {"rollouts_excluded", batch.num_excluded}};
+  report.metrics.update(numbers);
+  report.line = result.metrics.Line();
+  return report;
+}
+
+std::optional<record::Step> Session::Finish() {
+  Parts& parts = *parts_;
+  if (parts.doubtful || parts.info.last_steps.empty() || parts.state->step == parts.checkpoint_step) return std::nullopt;
+  record::Step last = parts.info.last_steps.back();
+  PhaseSeconds seconds;
+  parts.WriteCheckpoint(&seconds);
+  last.checkpoint = parts.newest_checkpoint;
+  return last;
+}
+
+int64_t Session::step() const { return parts_->state->step; }
+const std::string& Session::origin() const { return parts_->origin; }
+
+}  // namespace april::grpo

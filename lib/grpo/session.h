@@ -1,0 +1,70 @@
+// A trainer's life: begins at the newest whole checkpoint or at a model, trains claims in order, publishes every version, writes checkpoints.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/options.h"
+#include "grpo/checkpoint.h"
+#include "grpo/claim.h"
+#include "grpo/trainer.h"
+#include "kernels/thread_pool.h"
+#include "weights/version_store.h"
+
+namespace april::grpo {
+
+struct SessionOptions {
+  std::string from = "run/checkpoints";
+  std::string publish = "run/weights";
+  std::string model;
+  int64_t checkpoint_every = 10;
+  int64_t keep = 2;
+  int64_t keep_versions = 4;
+  int64_t micro_batch_tokens = 8192;
+  std::string kernels = "auto";
+  std::string precision = "auto";
+  MethodOptions method;
+  OptimizerOptions optimizer;
+  void Register(OptionsVisitor& options);
+};
+
+/// What became of one claim.
+struct StepReport {
+  record::Step step;
+  int64_t num_trained = 0, num_skipped = 0, num_excluded = 0;  ///< rollouts
+  bool repeated = false;  ///< the checkpoint already contained it: the record that was made then, nothing trained
+  Json metrics;
+  std::string line;  ///< for a terminal
+};
+
+class Session {
+ public:
+  /// Loads, and publishes the version that it starts with. Throws Usage (conflicting or missing options), Runtime, Data, Incompatible.
+  Session(const SessionOptions& options, int num_threads);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /// Throws Incompatible for a stream of another purpose or tokenizer.
+  void CheckHeader(const record::Header& header);
+  /// One update, published; with a checkpoint when one is due. Throws Data for a claim that does not follow or a replay that gives other weights,
+  /// Runtime when a loss or gradient is not finite: the claim is then in a file beside the checkpoints, and nothing was applied.
+  StepReport Train(const Claim& claim);
+  /// A checkpoint of what the last one lacks. Returns the last step's record again, now with the checkpoint's name; nullopt when nothing was lacking,
+  /// or when the last update failed: its weights are never saved.
+  std::optional<record::Step> Finish();
+
+  int64_t step() const;               ///< index of the next claim
+  const std::string& origin() const;  ///< where it started, for a person
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace april::grpo

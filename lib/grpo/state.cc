@@ -1,0 +1,74 @@
+#include "grpo/state.h"
+
+#include <algorithm>
+
+#include "weights/convert.h"
+
+namespace april::grpo {
+namespace {
+
+constexpr size_t kAlignment = 16;         // elements: each tensor begins on a cache line of f32
+constexpr size_t kRoundChunk = 1u << 16;  // elements that one thread rounds at a time
+
+weights::TensorView View(std::string name, weights::DType dtype, const std::vector<int64_t>& shape, const void* data) {
+  weights::TensorView view{std::move(name), dtype, shape, data, 0};
+  view.num_bytes = static_cast<uint64_t>(view.NumElements()) * (dtype == weights::DType::kBf16 ? 2 : 4);
+  return view;
+}
+
+}  // namespace
+
+State::State(const model::Config& config) : config_(config), parameters_(model::Parameters(config)) {
+  size_t total = 0;
+  for (const model::ParameterSpec& parameter : parameters_) {
+    size_t size = 1;
+    for (const int64_t extent : parameter.shape) size *= static_cast<size_t>(extent);
+    offsets_.push_back(total);
+    sizes_.push_back(size);
+    total += (size + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  master_.resize(total);
+  first_moment_.resize(total);
+  second_moment_.resize(total);
+  rounded_.resize(total);
+}
+
+void State::LoadModel(const weights::ModelFiles& files, kernels::ThreadPool& pool) {
+  for (size_t i = 0; i < parameters_.size(); ++i) files.Read(parameters_[i].name, parameters_[i].shape, weights::DType::kF32, Master(i).data());
+  std::fill(first_moment_.begin(), first_moment_.end(), 0.0f);
+  std::fill(second_moment_.begin(), second_moment_.end(), 0.0f);
+  step = optimizer_steps = 0;
+  version = 0;
+  Round(pool);
+}
+
+void State::Round(kernels::ThreadPool& pool) {
+  const auto num_chunks = static_cast<int64_t>((master_.size() + kRoundChunk - 1) / kRoundChunk);
+  pool.Run([&](kernels::ThreadPool::Worker& worker) {
+    for (int64_t chunk; (chunk = worker.NextTask(num_chunks)) >= 0;) {
+      const size_t begin = static_cast<size_t>(chunk) * kRoundChunk, end = std::min(begin + kRoundChunk, master_.size());
+      for (size_t i = begin; i < end; ++i) rounded_[i] = weights::F32ToBf16(master_[i]);
+    }
+  });
+}
+
+std::vector<weights::TensorView> State::RoundedViews() const {
+  std::vector<weights::TensorView> views;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    views.push_back(View(parameters_[i].name, weights::DType::kBf16, parameters_[i].shape, rounded_.data() + offsets_[i]));
+  }
+  return views;
+}
+
+std::vector<weights::TensorView> State::OptimizerViews() const {
+  std::vector<weights::TensorView> views;
+  for (const auto& [prefix, values] :
+       {std::pair("master.", &master_), std::pair("first_moment.", &first_moment_), std::pair("second_moment.", &second_moment_)}) {
+    for (size_t i = 0; i < parameters_.size(); ++i) {
+      views.push_back(View(prefix + parameters_[i].name, weights::DType::kF32, parameters_[i].shape, values->data() + offsets_[i]));
+    }
+  }
+  return views;
+}
+
+}  // namespace april::grpo

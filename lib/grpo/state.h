@@ -1,0 +1,57 @@
+// Everything that an update changes: f32 master weights, AdamW's moments, the bf16 weights that are published, and the counters.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "kernels/thread_pool.h"
+#include "model/config.h"
+#include "model/policy.h"
+#include "weights/model_files.h"
+#include "weights/tensor.h"
+
+namespace april::grpo {
+
+class State {
+ public:
+  /// All zero, in the order of model::Parameters(config).
+  explicit State(const model::Config& config);
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
+  /// Master weights from a model's files, moments and counters zero: policy version 0. Throws Data naming a missing tensor or wrong shape.
+  void LoadModel(const weights::ModelFiles& files, kernels::ThreadPool& pool);
+  /// Rounds the master weights to bf16, to nearest even.
+  void Round(kernels::ThreadPool& pool);
+
+  int64_t step = 0;             ///< index of the next claim
+  uint64_t version = 0;         ///< policy version of these weights
+  int64_t optimizer_steps = 0;  ///< AdamW's step count, and the schedule's position
+
+  const model::Config& config() const { return config_; }
+  const std::vector<model::ParameterSpec>& parameters() const { return parameters_; }
+  std::span<float> Master(size_t parameter) { return Part(&master_, parameter); }
+  std::span<float> FirstMoment(size_t parameter) { return Part(&first_moment_, parameter); }
+  std::span<float> SecondMoment(size_t parameter) { return Part(&second_moment_, parameter); }
+  std::span<uint16_t> Rounded(size_t parameter) { return Part(&rounded_, parameter); }
+
+  std::vector<weights::TensorView> RoundedViews() const;    ///< bf16, by Hugging Face name
+  std::vector<weights::TensorView> OptimizerViews() const;  ///< f32 "master.NAME", "first_moment.NAME", "second_moment.NAME"
+
+ private:
+  template <typename T>
+  std::span<T> Part(std::vector<T>* values, size_t parameter) {
+    return {values->data() + offsets_[parameter], sizes_[parameter]};
+  }
+
+  model::Config config_;
+  std::vector<model::ParameterSpec> parameters_;
+  std::vector<size_t> offsets_, sizes_;
+  std::vector<float> master_, first_moment_, second_moment_;
+  std::vector<uint16_t> rounded_;
+};
+
+}  // namespace april::grpo

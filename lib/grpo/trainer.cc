@@ -1,0 +1,201 @@
+#include "grpo/trainer.h"
+
+#include <cmath>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "weights/convert.h"
+
+namespace april::grpo {
+namespace {
+
+/// Adds the seconds of its life to a phase.
+class PhaseTimer {
+ public:
+  explicit PhaseTimer(double* seconds) : seconds_(seconds), begin_(SystemClock().MonotonicNs()) {}
+  ~PhaseTimer() { *seconds_ += static_cast<double>(SystemClock().MonotonicNs() - begin_) * 1e-9; }
+  PhaseTimer(const PhaseTimer&) = delete;
+  PhaseTimer& operator=(const PhaseTimer&) = delete;
+
+ private:
+  double* seconds_;
+  int64_t begin_;
+};
+
+/// The trained tokens' values among all response tokens', which begin at `first`.
+void Pick(const TrainingSequence& sequence, std::span<const float> all, size_t first, std::vector<double>* out) {
+  out->clear();
+  for (const int32_t token : sequence.trained) out->push_back(static_cast<double>(all[first + static_cast<size_t>(token)]));
+}
+
+}  // namespace
+
+struct Trainer::MicroBatch {
+  std::span<const BatchGroup> groups;
+  std::vector<size_t> indices;  ///< of the groups that take part
+  std::vector<model::TrainingGroup> inputs;
+  size_t num_response_tokens = 0;
+  int64_t num_tokens = 0;
+  double temperature = 1;
+};
+
+Trainer::Trainer(TrainerOptions options, const kernels::Kernels& kernels, kernels::ThreadPool& pool, State* state,
+                 std::shared_ptr<const model::Policy> reference)
+    : options_(std::move(options)),
+      kernels_(kernels),
+      pool_(pool),
+      state_(state),
+      optimizer_(options_.optimizer, *state, kernels, pool),
+      gradients_(state->config()),
+      pass_(state->config(), kernels, pool),
+      reference_(std::move(reference)) {
+  Repack();
+}
+
+void Trainer::Repack() {
+  policy_.reset();  // before the new one is made: two packed policies are not needed at once
+  std::vector<weights::TensorView> views = state_->RoundedViews();
+  if (kernels_.element_bytes == 2) {
+    policy_ = model::Policy::FromTensors(state_->config(), views, kernels_, pool_, /*for_training=*/true);
+    return;
+  }
+  // An f32 kernel set computes with the published weights, too: rounded to bf16, then widened.
+  std::vector<std::vector<float>> widened(views.size());
+  for (size_t i = 0; i < views.size(); ++i) {
+    for (const uint16_t value : state_->Rounded(i)) widened[i].push_back(weights::Bf16ToF32(value));
+    views[i].dtype = weights::DType::kF32;
+    views[i].data = widened[i].data();
+    views[i].num_bytes *= 2;
+  }
+  policy_ = model::Policy::FromTensors(state_->config(), views, kernels_, pool_, /*for_training=*/true);
+}
+
+Trainer::MicroBatch Trainer::Gather(std::span<const BatchGroup> groups, const std::vector<size_t>& indices) const {
+  MicroBatch micro{groups, indices, {}, 0, 0, groups[indices.front()].temperature};
+  for (const size_t index : indices) {
+    const BatchGroup& group = groups[index];
+    model::TrainingGroup input;
+    input.prompt = group.sequences.front().rollout->prompt_tokens;
+    for (const TrainingSequence& sequence : group.sequences) {
+      input.responses.emplace_back(sequence.rollout->tokens);
+      micro.num_response_tokens += sequence.rollout->tokens.size();
+    }
+    micro.inputs.push_back(std::move(input));
+    micro.num_tokens += group.NumTokens();
+  }
+  return micro;
+}
+
+UpdateResult Trainer::Update(const Batch& batch) {
+  UpdateResult result;
+  result.metrics.AddBatch(batch);
+  result.metrics.lr = optimizer_.LearningRate(state_->optimizer_steps);
+  const std::span<const BatchGroup> groups(batch.groups);
+  const auto num_parts = static_cast<size_t>(options_.method.optimizer_steps);
+  GroupLogprobs old_logprobs;
+  if (num_parts > 1 && !options_.method.old_is_behaviour) {
+    const PhaseTimer timer(&result.metrics.seconds.forward);
+    old_logprobs = OldLogprobs(groups);
+  }
+  for (size_t part = 0; part < num_parts; ++part) {
+    const size_t begin = groups.size() * part / num_parts, end = groups.size() * (part + 1) / num_parts;
+    const auto old_part =
+        old_logprobs.empty() ? std::span<const std::vector<float>>() : std::span<const std::vector<float>>(old_logprobs).subspan(begin, end - begin);
+    result.advanced |= TrainGroups(groups.subspan(begin, end - begin), old_part, &result);
+    if (result.failure) return result;
+  }
+  result.metrics.loss /= static_cast<double>(num_parts);
+  result.metrics.grad_norm /= static_cast<double>(num_parts);
+  return result;
+}
+
+Trainer::GroupLogprobs Trainer::OldLogprobs(std::span<const BatchGroup> groups) {
+  GroupLogprobs result(groups.size());
+  for (const auto& indices : MicroBatches(groups, options_.micro_batch_tokens, !options_.method.UsesReference())) {
+    const MicroBatch micro = Gather(groups, indices);
+    std::vector<float> logprobs(micro.num_response_tokens);
+    pass_.Forward(*policy_, micro.inputs, micro.temperature, logprobs, {}, /*keep=*/false);
+    auto next = logprobs.begin();
+    for (const size_t index : indices) {
+      for (const TrainingSequence& sequence : groups[index].sequences) {
+        const auto end = next + static_cast<int64_t>(sequence.rollout->tokens.size());
+        result[index].insert(result[index].end(), next, end);
+        next = end;
+      }
+    }
+  }
+  return result;
+}
+
+/// One optimiser step on these groups. False when they have no gradient.
+bool Trainer::TrainGroups(std::span<const BatchGroup> groups, std::span<const std::vector<float>> old_logprobs, UpdateResult* result) {
+  const ClaimTotals totals = Totals(groups);
+  const auto micro_batches = MicroBatches(groups, options_.micro_batch_tokens, !options_.method.UsesReference());
+  if (micro_batches.empty() || totals.num_tokens == 0) return false;
+  gradients_.Zero();
+  for (const auto& indices : micro_batches) {
+    TrainMicroBatch(Gather(groups, indices), totals, old_logprobs, result);
+    if (!std::isfinite(result->metrics.loss)) {
+      result->failure = "the loss is not a finite number";
+      return false;
+    }
+  }
+  const PhaseTimer timer(&result->metrics.seconds.optimizer);
+  const double norm = optimizer_.Norm(gradients_);
+  result->metrics.grad_norm += norm;
+  if (!std::isfinite(norm)) {
+    result->failure = "the gradient's norm is not a finite number";
+    return false;
+  }
+  if (norm == 0) return false;
+  result->metrics.lr = optimizer_.Step(gradients_, norm, state_);
+  Repack();
+  return true;
+}
+
+void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals, std::span<const std::vector<float>> old_logprobs,
+                              UpdateResult* result) {
+  Metrics& metrics = result->metrics;
+  std::vector<float> logprobs(micro.num_response_tokens), gradients(micro.num_response_tokens, 0.0f), reference;
+  {
+    const PhaseTimer timer(&metrics.seconds.forward);
+    if (reference_ != nullptr) {
+      reference.resize(micro.num_response_tokens);
+      pass_.Forward(*reference_, micro.inputs, micro.temperature, reference, {}, /*keep=*/false);
+    }
+    pass_.Forward(*policy_, micro.inputs, micro.temperature, logprobs, {}, /*keep=*/true);
+    metrics.forward_tokens += micro.num_tokens;
+  }
+  size_t first = 0;  // response tokens of the micro-batch before this sequence
+  std::vector<double> current, old, reference_values;
+  SequenceTerms terms;
+  for (const size_t index : micro.indices) {
+    size_t first_in_group = 0;
+    for (const TrainingSequence& sequence : micro.groups[index].sequences) {
+      Pick(sequence, logprobs, first, &current);
+      if (options_.method.old_is_behaviour) {
+        old = sequence.behaviour;
+      } else if (old_logprobs.empty()) {
+        old = current;
+      } else {
+        Pick(sequence, old_logprobs[index], first_in_group, &old);
+      }
+      if (reference_ != nullptr) Pick(sequence, reference, first, &reference_values);
+      const auto num_trained = static_cast<int64_t>(sequence.trained.size());
+      const double weight = num_trained == 0 ? 0 : options_.method.loss.aggregation->weight(totals, num_trained);
+      SequenceLoss(options_.method.loss, {current, old, sequence.behaviour, reference_values, sequence.advantage, weight}, &terms);
+      metrics.loss += terms.loss;
+      metrics.AddSequence(options_.method, sequence, current, old, terms);
+      for (size_t t = 0; t < sequence.trained.size(); ++t)
+        gradients[first + static_cast<size_t>(sequence.trained[t])] = static_cast<float>(terms.gradients[t]);
+      first += sequence.rollout->tokens.size();
+      first_in_group += sequence.rollout->tokens.size();
+    }
+  }
+  if (!std::isfinite(metrics.loss)) return;
+  const PhaseTimer timer(&metrics.seconds.backward);
+  pass_.Backward(*policy_, gradients, {}, &gradients_);
+}
+
+}  // namespace april::grpo

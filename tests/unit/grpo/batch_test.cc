@@ -1,0 +1,173 @@
+// What a claim becomes: outcomes that add up, advantages, trained tokens, refusals.
+#include "grpo/batch.h"
+
+#include <catch2/catch.hpp>
+
+#include "base/error.h"
+#include "fixtures.h"
+
+using namespace april;
+using namespace april::grpo;
+
+namespace {
+
+const BatchLimits kLimits{64, 128, 5, "portable-f32"};
+
+Batch Make(const Claim& claim, MethodOptions options = {}) { return MakeBatch(claim, ParseMethod(options), kLimits); }
+
+std::string Outcome(const Batch& batch, uint64_t uid) {
+  for (const auto& [id, outcome] : batch.outcomes) {
+    if (id == uid) return outcome;
+  }
+  return "missing";
+}
+
+}  // namespace
+
+TEST_CASE("every rollout has an outcome, and the counts add up") {
+  auto group = [](uint64_t id, std::vector<double> rewards) {
+    std::vector<record::Rollout> rollouts;
+    for (size_t i = 0; i < rewards.size(); ++i) rollouts.push_back(MakeRollout(id, static_cast<int64_t>(i), 5, rewards[i]));
+    return rollouts;
+  };
+  Claim claim = MakeClaim(0, {group(9, {1, 0, 0, 1}), group(2, {0, 0, 0}), group(5, {1, 0, 0}), group(7, {1, 0})});
+  claim.groups[0].rollouts[1].reward->status = "error";
+  claim.groups[2].rollouts[0].status = record::Status::kFailed;
+  claim.groups[3].rollouts[0].reward->status = "timeout";
+  const Batch batch = Make(claim);
+
+  CHECK(batch.num_trained == 3);
+  CHECK(batch.num_skipped == 5);
+  CHECK(batch.num_excluded == 4);
+  CHECK(Outcome(batch, 9001) == "excluded:reward-error");
+  CHECK(Outcome(batch, 5000) == "excluded:failed");
+  CHECK(Outcome(batch, 7000) == "excluded:reward-timeout");
+  CHECK(Outcome(batch, 7001) == "excluded:group-too-small");
+  CHECK(Outcome(batch, 2000) == "skipped");
+  CHECK(Outcome(batch, 5001) == "skipped");  // both that are left have reward 0
+  CHECK(Outcome(batch, 9000) == "trained");
+
+  REQUIRE(batch.groups.size() == 3);  // by group id
+  CHECK(batch.groups[0].claim_group->group.group_id == 2);
+  CHECK(batch.groups[1].claim_group->group.group_id == 5);
+  CHECK(batch.groups[2].claim_group->group.group_id == 9);
+  // An error outcome is not a zero: the mean is over 1, 0, 1.
+  CHECK(batch.groups[2].sequences[0].advantage == Approx((1 - 2.0 / 3) / (std::sqrt(1.0 / 3) + 1e-6)));
+  // Zero-advantage groups stay in the denominators.
+  CHECK(Totals(batch.groups).num_sequences == 8);
+  CHECK(Totals(batch.groups).num_tokens == 40);
+}
+
+TEST_CASE("the order of a claim's groups and members does not matter") {
+  const Claim claim = MakeMixedClaim(5);
+  Claim shuffled = claim;
+  std::swap(shuffled.groups[0], shuffled.groups[2]);
+  std::swap(shuffled.groups[1].rollouts[0], shuffled.groups[1].rollouts[2]);
+  const Batch a = Make(claim), b = Make(shuffled);
+  CHECK(a.outcomes == b.outcomes);
+  for (size_t g = 0; g < a.groups.size(); ++g) {
+    for (size_t s = 0; s < a.groups[g].sequences.size(); ++s) CHECK(a.groups[g].sequences[s].rollout->uid == b.groups[g].sequences[s].rollout->uid);
+  }
+}
+
+TEST_CASE("zero-advantage groups are trained when there is a reference policy") {
+  MethodOptions options;
+  options.kl = "k3";
+  options.kl_coef = 0.01;
+  const Batch batch = Make(MakeMixedClaim(5), options);
+  CHECK(batch.num_trained == 9);
+  CHECK(batch.num_skipped == 0);
+}
+
+TEST_CASE("only generated, unmasked tokens are trained, each with its own staleness") {
+  Claim claim = MakeClaim(0, {{MakeRollout(1, 0, 6, 1), MakeRollout(1, 1, 6, 0)}});
+  record::Rollout& rollout = claim.groups[0].rollouts[0];
+  rollout.weight_versions = {{2, 0, 0, 2, {}}, {5, 0, 3, 6, {}}};  // token 2 is a tool's
+  rollout.per_token["loss_mask"] = {"u8", 0, std::string("\1\1\0\1\0\1", 6)};
+  rollout.segments[0].engine = "local";
+  rollout.segments[0].kernels = "portable-f32";
+  const Batch batch = Make(claim);
+  const TrainingSequence& sequence = batch.groups[0].sequences[0];
+  CHECK(sequence.trained == std::vector<int32_t>{0, 1, 3, 5});
+  CHECK(sequence.staleness == std::vector<int32_t>{3, 3, 0, 0});
+  CHECK(sequence.same_forward == std::vector<uint8_t>{0, 0, 1, 1});
+  CHECK(sequence.behaviour[2] == static_cast<double>(rollout.logprobs[3]));
+}
+
+TEST_CASE("what must not be trained on is refused, naming the rollout") {
+  Claim claim = MakeMixedClaim(5);
+  record::Rollout& rollout = claim.groups[0].rollouts[1];
+  std::string expected;
+  SECTION("without log-probabilities") {
+    rollout.logprobs.clear();
+    expected = "0 log-probabilities for";
+  }
+  SECTION("a token outside the vocabulary") {
+    rollout.tokens[0] = 64;
+    expected = "token 64 is outside";
+  }
+  SECTION("too long") {
+    rollout.tokens.resize(200);
+    rollout.logprobs.resize(200);
+    expected = "128 positions";
+  }
+  SECTION("not complete") {
+    rollout.status = record::Status::kPartial;
+    expected = "not complete";
+  }
+  SECTION("from the future") {
+    rollout.weight_versions[0].version = 6;
+    expected = "policy version 6, and the trainer is at 5";
+  }
+  SECTION("greedy") {
+    rollout.segments[0].temperature = 0;
+    expected = "evaluation only";
+  }
+  SECTION("another temperature than its group") {
+    rollout.segments[0].temperature = 0.5;
+    expected = "another temperature";
+  }
+  SECTION("truncated sampling") {
+    rollout.segments[0].top_p = 0.9;
+    expected = "top_p 0.9";
+    MethodOptions accepting;
+    accepting.truncated_sampling = "ignore";
+    CHECK_NOTHROW(Make(claim, accepting));
+  }
+  SECTION("another prompt than its group") {
+    rollout.prompt_tokens[0] ^= 1;
+    expected = "prompt";
+  }
+  CHECK_THROWS_WITH(Make(claim), Catch::Contains(expected) && Catch::Contains("index 1"));
+}
+
+TEST_CASE("micro-batches are whole groups within the budget, in order, at one temperature") {
+  Claim claim = MakeMixedClaim(5);
+  const Batch batch = Make(claim);
+  using Indices = std::vector<std::vector<size_t>>;
+  CHECK(MicroBatches(batch.groups, 1, false) == Indices{{0}, {1}, {2}});
+  CHECK(MicroBatches(batch.groups, 10000, false) == Indices{{0, 1, 2}});
+  CHECK(MicroBatches(batch.groups, 10000, true) == Indices{{0, 2}});
+  CHECK(MicroBatches(batch.groups, batch.groups[0].NumTokens() + batch.groups[1].NumTokens(), false) == Indices{{0, 1}, {2}});
+  for (auto& rollout : claim.groups[1].rollouts) rollout.segments[0].temperature = 0.7;
+  CHECK(MicroBatches(Make(claim).groups, 10000, false) == Indices{{0}, {1}, {2}});
+}
+
+TEST_CASE("choices that exclude each other are refused with the reason") {
+  MethodOptions options;
+  SECTION("behaviour as the denominator, and a correction") {
+    options.old = "behaviour";
+    CHECK_NOTHROW(ParseMethod(options));
+    CHECK(ParseMethod(options).loss.correction.Text() == "none");
+    options.is_correction = "tis:2";
+    CHECK_THROWS_WITH(ParseMethod(options), Catch::Contains("corrected twice"));
+  }
+  SECTION("a divergence that counts nothing") {
+    options.kl = "k3";
+    CHECK_THROWS_AS(ParseMethod(options), Error);
+  }
+  SECTION("a coefficient of nothing") {
+    options.kl_coef = 0.1;
+    CHECK_THROWS_AS(ParseMethod(options), Error);
+  }
+}

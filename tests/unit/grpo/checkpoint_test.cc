@@ -1,0 +1,120 @@
+// Checkpoints: what is written reads back, what is not whole is passed over, a failed write leaves the older ones.
+#include "grpo/checkpoint.h"
+
+#include <catch2/catch.hpp>
+
+#include "base/error.h"
+#include "fixtures.h"
+#include "kernels/thread_pool.h"
+#include "weights/model_files.h"
+
+using namespace april;
+using namespace april::grpo;
+
+namespace {
+
+struct Rig {
+  Rig() : pool(1), state(model::Config::FromJson(TinyConfig())) {
+    WriteTinyModel(scratch / "model");
+    state.LoadModel(*weights::ModelFiles::Open(scratch / "model"), pool);
+  }
+  std::string Write(CheckpointStore& store, int64_t step) {
+    state.step = step;
+    state.version = static_cast<uint64_t>(step);
+    state.optimizer_steps = step - 1;
+    state.FirstMoment(1)[0] = static_cast<float>(step);
+    record::Step last;
+    last.claim = "c" + std::to_string(step);
+    last.step = step - 1;
+    last.outcomes = {{7, "trained"}, {0xffffffffffffffffu, "excluded:reward-error"}};
+    return store.Write(state, {"run", "method", 42, 99, {last}}, {scratch / "model/config.json"});
+  }
+  CheckpointStore Store(int64_t keep = 2) { return {SystemFiles(), scratch / "checkpoints", keep}; }
+
+  ScratchDirectory scratch;
+  kernels::ThreadPool pool;
+  State state;
+};
+
+void Cut(const std::string& path) { std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1); }
+
+}  // namespace
+
+TEST_CASE("a checkpoint reads back with every bit") {
+  Rig rig;
+  auto store = rig.Store();
+  const std::string name = rig.Write(store, 8);
+  CHECK(name == "step-00000008");
+  CHECK(store.FindNewest() == name);
+  State back(rig.state.config());
+  const CheckpointInfo info = store.Read(name, &back, rig.pool);
+  CHECK(back.step == 8);
+  CHECK(back.version == 8);
+  CHECK(back.optimizer_steps == 7);
+  CHECK(info.run == "run");
+  CHECK(info.tokenizer == 42);
+  CHECK(info.weights == 99);
+  REQUIRE(info.last_steps.size() == 1);
+  CHECK(info.last_steps[0].checkpoint == name);
+  CHECK(info.last_steps[0].outcomes[1] == std::pair<uint64_t, std::string>{0xffffffffffffffffu, "excluded:reward-error"});
+  for (size_t p = 0; p < back.parameters().size(); ++p) {
+    CHECK(std::equal(back.Master(p).begin(), back.Master(p).end(), rig.state.Master(p).begin()));
+    CHECK(std::equal(back.Rounded(p).begin(), back.Rounded(p).end(), rig.state.Rounded(p).begin()));
+  }
+  CHECK(back.FirstMoment(1)[0] == 8.0f);
+  // And it is a model directory by itself.
+  const auto model = weights::ModelFiles::Open(store.PathOf(name));
+  CHECK(model->tensors().size() == back.parameters().size());
+}
+
+TEST_CASE("what is not whole is passed over") {
+  Rig rig;
+  auto store = rig.Store(3);
+  rig.Write(store, 4);
+  const std::string good = rig.Write(store, 5), newest = rig.Write(store, 6);
+  const std::string path = store.PathOf(newest) + "/";
+  SECTION("without a manifest") { std::filesystem::remove(path + "manifest.json"); }
+  SECTION("the optimiser's file cut short") { Cut(path + "optimizer.safetensors"); }
+  SECTION("the model's file cut short") { Cut(path + "model.safetensors"); }
+  SECTION("a file missing") { std::filesystem::remove(path + "steps.json"); }
+  SECTION("a manifest cut short") { std::filesystem::resize_file(path + "manifest.json", 40); }
+  SECTION("one bit flipped") {
+    std::string bytes = ReadFile(SystemFiles(), path + "optimizer.safetensors");
+    bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+    ReplaceFile(SystemFiles(), path + "optimizer.safetensors", bytes, false);
+  }
+  CHECK(store.FindNewest() == good);
+  CHECK(!std::filesystem::exists(path + "manifest.json"));  // no reader takes it for whole
+  CHECK(rig.Write(store, 6) == newest);                     // and it can be written again
+  CHECK(store.FindNewest() == newest);
+}
+
+TEST_CASE("a checkpoint of a later major version is refused, never passed over") {
+  Rig rig;
+  auto store = rig.Store();
+  const std::string name = rig.Write(store, 4), path = store.PathOf(name) + "/manifest.json";
+  Json manifest = Json::parse(ReadFile(SystemFiles(), path));
+  manifest["format_version"] = {2, 0};
+  ReplaceFile(SystemFiles(), path, manifest.dump(), false);
+  CHECK_THROWS_WITH(store.FindNewest(), Catch::Contains("version 2"));
+}
+
+TEST_CASE("only the newest whole checkpoints are kept") {
+  Rig rig;
+  auto store = rig.Store(2);
+  for (int64_t step = 1; step <= 4; ++step) rig.Write(store, step);
+  CHECK(!std::filesystem::exists(store.PathOf("step-00000001")));
+  CHECK(!std::filesystem::exists(store.PathOf("step-00000002")));
+  CHECK(std::filesystem::exists(store.PathOf("step-00000003") + "/manifest.json"));
+  CHECK(std::filesystem::exists(store.PathOf("step-00000004") + "/manifest.json"));
+}
+
+TEST_CASE("a write that fails leaves the older checkpoint whole and no rubbish") {
+  Rig rig;
+  auto store = rig.Store();
+  const std::string good = rig.Write(store, 4);
+  rig.state.step = 5;
+  CHECK_THROWS_AS(store.Write(rig.state, {}, {rig.scratch / "no-such-sidecar"}), Error);
+  CHECK(store.FindNewest() == good);
+  CHECK(std::filesystem::is_empty(store.PathOf("step-00000005")));
+}

@@ -1,0 +1,301 @@
+// A trainer's life on a tiny model: learning, exactness, resuming, and what stops it.
+#include "grpo/session.h"
+
+#include <catch2/catch.hpp>
+#include <cstring>
+
+#include "base/error.h"
+#include "fixtures.h"
+#include "kernels/kernels.h"
+#include "model/training.h"
+#include "weights/safetensors.h"
+
+using namespace april;
+using namespace april::grpo;
+
+namespace {
+
+struct Rig {
+  Rig() { WriteTinyModel(scratch / "model"); }
+  SessionOptions Options(const std::string& name = "run") const {
+    SessionOptions options;
+    options.from = scratch / (name + "/checkpoints");
+    options.publish = scratch / (name + "/weights");
+    options.model = scratch / "model";
+    options.checkpoint_every = 2;
+    options.optimizer.lr = 1e-2;
+    options.precision = "f32";
+    return options;
+  }
+  /// The published weights' bytes.
+  std::string Weights(const std::string& name, int64_t version) const {
+    char directory[32];
+    std::snprintf(directory, sizeof directory, "/weights/v%08lld", static_cast<long long>(version));
+    return ReadFile(SystemFiles(), scratch / (name + directory + "/model.safetensors"));
+  }
+  ScratchDirectory scratch;
+};
+
+record::Header TestHeader() {
+  record::Header header;
+  header.run = "test";
+  return header;
+}
+
+/// Trains claims of steps [session.step(), end); returns the reports.
+std::vector<StepReport> TrainUntil(Session& session, int64_t end) {
+  session.CheckHeader(TestHeader());
+  std::vector<StepReport> reports;
+  for (int64_t step = session.step(); step < end; ++step) reports.push_back(session.Train(MakeMixedClaim(step)));
+  return reports;
+}
+
+/// Log-probabilities of each rollout's response under the published weights, by the network itself.
+void RecordLogprobs(const std::string& model, Claim* claim, const std::string& kernel_name) {
+  const auto files = weights::ModelFiles::Open(model);
+  const auto config = model::Config::FromJson(files->config());
+  const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kF32);
+  kernels::ThreadPool pool(1);
+  const auto policy = model::Policy::Load(*files, kernels, pool);
+  model::TrainingPass pass(config, kernels, pool);
+  for (ClaimGroup& group : claim->groups) {
+    for (record::Rollout& rollout : group.rollouts) {
+      const model::TrainingGroup input{rollout.prompt_tokens, {rollout.tokens}};
+      pass.Forward(*policy, {&input, 1}, 1.0, rollout.logprobs, {}, false);
+      rollout.segments[0].engine = "local";
+      rollout.segments[0].kernels = kernel_name.empty() ? kernels.name : kernel_name;
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a session starts from a model, publishes version 0, then one version a claim") {
+  Rig rig;
+  Session session(rig.Options(), 1);
+  CHECK(session.step() == 0);
+  CHECK(!rig.Weights("run", 0).empty());
+  const auto reports = TrainUntil(session, 3);
+  CHECK(reports[0].step.version == 1);
+  CHECK(reports[0].step.advanced);
+  CHECK(!reports[0].step.checkpoint);
+  CHECK(reports[1].step.checkpoint == "step-00000002");
+  CHECK(reports[2].num_trained == 6);
+  CHECK(reports[2].num_skipped == 3);
+  CHECK(reports[2].step.outcomes.size() == 9);
+  CHECK(rig.Weights("run", 3) != rig.Weights("run", 2));
+  const auto last = session.Finish();
+  REQUIRE(last);
+  CHECK(last->checkpoint == "step-00000003");
+  CHECK(last->claim == "claim2");
+  CHECK(!session.Finish());
+}
+
+TEST_CASE("micro-batch size and threads never change a bit") {
+  Rig rig;
+  std::vector<std::string> weights;
+  for (const int64_t budget : {1, 40, 100000}) {
+    for (const int threads : {1, 2}) {
+      const std::string name = "run-" + std::to_string(budget) + "-" + std::to_string(threads);
+      SessionOptions options = rig.Options(name);
+      options.micro_batch_tokens = budget;
+      Session session(options, threads);
+      TrainUntil(session, 2);
+      weights.push_back(rig.Weights(name, 2));
+    }
+  }
+  for (const std::string& bytes : weights) CHECK(bytes == weights[0]);
+}
+
+TEST_CASE("killed and resumed, the weights are those of the uninterrupted run, bit for bit") {
+  Rig rig;
+  SessionOptions whole = rig.Options("whole"), cut = rig.Options("cut");
+  for (SessionOptions* options : {&whole, &cut}) options->method.kl = "k3", options->method.kl_coef = 0.01, options->method.optimizer_steps = 2;
+  {
+    Session session(whole, 1);
+    TrainUntil(session, 5);
+  }
+  {
+    Session session(cut, 1);
+    TrainUntil(session, 3);  // dies here: the newest checkpoint is of step 2
+  }
+  Session session(cut, 2);
+  CHECK(session.step() == 2);
+  session.CheckHeader(TestHeader());
+  session.Train(MakeMixedClaim(2, /*replay=*/true));
+  TrainUntil(session, 5);
+  for (int64_t version = 3; version <= 5; ++version) CHECK(rig.Weights("cut", version) == rig.Weights("whole", version));
+}
+
+TEST_CASE("a claim that the checkpoint contains is answered with its record and trains nothing") {
+  Rig rig;
+  std::vector<StepReport> reports;
+  {
+    Session session(rig.Options(), 1);
+    reports = TrainUntil(session, 2);
+  }
+  Session session(rig.Options(), 1);
+  session.CheckHeader(TestHeader());
+  const StepReport again = session.Train(MakeMixedClaim(1, /*replay=*/true));
+  CHECK(again.repeated);
+  CHECK(again.step.claim == reports[1].step.claim);
+  CHECK(again.step.weights == reports[1].step.weights);
+  CHECK(again.step.outcomes == reports[1].step.outcomes);
+  CHECK(again.step.checkpoint == "step-00000002");
+  CHECK(session.step() == 2);
+}
+
+TEST_CASE("a claim out of order is refused") {
+  Rig rig;
+  Session session(rig.Options(), 1);
+  TrainUntil(session, 1);
+  CHECK_THROWS_WITH(session.Train(MakeMixedClaim(2)), Catch::Contains("claims between are missing"));
+  Claim other = MakeMixedClaim(0);
+  other.id = "another";
+  CHECK_THROWS_WITH(session.Train(other), Catch::Contains("without having trained that claim"));
+}
+
+TEST_CASE("a replay that gives other weights than recorded is an error, and is not saved") {
+  Rig rig;
+  SessionOptions options = rig.Options();
+  {
+    Session session(options, 1);
+    TrainUntil(session, 3);
+  }
+  options.optimizer.lr = 2e-2;
+  Session session(options, 1);
+  session.CheckHeader(TestHeader());
+  const std::string before = rig.Weights("run", 3);
+  SECTION("the published version is still there") {
+    CHECK_THROWS_AS(session.Train(MakeMixedClaim(2, /*replay=*/true)), Error);
+    CHECK(rig.Weights("run", 3) == before);
+  }
+  SECTION("the digest is in the claim") {
+    std::filesystem::remove_all(rig.scratch / "run/weights/v00000003");
+    Claim claim = MakeMixedClaim(2, /*replay=*/true);
+    claim.trained_weights = 1;
+    CHECK_THROWS_WITH(session.Train(claim), Catch::Contains("were recorded"));
+  }
+  CHECK(!session.Finish());
+}
+
+TEST_CASE("a new course over an old one replaces the versions that it left") {
+  Rig rig;
+  SessionOptions options = rig.Options();
+  {
+    Session session(options, 1);
+    TrainUntil(session, 3);
+  }
+  options.optimizer.lr = 2e-2;
+  Session session(options, 1);
+  const std::string before = rig.Weights("run", 3);
+  TrainUntil(session, 3);  // not a replay
+  CHECK(rig.Weights("run", 3) != before);
+}
+
+TEST_CASE("a claim without any gradient moves nothing but the version") {
+  Rig rig;
+  Session session(rig.Options(), 1);
+  session.CheckHeader(TestHeader());
+  Claim claim = MakeMixedClaim(0);
+  for (ClaimGroup& group : claim.groups) {
+    for (auto& rollout : group.rollouts) rollout.reward->value = 0.25;
+  }
+  const StepReport report = session.Train(claim);
+  CHECK(!report.step.advanced);
+  CHECK(report.step.version == 1);
+  CHECK(report.num_skipped == 9);
+  CHECK(rig.Weights("run", 1) == rig.Weights("run", 0));
+  // Neither the schedule nor AdamW's step count moved: the next claim is trained as if it were the first.
+  Session other(rig.Options("other"), 1);
+  other.CheckHeader(TestHeader());
+  Claim first = MakeMixedClaim(1);
+  for (ClaimGroup& group : first.groups) {
+    for (auto& rollout : group.rollouts) rollout.weight_versions[0].version = 0;
+  }
+  session.Train(first);
+  first.step = 0;
+  other.Train(first);
+  CHECK(rig.Weights("run", 2) == rig.Weights("other", 1));
+}
+
+TEST_CASE("a loss that is not a number applies nothing, and saves the claim") {
+  Rig rig;
+  const std::string model = WriteTinyModel(rig.scratch / "nan-model", [](const std::string& name, std::vector<float>* values) {
+    if (name == "model.norm.weight") (*values)[3] = std::nanf("");
+  });
+  SessionOptions options = rig.Options();
+  options.model = model;
+  Session session(options, 1);
+  session.CheckHeader(TestHeader());
+  CHECK_THROWS_WITH(session.Train(MakeMixedClaim(0)), Catch::Contains("step 0 is not applied") && Catch::Contains("not a finite number"));
+  CHECK(!session.Finish());
+  ClaimReader reader(options.from + "/failed-claim-claim0.stream", {});
+  const auto saved = reader.Next();
+  REQUIRE(saved);
+  CHECK(saved->NumRollouts() == 9);
+}
+
+TEST_CASE("on policy, recorded and recomputed log-probabilities are equal and the correction changes no bit") {
+  Rig rig;
+  Claim claim = MakeMixedClaim(0);
+  {
+    Session session(rig.Options("start"), 1);  // publishes the rounded weights that a generator would use
+  }
+  RecordLogprobs(rig.scratch / "start/weights/v00000000", &claim, "");
+  SessionOptions with = rig.Options("with"), without = rig.Options("without");
+  without.method.is_correction = "none";
+  Session a(with, 1), b(without, 1);
+  a.CheckHeader(TestHeader());
+  b.CheckHeader(TestHeader());
+  const StepReport report = a.Train(claim);
+  b.Train(claim);
+  CHECK(report.metrics["on_policy_tokens"] == report.metrics["trained_tokens"]);
+  CHECK(report.metrics["on_policy_differing_tokens"] == 0);
+  CHECK(report.metrics["on_policy_largest_difference_nats"] == 0.0);
+  CHECK(report.metrics["correction_weight_mean"] == 1.0);
+  CHECK(report.metrics["kl_behaviour_k1_nats"] == 0.0);
+  CHECK(rig.Weights("with", 1) == rig.Weights("without", 1));
+}
+
+TEST_CASE("the policy learns which of two answers is rewarded") {
+  Rig rig;
+  Session session(rig.Options(), 1);
+  session.CheckHeader(TestHeader());
+  double first = 0, last = 0;
+  for (int64_t step = 0; step < 12; ++step) {
+    Claim claim = MakeClaim(step, {{MakeRollout(3, 0, 1, 1), MakeRollout(3, 1, 1, 0)}});
+    claim.groups[0].rollouts[0].tokens = {10};
+    claim.groups[0].rollouts[1].tokens = {20};
+    char version[32];
+    std::snprintf(version, sizeof version, "run/weights/v%08lld", static_cast<long long>(step));
+    RecordLogprobs(rig.scratch / version, &claim, "");
+    const double odds = static_cast<double>(claim.groups[0].rollouts[0].logprobs[0]) - static_cast<double>(claim.groups[0].rollouts[1].logprobs[0]);
+    (step == 0 ? first : last) = odds;
+    session.Train(claim);
+  }
+  CHECK(last > first + 3);
+}
+
+TEST_CASE("with several optimiser steps a claim, the clip holds where the policy has moved") {
+  Rig rig;
+  SessionOptions options = rig.Options();
+  options.method.optimizer_steps = 2;
+  options.optimizer.lr = 5e-2;
+  options.method.clip_low = options.method.clip_high = 0.001;
+  Session session(options, 1);
+  session.CheckHeader(TestHeader());
+  const StepReport report = session.Train(MakeMixedClaim(0));
+  CHECK(report.metrics["clip_low_share"].get<double>() + report.metrics["clip_high_share"].get<double>() > 0);
+}
+
+TEST_CASE("a session without checkpoint and model, or with another tokenizer or purpose, is refused") {
+  Rig rig;
+  SessionOptions options = rig.Options();
+  options.model.clear();
+  CHECK_THROWS_WITH(Session(options, 1), Catch::Contains("no --model"));
+  Session session(rig.Options(), 1);
+  record::Header header = TestHeader();
+  header.purpose = "eval";
+  CHECK_THROWS_AS(session.CheckHeader(header), Error);
+}

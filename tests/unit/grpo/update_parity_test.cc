@@ -1,0 +1,132 @@
+// One whole update against tests/parity/grpo_update_reference.py: loss, every gradient, every weight after AdamW.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+
+#include "fixtures.h"
+#include "grpo/batch.h"
+#include "grpo/trainer.h"
+#include "kernels/kernels.h"
+
+using namespace april;
+using namespace april::grpo;
+
+namespace {
+
+std::vector<float> Unpack(const std::string& base64) {
+  std::string bytes;
+  uint32_t bits = 0;
+  int num_bits = 0;
+  for (const char c : base64) {
+    const std::string digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const size_t digit = digits.find(c);
+    if (digit == std::string::npos) break;
+    bits = bits << 6 | static_cast<uint32_t>(digit);
+    if ((num_bits += 6) >= 8) bytes.push_back(static_cast<char>(bits >> (num_bits -= 8)));
+  }
+  std::vector<float> values(bytes.size() / 4);
+  std::memcpy(values.data(), bytes.data(), values.size() * 4);
+  return values;
+}
+
+/// The script's weights: multiples of 2^-9, rounded to bf16.
+void FillWeights(State* state, uint64_t salt, kernels::ThreadPool& pool) {
+  for (size_t p = 0; p < state->parameters().size(); ++p) {
+    auto values = state->Master(p);
+    for (size_t i = 0; i < values.size(); ++i) {
+      auto h = static_cast<uint32_t>((i + 1) * 2654435761u + (p + salt + 1) * 2246822519u);
+      h ^= h >> 15;
+      h *= 2654435769u;
+      h ^= h >> 13;
+      values[i] = (static_cast<float>(h % 255) - 127.0f) / 512.0f + (state->parameters()[p].shape.size() == 1 ? 1.0f : 0.0f);
+    }
+  }
+  state->Round(pool);
+  for (size_t p = 0; p < state->parameters().size(); ++p) {
+    for (size_t i = 0; i < state->Master(p).size(); ++i) {
+      const uint32_t bits = static_cast<uint32_t>(state->Rounded(p)[i]) << 16;
+      std::memcpy(&state->Master(p)[i], &bits, 4);
+    }
+  }
+}
+
+Claim ReferenceClaim(const Json& reference, double temperature) {
+  std::vector<std::vector<record::Rollout>> groups;
+  for (size_t g = 0; g < reference["prompts"].size(); ++g) {
+    std::vector<record::Rollout> rollouts;
+    for (size_t i = 0; i < reference["responses"][g].size(); ++i) {
+      const auto tokens = reference["responses"][g][i].get<std::vector<uint32_t>>();
+      record::Rollout rollout = MakeRollout(g + 1, static_cast<int64_t>(i), static_cast<int64_t>(tokens.size()), reference["rewards"][g][i]);
+      rollout.prompt_tokens = reference["prompts"][g].get<std::vector<uint32_t>>();
+      rollout.tokens = tokens;
+      rollout.logprobs = reference["behaviour"][g][i].get<std::vector<float>>();
+      rollout.segments[0].temperature = temperature;
+      rollouts.push_back(std::move(rollout));
+    }
+    groups.push_back(std::move(rollouts));
+  }
+  return MakeClaim(0, std::move(groups));
+}
+
+/// |seen - expected| / |expected| in the 2-norm.
+double RelativeError(std::span<const float> seen, const std::vector<float>& expected, double scale) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double e = static_cast<double>(expected[i]), s = static_cast<double>(seen[i]) * scale;
+    difference += (s - e) * (s - e);
+    norm += e * e;
+  }
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace
+
+TEST_CASE("loss, gradients and new weights equal the f64 reference") {
+  const Json reference = Json::parse(ReadFile(SystemFiles(), std::string(APRIL_SOURCE_DIR) + "/tests/parity/grpo_update_reference.json"));
+  const auto config = model::Config::FromJson(reference["config"]);
+  const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kF32);
+  kernels::ThreadPool pool(1);
+  for (const Json& expected : reference["cases"]) {
+    State state(config), initial(config);
+    FillWeights(&state, 0, pool);
+    FillWeights(&initial, 1000, pool);
+    std::vector<weights::TensorView> views;
+    for (size_t p = 0; p < initial.parameters().size(); ++p) {
+      views.push_back({initial.parameters()[p].name, weights::DType::kF32, initial.parameters()[p].shape, initial.Master(p).data(),
+                       initial.Master(p).size_bytes()});
+    }
+    MethodOptions options;
+    options.is_correction = expected["correction"].is_null() ? "none" : "tis:2";
+    options.agg = expected["agg"];
+    options.kl_coef = expected["kl"];
+    options.kl = options.kl_coef > 0 ? "k3" : "off";
+    TrainerOptions training;
+    training.method = ParseMethod(options);
+    training.optimizer.lr = reference["lr"];
+    training.optimizer.weight_decay = reference["weight_decay"];
+    training.optimizer.max_grad_norm = 0;
+    Trainer trainer(training, kernels, pool, &state, model::Policy::FromTensors(config, views, kernels, pool, false));
+    const Claim claim = ReferenceClaim(reference, expected["temperature"]);
+    const UpdateResult result = trainer.Update(MakeBatch(claim, training.method, {config.vocab, config.max_positions, 0, kernels.name}));
+
+    REQUIRE(!result.failure);
+    CHECK(result.metrics.loss == Approx(expected["loss"].get<double>()).epsilon(1e-5));
+    double worst = 0;
+    for (size_t p = 0; p < state.parameters().size(); ++p) {
+      const std::string& name = state.parameters()[p].name;
+      INFO(name);
+      const auto gradient = Unpack(expected["gradients"][name]);
+      REQUIRE(gradient.size() == state.Master(p).size());
+      const double error = RelativeError(state.FirstMoment(p), gradient, 10);  // AdamW's first mean is a tenth of the gradient
+      worst = std::max(worst, error);
+      CHECK(error < 1e-5);
+      const auto weights = Unpack(expected["weights"][name]);
+      for (size_t i = 0; i < weights.size(); ++i) {
+        if (std::abs(gradient[i]) > 1e-5f)
+          CHECK(std::abs(state.Master(p)[i] - weights[i]) < 1e-5f);  // a vanishing gradient has no sign to step along
+      }
+    }
+    std::printf("largest relative error of a gradient tensor: %.2e\n", worst);
+  }
+}
