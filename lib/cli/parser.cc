@@ -1,6 +1,7 @@
 #include "cli/parser.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "base/error.h"
 
@@ -53,24 +54,24 @@ struct Switches {
   bool help = false, version = false, print_config = false, verbose = false, quiet = false;
 };
 
-void AddSwitches(CLI::App* app, Switches* switches) {
+void AddSwitches(CLI::App* app, Switches* switches, bool with_version) {
   app->set_help_flag();
   app->add_flag("-h,--help", switches->help)->configurable(false);
-  app->add_flag("--version", switches->version)->configurable(false);
+  if (with_version) app->add_flag("--version", switches->version)->configurable(false);
   app->add_flag("--print-config", switches->print_config)->configurable(false);
   app->add_flag("-v,--verbose", switches->verbose);
   app->add_flag("-q,--quiet", switches->quiet);
 }
 
 /// Only for --help: these five are parsed by AddSwitches.
-void DocumentSwitches(OptionTable* table) {
+void DocumentSwitches(OptionTable* table, bool with_version) {
   static bool unused = false;
   static std::string unused_text;
   table->Flag("v,verbose", &unused, "say more");
   table->Flag("q,quiet", &unused, "say only warnings and errors");
   table->Text("config", &unused_text, "FILE", "read options from FILE, as --print-config writes them");
   table->Flag("print-config", &unused, "print all options as a configuration file and exit");
-  table->Flag("version", &unused, "print the version and exit");
+  if (with_version) table->Flag("version", &unused, "print the version and exit");
   table->Flag("h,help", &unused, "print this and exit");
 }
 
@@ -91,7 +92,8 @@ const Command* ChooseCommand(const Program& program, std::vector<std::string>* a
 
 }  // namespace
 
-Parsed Parse(const Program& program, const std::vector<std::string>& arguments, CommonOptions* common_options, OptionTable* own, OptionTable* common) {
+Parsed Parse(const Program& program, const std::vector<std::string>& arguments, CommonOptions* common_options, OptionTable* own,
+             OptionTable* common) {
   std::vector<std::string> rest = arguments;
   Parsed parsed;
   parsed.command = ChooseCommand(program, &rest);
@@ -101,9 +103,11 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
   }
   CLI::App app;
   Switches switches;
-  AddSwitches(&app, &switches);
   app.set_config("--config");
   parsed.command->register_options(*own);
+  // A command that works on policy versions may have its own --version N; PROGRAM --version still tells the program's.
+  const bool with_version = std::none_of(own->rows().begin(), own->rows().end(), [](const OptionRow& row) { return row.name == "version"; });
+  AddSwitches(&app, &switches, with_version);
   RegisterCommon(common_options, common);
   AddTable(&app, *own);
   AddTable(&app, *common);
@@ -114,7 +118,7 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
     // --help and --version answer whatever else is wrong or missing.
     for (const std::string& argument : rest) {
       if (argument == "--help" || argument == "-h") switches.help = true;
-      if (argument == "--version") switches.version = true;
+      if (with_version && argument == "--version") switches.version = true;
     }
     if (!switches.help && !switches.version) app.parse(rest);
   } catch (const CLI::ParseError& error) {
@@ -122,7 +126,7 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
   } catch (const Error& error) {
     throw Error::Usage(error.message(), error.hint().empty() ? hint : error.hint());
   }
-  DocumentSwitches(common);
+  DocumentSwitches(common, with_version);
   parsed.verbose = switches.verbose;
   parsed.quiet = switches.quiet;
   if (switches.help) parsed.outcome = ParseOutcome::kHelp;
