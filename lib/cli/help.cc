@@ -8,6 +8,20 @@ namespace {
 
 constexpr size_t kHelpColumn = 28;
 
+/// Lines that follow each other are one paragraph, wrapped afresh; empty lines and indented ones (examples) stay as they are.
+std::string Paragraphs(const std::string& text) {
+  std::string joined;
+  bool in_paragraph = false;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const bool plain = !line.empty() && line[0] != ' ';
+    if (!joined.empty()) joined += plain && in_paragraph ? ' ' : '\n';
+    joined += line;
+    in_paragraph = plain;
+  }
+  return joined;
+}
+
 /// Breaks `text` at spaces so that no line is longer than `width`; keeps the text's own line ends.
 void AppendWrapped(const std::string& text, size_t indent, size_t first_column, size_t width, std::string* out) {
   std::istringstream lines(text);
@@ -92,7 +106,7 @@ std::string HelpText(const Program& program, const Command& command, const Optio
     out += row.required ? " " + name : " [" + name + "]";
   }
   out += "\n\n";
-  AppendWrapped(command.description, 0, 0, width, &out);
+  AppendWrapped(Paragraphs(command.description), 0, 0, width, &out);
   AppendRows(own, width, "Options", &out);
   AppendRows(common, width, "Every tool", &out);
   out +=
@@ -105,7 +119,7 @@ std::string OverviewText(const Program& program, size_t width) {
   std::string out = program.name + ": ";
   AppendWrapped(program.summary, 0, out.size(), width, &out);
   out += "\nUsage: " + program.name + " COMMAND [options]\n\n";
-  AppendWrapped(program.description, 0, 0, width, &out);
+  AppendWrapped(Paragraphs(program.description), 0, 0, width, &out);
   out += "\nCommands:\n";
   for (const Command& command : program.commands) {
     std::string name = "  " + command.name;
