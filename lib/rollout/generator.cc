@@ -47,6 +47,10 @@ Generator::Generator(const GeneratorOptions& options, int64_t threads, int64_t t
       model_path_(policies_->ModelPath()),
       tokenizer_(text::Tokenizer::Load(model_path_)) {}
 
+TokenBytes Generator::token_bytes() const {
+  return [tokenizer = tokenizer_](uint32_t token) { return token < tokenizer->vocab_size() ? tokenizer->TokenBytes(token) : std::string_view(); };
+}
+
 void Generator::CheckTokenizer(std::optional<uint64_t> digest, const std::string& stream) const {
   if (!digest || *digest == tokenizer_->digest()) return;
   throw Error::Incompatible(

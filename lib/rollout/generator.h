@@ -8,6 +8,7 @@
 
 #include "base/options.h"
 #include "kernels/thread_pool.h"
+#include "rollout/active_rollout.h"
 #include "rollout/local_engine.h"
 #include "rollout/policy_source.h"
 #include "text/tokenizer.h"
@@ -34,6 +35,8 @@ class Generator {
 
   const std::string& model_path() const { return model_path_; }
   const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
+  /// Empty for ids between the tokenizer's vocabulary and the model's, which may be padded.
+  TokenBytes token_bytes() const;
   /// Throws Incompatible unless the stream's token ids are this model's.
   void CheckTokenizer(std::optional<uint64_t> digest, const std::string& stream) const;
 
