@@ -9,18 +9,19 @@
 #include "weights/safetensors.h"
 
 namespace april::weights {
-namespace {
-
-constexpr const char* kManifestName = "manifest.json";
-constexpr const char* kWeightsName = "model.safetensors";
-constexpr const char* kPartialSuffix = ".partial";
-constexpr uint64_t kChunkBytes = 256u << 10;  // digested and written while it is in the second-level cache
 
 std::string DirectoryName(uint64_t version) {
   std::string digits = std::to_string(version);
   if (digits.size() < 8) digits.insert(0, 8 - digits.size(), '0');
   return "v" + digits;
 }
+
+namespace {
+
+constexpr const char* kManifestName = "manifest.json";
+constexpr const char* kWeightsName = "model.safetensors";
+constexpr const char* kPartialSuffix = ".partial";
+constexpr uint64_t kChunkBytes = 256u << 10;  // digested and written while it is in the second-level cache
 
 std::optional<uint64_t> ParseNumber(std::string_view text) {
   uint64_t value = 0;
@@ -180,6 +181,10 @@ void VerifyFiles(FileSystem& files, const std::string& directory, const Manifest
                         "fetch or publish the version again");
     CheckDigest(digest.Value(), file.digest, path);
   }
+  VerifyTensors(directory, manifest);
+}
+
+void VerifyTensors(const std::string& directory, const Manifest& manifest) {
   const SafetensorsFile weights(JoinPath(directory, kWeightsName));
   if (weights.tensors().size() != manifest.tensors.size()) {
     throw Error::Data(weights.path() + " has " + std::to_string(weights.tensors().size()) + " tensors, the manifest says " +
@@ -226,20 +231,23 @@ void VersionStore::RemovePartials(const std::string& except) {
   }
 }
 
-bool VersionStore::AlreadyThere(uint64_t version, uint64_t digest, const PublishOptions& options) {
+bool VersionStore::Settled(const Manifest& wanted, const PublishOptions& options) {
+  const uint64_t version = wanted.version;
+  if (!HasVersion(version)) return false;
   const Manifest present = Open(version).manifest;
-  if (present.digest == digest) {
-    try {
-      VerifyFiles(*files_, VersionDirectory(version), present);
-      return true;
-    } catch (const Error&) {
-      return false;  // damaged since: written anew
-    }
+  if (present.digest != wanted.digest) {
+    if (options.supersede) return false;
+    throw Error::Incompatible("version " + std::to_string(version) + " in " + directory_ + " has other weights: " + HexU64(present.digest) +
+                                  ", these are " + HexU64(wanted.digest),
+                              "use a new number, or supersede that version and all later ones");
   }
-  if (options.supersede) return false;
-  throw Error::Incompatible(
-      "version " + std::to_string(version) + " in " + directory_ + " has other weights: " + HexU64(present.digest) + ", these are " + HexU64(digest),
-      "publish under a new number, or supersede that version and all later ones");
+  try {
+    VerifyFiles(*files_, VersionDirectory(version), present);
+  } catch (const Error&) {
+    return false;  // damaged since: written anew
+  }
+  MakeLatest(version, options);
+  return true;
 }
 
 Manifest VersionStore::Publish(uint64_t version, const std::vector<TensorView>& tensors, const std::vector<std::string>& sidecar_files, bool durable,
@@ -254,9 +262,11 @@ Manifest VersionStore::Publish(uint64_t version, const std::vector<TensorView>& 
                                const PublishOptions& options) {
   const auto lock = LockForWriting();
   RemovePartials("");
-  if (HasVersion(version) && AlreadyThere(version, WeightsDigest(DescribeTensors(tensors, options)), options)) {
-    MakeLatest(version, options);
-    return Open(version).manifest;
+  if (HasVersion(version)) {
+    Manifest wanted;
+    wanted.version = version;
+    wanted.digest = WeightsDigest(DescribeTensors(tensors, options));
+    if (Settled(wanted, options)) return Open(version).manifest;
   }
   const std::string partial = PartialDirectory(version);
   files_->MakeDirectory(partial);

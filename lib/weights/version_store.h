@@ -39,6 +39,7 @@ class VersionStore {
   std::optional<uint64_t> LatestVersion();
   /// Numbers of the versions that have a manifest, ascending.
   std::vector<uint64_t> Versions();
+  bool HasVersion(uint64_t version) const;
   /// Reads and checks the manifest (not the tensors' digests). Throws Runtime (no such version), Data, Incompatible.
   Version Open(uint64_t version);
   /// Checks all file and tensor digests. Throws Data naming file or tensor, seen and expected.
@@ -59,11 +60,12 @@ class VersionStore {
   void RemovePartials(const std::string& except);  ///< `except`: a directory's path that stays
   /// Gives the partial directory, whose manifest is in place, its final name, moves LATEST, removes old versions.
   void Complete(const Manifest& manifest, const PublishOptions& options);
-  bool HasVersion(uint64_t version) const;
+  /// Whether this version is there already, whole and with these weights; if so LATEST is moved as by Complete. Throws Incompatible when its weights
+  /// are others and they may not be superseded. Needs only number and digest of `wanted`.
+  bool Settled(const Manifest& wanted, const PublishOptions& options);
 
  private:
   std::string VersionDirectory(uint64_t version) const;
-  bool AlreadyThere(uint64_t version, uint64_t digest, const PublishOptions& options);
   void MakeLatest(uint64_t version, const PublishOptions& options);
   void RemoveVersion(uint64_t version);
   void RemoveTree(const std::string& path);
@@ -72,8 +74,13 @@ class VersionStore {
   FileSystem* files_;
 };
 
+/// "v00000012"
+std::string DirectoryName(uint64_t version);
+
 /// Checks the files in `directory` against the manifest. Throws Data naming file or tensor, seen and expected.
 void VerifyFiles(FileSystem& files, const std::string& directory, const Manifest& manifest,
                  const std::function<void(uint64_t done_bytes)>& progress = {});
+/// Only what model.safetensors holds, tensor by tensor.
+void VerifyTensors(const std::string& directory, const Manifest& manifest);
 
 }  // namespace april::weights

@@ -24,6 +24,7 @@ Scratch::~Scratch() {
 }
 
 void WriteText(const std::string& path, const std::string& contents) {
+  std::filesystem::remove(path);  // a new file: some file systems write a truncated one to disk when it is closed
   std::ofstream file(path, std::ios::binary);
   file << contents;
   file.close();
