@@ -1,0 +1,257 @@
+#include "reward/math_answer.h"
+
+#include <cmath>
+#include <cstdlib>
+
+#include "reward/expression.h"
+#include "reward/latex_text.h"
+#include "text/regex.h"
+#include "text/utf8.h"
+
+namespace april::reward {
+namespace {
+
+using text::Regex;
+
+constexpr std::string_view kSpaces = " \t\r\n\v\f";
+constexpr std::string_view kBrackets = "()[]";
+constexpr double kWholeTolerance = 1e-7;
+constexpr size_t kLongestAnswer = 4000;  // bytes
+
+std::string Trim(const std::string& text) {
+  const size_t first = text.find_first_not_of(kSpaces);
+  return first == std::string::npos ? std::string() : text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
+}
+
+/// The character at `start`, whole.
+std::string CharacterAt(const std::string& text, size_t start) {
+  size_t end = start;
+  text::NextChar(text, &end);
+  return text.substr(start, end - start);
+}
+
+void ReplaceAll(std::string* text, std::string_view what, std::string_view with) {
+  std::string out;
+  size_t start = 0;
+  for (size_t found; (found = text->find(what, start)) != std::string::npos; start = found + what.size()) {
+    out.append(*text, start, found - start);
+    out += with;
+  }
+  if (start > 0) *text = out.append(*text, start);
+}
+
+bool Matches(const Regex& regex, std::string_view text) {
+  std::vector<Regex::Group> groups;
+  return regex.Search(text, 0, &groups) == Regex::Outcome::kMatch;
+}
+
+/// Each match becomes its captures, joined by `between`.
+std::string Substitute(const Regex& regex, const std::string& text, std::string_view between) {
+  std::string out;
+  std::vector<Regex::Group> groups;
+  size_t done = 0;
+  while (regex.Search(text, done, &groups) == Regex::Outcome::kMatch && groups[0].end > groups[0].start) {
+    out.append(text, done, groups[0].start - done);
+    for (size_t i = 1; i < groups.size(); ++i) {
+      if (i > 1) out += between;
+      out.append(text, groups[i].start, groups[i].end - groups[i].start);
+    }
+    done = groups[0].end;
+  }
+  return out.append(text, done);
+}
+
+/// Content of an answer that is one \text{…}.
+std::string UnwrapText(const std::string& answer) {
+  static const Regex whole(R"(^\\text\{(.+?)\}$)");
+  std::vector<Regex::Group> groups;
+  if (whole.Search(answer, 0, &groups) != Regex::Outcome::kMatch) return answer;
+  return Trim(answer.substr(groups[1].start, groups[1].end - groups[1].start));
+}
+
+/// Puts the first character behind each \sqrt into braces. nullopt when nothing is behind it.
+std::optional<std::string> BraceRoots(const std::string& text) {
+  std::string out;
+  size_t start = 0;
+  for (size_t found; (found = text.find("\\sqrt", start)) != std::string::npos;) {
+    out.append(text, start, found + 5 - start);
+    start = found + 5;
+    if (start >= text.size() || text.compare(start, 5, "\\sqrt") == 0) return std::nullopt;
+    if (text[start] == '{') continue;
+    const std::string radicand = CharacterAt(text, start);
+    out += "{" + radicand + "}";
+    start += radicand.size();
+  }
+  return out.append(text, start);
+}
+
+/// \frac12 and \frac1{2} become \frac{1}{2}. nullopt when nothing is behind a \frac.
+std::optional<std::string> BraceFractions(const std::string& text) {
+  std::string out;
+  size_t start = 0;
+  for (size_t found; (found = text.find("\\frac", start)) != std::string::npos;) {
+    out.append(text, start, found + 5 - start);
+    start = found + 5;
+    const size_t end = std::min(text.find("\\frac", start), text.size());
+    if (start >= end) return std::nullopt;
+    if (text[start] == '{') continue;
+    const std::string over = CharacterAt(text, start);
+    start += over.size();
+    if (start >= end) return text;
+    out += "{" + over + "}";
+    if (text[start] == '{') continue;
+    const std::string under = CharacterAt(text, start);
+    out += "{" + under + "}";
+    start += under.size();
+  }
+  return out.append(text, start);
+}
+
+/// Numbers as Python's float() reads them, without inf and nan.
+std::optional<double> ParseFloat(const std::string& text) {
+  static const Regex number(R"(^\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*$)");
+  if (!Matches(number, text)) return std::nullopt;
+  const double value = std::strtod(text.c_str(), nullptr);
+  return std::isfinite(value) ? std::optional(value) : std::nullopt;
+}
+
+bool IsWhole(double value) { return std::abs(value - std::round(value)) <= kWholeTolerance; }
+
+std::string WholeText(double value) {
+  char text[400];
+  std::snprintf(text, sizeof text, "%.0f", std::round(value) + 0.0);
+  return text;
+}
+
+std::string DropThousandsCommas(const std::string& text) {
+  static const Regex comma(R"((?<=\d),(?=\d\d\d(?!\d)))");
+  return Substitute(comma, text, "");
+}
+
+bool IsWholeText(const std::string& text) {
+  const std::optional<double> value = ParseFloat(DropThousandsCommas(text));
+  return value && IsWhole(*value);
+}
+
+/// Digits and sign, written in one way. Whole numbers of any length keep all their digits.
+std::string CanonicalWhole(std::string text) {
+  ReplaceAll(&text, ",", "");
+  static const Regex plain(R"(^-?[0-9]+$)");
+  if (!Matches(plain, text)) return WholeText(ParseFloat(text).value_or(0));
+  const bool negative = text[0] == '-';
+  const size_t first = text.find_first_not_of("-0");
+  if (first == std::string::npos) return "0";
+  return (negative ? "-" : "") + text.substr(first);
+}
+
+std::vector<std::string> Elements(const std::string& normalised) {
+  const std::string text = DropThousandsCommas(normalised);
+  const auto is_bracket = [](char c) { return kBrackets.find(c) != std::string_view::npos; };
+  const bool tuple = text.size() > 2 && is_bracket(text.front()) && is_bracket(text.back()) &&
+                     std::string_view(text).substr(1, text.size() - 2).find_first_of(kBrackets) == std::string_view::npos;
+  if (!tuple) return {text};
+  std::vector<std::string> elements;
+  for (size_t start = 1; start < text.size();) {
+    const size_t end = std::min(text.find(',', start), text.size() - 1);
+    elements.push_back(Trim(text.substr(start, end - start)));
+    start = end + 1;
+  }
+  return elements;
+}
+
+bool SameElement(const std::string& answer, const std::string& label) {
+  static const Regex fraction(R"(^-?[0-9]+.?/0*[1-9][0-9]*.?$)");
+  if (Matches(fraction, answer) && Matches(fraction, label)) return answer == label;
+  const bool whole = IsWholeText(label);
+  if (whole != IsWholeText(answer)) return false;
+  return whole ? CanonicalWhole(answer) == CanonicalWhole(label) : SameValue(answer, label);
+}
+
+}  // namespace
+
+std::optional<std::string> LastBoxed(std::string_view text) {
+  constexpr std::string_view kOpen = "\\boxed{";
+  const size_t start = text.rfind("\\boxed");
+  if (start == std::string_view::npos || !text.substr(start).starts_with(kOpen)) return std::nullopt;
+  int open = 0;
+  for (size_t i = start; i < text.size(); ++i) {
+    if (text[i] == '{') ++open;
+    if (text[i] == '}' && --open == 0) return std::string(text.substr(start + kOpen.size(), i - start - kOpen.size()));
+  }
+  return std::nullopt;
+}
+
+std::string NormaliseLatex(const std::string& answer) {
+  const std::string unwrapped = UnwrapText(Trim(answer));
+  std::string text = unwrapped;
+  for (const char* gone : {"\n", "\\!"}) ReplaceAll(&text, gone, "");
+  ReplaceAll(&text, "\\\\", "\\");
+  for (const char* fraction : {"tfrac", "dfrac"}) ReplaceAll(&text, fraction, "frac");
+  for (const char* gone : {"\\left", "\\right", "^{\\circ}", "^\\circ", "\\$"}) ReplaceAll(&text, gone, "");
+  if (const size_t unit = text.find("\\text{ "); unit != std::string::npos) {
+    if (text.find("\\text{ ", unit + 1) != std::string::npos) return unwrapped;
+    text.resize(unit);
+  }
+  for (const char* gone : {"\\%", "%"}) ReplaceAll(&text, gone, "");
+  ReplaceAll(&text, " .", " 0.");
+  ReplaceAll(&text, "{.", "{0.");
+  if (text.empty()) return text;
+  if (text[0] == '.') text.insert(0, "0");
+  if (const size_t equals = text.find('='); equals <= 2 && text.find('=', equals + 1) == std::string::npos) text.erase(0, equals + 1);
+  const std::optional<std::string> rooted = BraceRoots(text);
+  if (!rooted) return unwrapped;
+  text = *rooted;
+  ReplaceAll(&text, " ", "");
+  const std::optional<std::string> fractioned = BraceFractions(text);
+  if (!fractioned) return unwrapped;
+  text = *fractioned;
+  if (text == "0.5") return "\\frac{1}{2}";
+  static const Regex quotient(R"(^(-?[1-9][0-9]*|0)/(-?[1-9][0-9]*|0)$)");
+  std::vector<Regex::Group> groups;
+  if (quotient.Search(text, 0, &groups) != Regex::Outcome::kMatch) return text;
+  return "\\frac{" + text.substr(0, groups[1].end) + "}{" + text.substr(groups[2].start) + "}";
+}
+
+std::string NormaliseExpression(const std::string& answer) {
+  static const Regex units(
+      R"((?:degree|cm|centimeter|meter|mile|second|minute|hour|day|week|month|year|foot|feet|inch|yard)(?:es)?s? *(?:\^[0-9]+)?)");
+  static const Regex degrees(R"(\^ *\\circ)"), small_space(R"(,\\! *)"), minus(R"((-) +)"), mixed(R"(([0-9]) +([0-9]))");
+  std::string text = UnwrapText(answer);
+  for (const char* gone : {"\\%", "\\$", "$", "%"}) ReplaceAll(&text, gone, "");
+  for (const char* between : {" or ", " and "}) ReplaceAll(&text, between, " , ");
+  ReplaceAll(&text, "million", "*10^6");
+  ReplaceAll(&text, "billion", "*10^9");
+  ReplaceAll(&text, "trillion", "*10^12");
+  text = Substitute(degrees, Substitute(units, text, ""), "");
+  if (text.size() > 1 && text.front() == '{' && text.back() == '}') text = text.substr(1, text.size() - 2);
+  text = Substitute(small_space, text, "");
+  if (const auto value = ParseFloat(text); value && IsWhole(*value)) text = CanonicalWhole(Trim(text));
+  if (text.find('\\') != std::string::npos) {
+    for (const char* fraction : {"\\tfrac", "\\dfrac"}) ReplaceAll(&text, fraction, "\\frac");
+    ReplaceAll(&text, "\\frac", " \\frac");  // a number in front of it makes a mixed number
+    text = Trim(LatexToText(text));
+  }
+  text = Substitute(mixed, Substitute(minus, text, ""), "+");
+  for (const char* gone : {" ", "{", "}"}) ReplaceAll(&text, gone, "");
+  for (char& c : text) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c ^ 0x20);
+  }
+  return IsWholeText(text) ? CanonicalWhole(text) : text;
+}
+
+bool SameAnswer(const std::string& answer, const std::string& label) {
+  if (answer.size() > kLongestAnswer) return answer == label;
+  if (NormaliseLatex(answer) == NormaliseLatex(label)) return true;
+  const std::string given = NormaliseExpression(answer), expected = NormaliseExpression(label);
+  if (given == expected) return true;
+  if (given.empty() || expected.empty()) return false;
+  const std::vector<std::string> elements = Elements(given), wanted = Elements(expected);
+  if (elements.size() != wanted.size()) return false;
+  if (wanted.size() > 1 && (given.front() != expected.front() || given.back() != expected.back())) return false;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (!SameElement(elements[i], wanted[i])) return false;
+  }
+  return true;
+}
+
+}  // namespace april::reward

@@ -1,0 +1,27 @@
+// Answers to mathematical questions: found in a response, and compared.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace april::reward {
+
+/// Content of the last "\boxed{…}", braces counted. nullopt when there is none, or it is not closed, or something else ("\boxed {5}", "\boxed5")
+/// comes last.
+std::optional<std::string> LastBoxed(std::string_view text);
+
+/// Whether two answers are the same: by the strings that NormaliseLatex gives, else by NormaliseExpression: as strings, or element by element for
+/// tuples, sets and intervals, where plain fractions must be the same strings (unreduced is wrong), a whole number equals only a whole number, and
+/// anything else is compared as an expression (expression.h). An answer of several terms over a fraction bar is put in parentheses, which the source
+/// loses.
+///   Source  the grader of the MATH and PRM800K data sets as slime uses it (rm_hub/math_utils.py); golden vectors tests/parity/reward_vectors.json
+bool SameAnswer(const std::string& answer, const std::string& label);
+
+/// Units, signs of currency and percent, size commands and spaces removed; \frac12 and 1/2 spelt \frac{1}{2}.
+std::string NormaliseLatex(const std::string& answer);
+/// LaTeX turned into plain text ("\frac{\pi}{2}" is "pi/2"), mixed numbers into sums, whole floats into integers; lower case.
+std::string NormaliseExpression(const std::string& answer);
+
+}  // namespace april::reward

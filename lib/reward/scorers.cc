@@ -1,0 +1,206 @@
+#include <algorithm>
+#include <exception>
+
+#include "base/error.h"
+#include "reward/math_answer.h"
+#include "reward/response_text.h"
+#include "reward/scorer.h"
+#include "text/regex.h"
+#include "text/utf8.h"
+
+namespace april::reward {
+namespace {
+
+using text::Regex;
+
+constexpr size_t kDetailBytes = 200;
+
+/// An error that the deadline made: its outcome is called timeout.
+class Timeout : public Error {
+ public:
+  explicit Timeout(std::string message) : Error(ErrorKind::kRuntime, std::move(message)) {}
+};
+
+std::string_view Trim(std::string_view text) {
+  constexpr std::string_view kSpaces = " \t\r\n\v\f";
+  const size_t first = text.find_first_not_of(kSpaces);
+  return first == std::string_view::npos ? std::string_view() : text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
+}
+
+/// Long answers are cut where a character ends.
+std::string Shorten(std::string_view text) {
+  if (text.size() <= kDetailBytes) return std::string(text);
+  const std::string_view head = text.substr(0, kDetailBytes);
+  return std::string(head.substr(0, head.size() - text::UnfinishedUtf8(head))) + "…";
+}
+
+/// The last match of `regex`: its first capture, or the whole match where it has none.
+std::optional<std::string_view> LastMatch(const Regex& regex, std::string_view text) {
+  std::optional<std::string_view> last;
+  std::vector<Regex::Group> groups;
+  for (size_t from = 0; from <= text.size();) {
+    const Regex::Outcome outcome = regex.Search(text, from, &groups);
+    if (outcome == Regex::Outcome::kTimeout) throw Timeout("the pattern took longer than --timeout-ms");
+    if (outcome == Regex::Outcome::kLimit) throw Error::Runtime("the pattern met PCRE2's limit of steps or memory");
+    if (outcome == Regex::Outcome::kNoMatch) break;
+    const Regex::Group& group = groups.size() > 1 && groups[1].matched ? groups[1] : groups[0];
+    last = text.substr(group.start, group.end - group.start);
+    from = groups[0].end;
+    if (groups[0].end > groups[0].start || from >= text.size()) {
+      if (from >= text.size()) break;
+      continue;
+    }
+    text::NextChar(text, &from);  // behind an empty match
+  }
+  return last;
+}
+
+class Exact final : public Scorer {
+ public:
+  Exact() : Scorer("exact") {}
+
+ protected:
+  Verdict Judge(const Subject& subject) const override {
+    const std::string_view response = Trim(subject.response);
+    return {response == Label(subject) ? 1.0 : 0.0, Shorten(response)};
+  }
+};
+
+class ByPattern final : public Scorer {
+ public:
+  explicit ByPattern(const ScorerOptions& options) : Scorer("regex"), regex_(options.pattern, {.timeout_ms = options.timeout_ms}) {}
+
+ protected:
+  Verdict Judge(const Subject& subject) const override {
+    const bool compares = regex_.num_captures() > 0;
+    const std::string_view label = compares ? Label(subject) : std::string_view();
+    const auto found = LastMatch(regex_, subject.response);
+    if (!found) return {0, ""};
+    return {!compares || Trim(*found) == label ? 1.0 : 0.0, Shorten(*found)};
+  }
+
+ private:
+  Regex regex_;
+};
+
+class LastNumber final : public Scorer {
+ public:
+  explicit LastNumber(const ScorerOptions& options) : Scorer("gsm8k"), number_(R"(-?\d[\d,]*)", {.timeout_ms = options.timeout_ms}) {}
+
+ protected:
+  Verdict Judge(const Subject& subject) const override {
+    std::string_view label = Label(subject);
+    if (const size_t mark = label.rfind("####"); mark != std::string_view::npos) label.remove_prefix(mark + 4);
+    const auto expected = LastMatch(number_, label);
+    if (!expected) throw Error::Data("the label '" + Shorten(label) + "' has no number in it");
+    const auto found = LastMatch(number_, subject.response);
+    if (!found) return {0, ""};
+    const std::string answer = WithoutCommas(*found);
+    return {answer == WithoutCommas(*expected) ? 1.0 : 0.0, Shorten(answer)};
+  }
+
+ private:
+  static std::string WithoutCommas(std::string_view number) {
+    std::string text(number);
+    text.erase(std::remove(text.begin(), text.end(), ','), text.end());
+    return text;
+  }
+  Regex number_;
+};
+
+class BoxedMath final : public Scorer {
+ public:
+  BoxedMath() : Scorer("math") {}
+
+ protected:
+  Verdict Judge(const Subject& subject) const override {
+    std::string label(Label(subject));
+    if (label.find("\\boxed") != std::string::npos) {
+      const auto boxed = LastBoxed(label);
+      if (!boxed) throw Error::Data("the label '" + Shorten(label) + "' has a \\boxed without its content");
+      label = *boxed;
+    }
+    const auto answer = LastBoxed(subject.response);
+    if (!answer) return {0, ""};
+    return {SameAnswer(*answer, label) ? 1.0 : 0.0, Shorten(*answer)};
+  }
+};
+
+}  // namespace
+
+record::Reward Scorer::Score(const Subject& subject) const {
+  record::Reward reward;
+  reward.scorer = name_;
+  try {
+    // What the scorers' expressions rely on.
+    if (text::FindInvalidUtf8(subject.response)) throw Error::Data("the response is not valid UTF-8");
+    if (subject.label != nullptr && text::FindInvalidUtf8(*subject.label)) throw Error::Data("the label is not valid UTF-8");
+    const Verdict verdict = Judge(subject);
+    reward.value = verdict.value;
+    reward.detail = verdict.detail;
+  } catch (const Timeout& timeout) {
+    reward.status = "timeout";
+    reward.detail = timeout.message();
+  } catch (const Error& error) {
+    reward.status = "error";
+    reward.detail = error.message();
+  } catch (const std::exception& error) {
+    reward.status = "error";
+    reward.detail = error.what();
+  }
+  return reward;
+}
+
+record::Reward ScoreRollout(const record::Rollout& rollout, const Scorer& scorer, const text::Tokenizer& tokenizer) {
+  std::string response;
+  try {
+    response = ResponseText(rollout, tokenizer);
+  } catch (const Error& error) {
+    record::Reward reward;
+    reward.scorer = scorer.name();
+    reward.status = "error";
+    reward.detail = error.message();
+    return reward;
+  }
+  return scorer.Score({response, rollout.label ? &*rollout.label : nullptr});
+}
+
+std::string_view Scorer::Label(const Subject& subject) {
+  if (subject.label == nullptr) throw Error::Data("the prompt has no label, which this scorer needs");
+  const std::string_view label = Trim(*subject.label);
+  if (label.empty()) throw Error::Data("the prompt's label is empty");
+  return label;
+}
+
+void ScorerOptions::Register(OptionsVisitor& options) {
+  options.Text("scorer", &scorer, "NAME", "how responses are judged; --list shows the names");
+  options.Text("pattern", &pattern, "REGEX",
+               "for --scorer regex: the last match counts; a capture is compared with the label, without one it is enough that the pattern matches");
+  options.Integer("timeout-ms", &timeout_ms, 1, 3'600'000, "for one response; one that takes longer has the outcome timeout");
+}
+
+const std::vector<ScorerInfo>& ListScorers() {
+  static const std::vector<ScorerInfo> scorers = {
+      {"exact", "the response is the label, white space around both aside"},
+      {"gsm8k", "the last number of the response is the label's last number (after #### if it has that); commas are dropped"},
+      {"math", "the last \\boxed answer equals the label after normalisation, as a number, or as an expression"},
+      {"regex", "--pattern's last match: its first capture equals the label; without a capture, it matches at all"},
+  };
+  return scorers;
+}
+
+std::unique_ptr<Scorer> MakeScorer(const ScorerOptions& options) {
+  if (options.scorer != "regex" && !options.pattern.empty()) throw Error::Usage("--pattern is for --scorer regex, not for " + options.scorer);
+  if (options.scorer == "exact") return std::make_unique<Exact>();
+  if (options.scorer == "gsm8k") return std::make_unique<LastNumber>(options);
+  if (options.scorer == "math") return std::make_unique<BoxedMath>();
+  if (options.scorer == "regex") {
+    if (options.pattern.empty()) throw Error::Usage("--scorer regex needs --pattern", "for example --pattern 'answer is (\\S+)'");
+    return std::make_unique<ByPattern>(options);
+  }
+  std::string known;
+  for (const ScorerInfo& info : ListScorers()) known += (known.empty() ? "" : ", ") + std::string(info.name);
+  throw Error::Usage("unknown scorer '" + options.scorer + "'", "known are " + known);
+}
+
+}  // namespace april::reward
