@@ -78,19 +78,24 @@ class Client final : public RpcClient {
     const std::string bytes = Encode(request);
     if (bytes.size() > DecodeLimits{}.max_bytes) throw Error::Data("a request of " + HumanBytes(bytes.size()) + ", more than one message may have");
     const int64_t deadline = NowMs() + timeout_ms_;
-    bool sent = false, ever_sent = false;
+    bool sent = false;
+    uint64_t lost = socket_.CountConnections().lost;
     for (int64_t now = NowMs(); now < deadline; now = NowMs()) {
       const auto ready = socket_.Wait(!sent, false, deadline - now);
-      if (socket_.TakeDisconnected()) sent = false;  // the request or its answer may be lost: the server knows a repeated one by its numbers
       if (auto answer = ready.readable ? Receive() : std::nullopt) {
         RethrowError(*answer);
         return std::move(*answer);
       }
-      if (!sent && ready.writable) ever_sent = sent = socket_.Send({bytes});
+      if (const uint64_t lost_now = socket_.CountConnections().lost; lost_now != lost) {
+        lost = lost_now;
+        sent = false;  // the request or its answer may be lost with it: the server knows a repeated request by its numbers
+      } else if (!sent && ready.writable) {
+        sent = socket_.Send({bytes});
+      }
     }
-    throw Error::Peer(ever_sent ? "no answer from " + name_ + " within " + HumanSeconds(static_cast<double>(timeout_ms_) / 1000)
-                                : "no server at " + name_ + " within " + HumanSeconds(static_cast<double>(timeout_ms_) / 1000),
-                      "is the server running?");
+    const bool connected = socket_.CountConnections().made > lost;
+    throw Error::Peer((connected ? "no answer from " : "no server at ") + name_ + " within " + HumanSeconds(static_cast<double>(timeout_ms_) / 1000),
+                      connected ? "is it busy? its own messages tell" : "start the server, or look at its messages");
   }
 
  private:

@@ -95,7 +95,7 @@ ZmqSocket::ZmqSocket(Kind kind, const Endpoint& endpoint)
   set(ZMQ_HANDSHAKE_IVL, kHandshakeMs);
   set(ZMQ_RECONNECT_IVL, kReconnectMs);
   set(ZMQ_RECONNECT_IVL_MAX, kReconnectMaxMs);
-  set(ZMQ_IMMEDIATE, 1);
+  set(ZMQ_IMMEDIATE, 0);  // with 1, a lost connection takes along what came through it and was not yet received: a last answer, say
   set(ZMQ_IPV6, 1);
   const auto max_message = static_cast<int64_t>(DecodeLimits{}.max_bytes + kEnvelopeRoom);
   if (zmq_setsockopt(handles_->socket, ZMQ_MAXMSGSIZE, &max_message, sizeof max_message) != 0) ThrowZmq("limit the messages of", name_);
@@ -165,21 +165,23 @@ void ZmqSocket::Wake() {
 }
 
 void ZmqSocket::WatchConnections() {
-  if (zmq_socket_monitor(handles_->socket, kMonitorAddress, ZMQ_EVENT_DISCONNECTED) != 0) ThrowZmq("watch", name_);
+  if (zmq_socket_monitor(handles_->socket, kMonitorAddress, ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) != 0) ThrowZmq("watch", name_);
   handles_->monitor = zmq_socket(handles_->context, ZMQ_PAIR);
   if (!handles_->monitor || zmq_connect(handles_->monitor, kMonitorAddress) != 0) ThrowZmq("watch", name_);
 }
 
-bool ZmqSocket::TakeDisconnected() {
-  bool disconnected = false;
+ZmqSocket::Connections ZmqSocket::CountConnections() {
   zmq_msg_t message;
   for (;;) {
     zmq_msg_init(&message);
     const int size = zmq_msg_recv(&message, handles_->monitor, ZMQ_DONTWAIT);
-    // An event is a 16-bit number and a 32-bit value, then a part with the address, which is shorter or longer than that and begins otherwise.
-    if (size == 6 && zmq_msg_more(&message)) disconnected |= LoadLe<uint16_t>(zmq_msg_data(&message)) == ZMQ_EVENT_DISCONNECTED;
+    if (size == 6 && zmq_msg_more(&message)) {  // a 16-bit event and a 32-bit value; its address follows as another part
+      const auto event = LoadLe<uint16_t>(zmq_msg_data(&message));
+      connections_.made += event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+      connections_.lost += event == ZMQ_EVENT_DISCONNECTED;
+    }
     zmq_msg_close(&message);
-    if (size < 0 && zmq_errno() != EINTR) return disconnected;
+    if (size < 0 && zmq_errno() != EINTR) return connections_;
   }
 }
 

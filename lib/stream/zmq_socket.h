@@ -21,7 +21,7 @@ class ZmqSocket {
   ZmqSocket(const ZmqSocket&) = delete;
   ZmqSocket& operator=(const ZmqSocket&) = delete;
 
-  /// Queues one message of several parts; false when it would have to wait (no peer yet, or its queue is full).
+  /// Queues one message of several parts; false when it would have to wait: the queue is full, or it binds and no peer has connected yet.
   bool Send(const std::vector<std::string_view>& parts);
   /// Takes the next message; false when none has come.
   bool Receive(std::vector<std::string>* parts);
@@ -34,15 +34,19 @@ class ZmqSocket {
   /// Ends the current or next Wait. Safe from any thread; everything else belongs to one thread at a time.
   void Wake();
 
-  /// Reports lost connections from now on; call before the first Send.
+  /// Keeps account of connections from now on; call before the first Send.
   void WatchConnections();
-  /// Whether a connection was lost since the last call.
-  bool TakeDisconnected();
+  struct Connections {
+    uint64_t made = 0, lost = 0;
+  };
+  /// How many were made and lost so far.
+  Connections CountConnections();
 
  private:
   struct Handles;
   std::string name_;
   std::unique_ptr<Handles> handles_;
+  Connections connections_;
 };
 
 /// 64 bits that no other process has; for the names of streams and of requests' senders.
