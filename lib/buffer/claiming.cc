@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "buffer/leasing.h"
 #include "buffer/map_fields.h"
 
@@ -160,7 +161,7 @@ std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::str
       const CheckpointInfo info{name, json.at("step").get<int64_t>()};
       if (!newest || info.step > newest->step) newest = info;
     } catch (const Json::exception& error) {
-      throw Error::Data(path + ": not a checkpoint's manifest (" + error.what() + ")");
+      log::Warn(path + " is no checkpoint's manifest and was passed over: " + error.what());
     }
   }
   return newest;

@@ -29,7 +29,7 @@ bool CommitStep(const State& state, Batch& batch, const record::Step& step);
 /// claimed → ready. Throws Usage unless it is the newest uncommitted claim.
 void AbandonClaim(const State& state, Batch& batch, const std::string& claim_id, const std::string& why);
 
-/// nullopt when `directory` is missing or holds none. Throws Data on a damaged manifest.
+/// nullopt when `directory` is missing or holds none. A manifest that cannot be read is passed over with a warning.
 std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::string& directory);
 
 /// The first step that has to be emitted for a trainer that resumes from `checkpoint`: its next one, or an earlier one that was never committed.

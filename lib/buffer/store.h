@@ -19,7 +19,7 @@ namespace april::buffer {
 struct StoreOptions {
   bool take_over = false;  ///< on a network file system: write although another host is the owner
   int64_t lock_timeout_ms = 30'000;
-  JournalLimits journal;
+  JournalLimits journal = {};
 };
 
 /// Entries of one transaction. Each is applied to the state as it is added, so that the next one is judged by what the ones before it changed.

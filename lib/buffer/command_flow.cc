@@ -1,0 +1,214 @@
+// take and put: rollouts out to a generator, and back.
+#include <unistd.h>
+
+#include <memory>
+#include <set>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/signals.h"
+#include "buffer/commands.h"
+#include "buffer/hub_client.h"
+#include "buffer/leasing.h"
+#include "buffer/owner.h"
+#include "buffer/putting.h"
+#include "buffer/record_queue.h"
+#include "buffer/store.h"
+#include "record/io.h"
+
+namespace april::buffer {
+namespace {
+
+std::string DefaultWorker() { return ThisMachine().host + "-" + std::to_string(::getpid()); }
+
+/// How many rollouts to take. `beyond_demand` when the user said a number.
+LeaseRequest PlanTake(const TakeOptions& options, const State& state, uint64_t lease) {
+  LeaseRequest request;
+  request.lease = lease;
+  request.worker = options.worker.empty() ? DefaultWorker() : options.worker;
+  request.beyond_demand = options.rollouts > 0 || options.groups > 0;
+  request.max_rollouts = options.rollouts > 0 ? options.rollouts : options.groups * state.config().group_size;
+  if (!request.beyond_demand && GroupsWanted(state) > 0) request.max_rollouts = RolloutsWanted(state);
+  return request;
+}
+
+/// Why a take without a number found nothing; throws NotReady when others hold what is missing.
+std::string WhyNothing(const State& state) {
+  if (GroupsWanted(state) == 0) return "nothing to take: what is ready or claimed is enough for the next step";
+  if (state.num_leased() > 0) {
+    std::string workers;
+    for (const auto& [lease, set] : state.leases()) {
+      if (!set.held.empty()) workers += (workers.empty() ? "" : ", ") + set.worker + " (" + std::to_string(set.held.size()) + ")";
+    }
+    throw Error::NotReady("nothing to take: rollouts are leased by " + workers,
+                          "when such a worker is dead: partial-buffer take --worker NAME takes its rollouts back");
+  }
+  if (state.num_stalled() > 0 && state.groups_admitted() == state.queue().num_groups()) {
+    return "nothing to take: every prompt was issued; " + std::to_string(state.num_stalled()) + " groups have too few scored members";
+  }
+  return "nothing to take: every prompt was issued; partial-buffer add brings more";
+}
+
+record::Control TakeControl(const State& state, uint64_t lease, size_t rollouts) {
+  record::Control control;
+  control.kind = "take";
+  control.values = {{"lease", lease}, {"rollouts", uint64_t{rollouts}}, {"groups_wanted", GroupsWanted(state)}};
+  return control;
+}
+
+/// Where `put` puts: the buffer by path, or its hub.
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  virtual const RunConfig& config() const = 0;
+  virtual void Put(const std::vector<std::string>& records) = 0;
+  /// The input's end was verified. Returns how many rollouts went back to the queue, where that is known.
+  virtual int64_t End() = 0;
+  const PutCounts& counts() const { return counts_; }
+
+ protected:
+  PutCounts counts_;
+  std::set<uint64_t> leases_;
+};
+
+class StoreSink final : public Sink {
+ public:
+  explicit StoreSink(const StoreOption& option) : store_(SystemFiles(), SystemClock(), option.store, {.take_over = option.take_over}) {}
+  const RunConfig& config() const override { return store_.state().config(); }
+  void Put(const std::vector<std::string>& records) override {
+    constexpr size_t kBatchBytes = 4u << 20;
+    for (size_t next = 0; next < records.size();) {
+      store_.Transact([&](Batch& batch) {
+        for (; next < records.size() && batch.size_bytes() < kBatchBytes; ++next) PutRecord(store_, batch, records[next], &counts_, &leases_);
+      });
+    }
+  }
+  int64_t End() override {
+    int64_t returned = 0;
+    store_.Transact([&](Batch& batch) {
+      for (const uint64_t lease : leases_) returned += ReleaseLease(store_.state(), batch, lease, "ended");
+    });
+    return returned;
+  }
+
+ private:
+  Store store_;
+};
+
+class HubSink final : public Sink {
+ public:
+  explicit HubSink(const StoreOption& option) : client_(option.store, "", option.peer_timeout_ms) { client_.Hello("put"); }
+  const RunConfig& config() const override { return client_.config(); }
+  void Put(const std::vector<std::string>& records) override {
+    for (const std::string& record : records) NameLease(record);
+    counts_ += client_.Put(records);
+  }
+  int64_t End() override {
+    client_.PutEnd({leases_.begin(), leases_.end()});
+    client_.Bye();
+    return 0;
+  }
+
+ private:
+  void NameLease(const std::string& bytes) {
+    try {
+      const stream::Value record = stream::Decode(bytes);
+      const stream::Value* lease = stream::Find(record.AsMap(), "lease");
+      const stream::Value* id = lease && !lease->is_nil() ? stream::Find(lease->AsMap(), "id") : nullptr;
+      if (id) leases_.insert(id->AsUint());
+    } catch (const Error&) {
+      // Defective: the hub says so when it is put.
+    }
+  }
+  HubClient client_;
+};
+
+std::unique_ptr<Sink> OpenSink(const StoreOption& option) {
+  if (option.IsHub()) return std::make_unique<HubSink>(option);
+  return std::make_unique<StoreSink>(option);
+}
+
+}  // namespace
+
+void RunTake(const TakeOptions& options, Invocation& invocation) {
+  if (options.rollouts > 0 && options.groups > 0) throw Error::Usage("--rollouts and --groups exclude each other");
+  Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
+  const State& state = store.state();
+  const uint64_t lease = RandomId();
+  std::vector<uint64_t> keys;
+  int64_t reclaimed = 0;
+  store.Transact([&](Batch& batch) {
+    if (!options.worker.empty()) reclaimed = ReleaseWorker(state, batch, options.worker, lease, "reclaimed");
+    keys = LeaseRollouts(store, batch, PlanTake(options, state, lease));
+  });
+  size_t written = 0, resumed = 0;
+  // What nobody saw returns at once; the rest may be on its way.
+  const auto give_back = [&] {
+    ReleaseEntry unseen{lease, "returned", {}};
+    for (size_t i = written; i < keys.size(); ++i) unseen.rollouts.push_back(state.rollout(keys[i]).uid);
+    if (!unseen.rollouts.empty()) store.Transact([&](Batch& batch) { batch.Add(unseen); });
+  };
+  bool stopped = false;
+  try {
+    record::RecordWriter writer(options.io.out, invocation.Sign(StreamHeader(state.config())),
+                                {.compress = options.io.compress, .peer_timeout_ms = options.io.peer_timeout_ms});
+    writer.Write(TakeControl(state, lease, keys.size()));
+    for (; written < keys.size() && !stopped; ++written) {
+      const record::Rollout rollout = store.ReadRollout(keys[written]);
+      resumed += !rollout.tokens.empty();
+      writer.Write(rollout);
+      stopped = StopRequested();
+    }
+    writer.Finish(stopped && written < keys.size() ? stream::EndStatus::kStopped : stream::EndStatus::kOk);
+  } catch (...) {
+    give_back();
+    throw;
+  }
+  if (written < keys.size()) {
+    give_back();
+    invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
+  }
+  invocation.summary =
+      "took " + std::to_string(written) + " rollouts, of them " + std::to_string(resumed) + " to resume; reclaimed " + std::to_string(reclaimed);
+  if (keys.empty()) log::Info(WhyNothing(state));
+}
+
+void RunPut(const PutOptions& options, Invocation& invocation) {
+  const auto sink = OpenSink(options.store);
+  auto reader = std::make_unique<record::RecordReader>(options.io.in, options.store.Reading(options.io.sources));
+  CheckHeader(sink->config(), reader->header());
+  RecordQueue queue(std::move(reader));
+  int64_t read = 0, returned = 0;
+  const auto summarise = [&](bool whole) {
+    const PutCounts& counts = sink->counts();
+    invocation.summary = "read " + std::to_string(read) + ", accepted " + std::to_string(counts.accepted) + ", repeated " +
+                         std::to_string(counts.repeated) + ", superseded " + std::to_string(counts.superseded) + ", rejected " +
+                         std::to_string(counts.rejected) + ", other " + std::to_string(read - counts.Total());
+    if (whole && returned > 0) invocation.summary += "; " + std::to_string(returned) + " leased rollouts returned to the queue";
+  };
+  try {
+    for (;;) {
+      const std::vector<std::string> records = queue.Take();
+      if (records.empty()) break;
+      read += static_cast<int64_t>(records.size());
+      sink->Put(records);
+    }
+    returned = sink->End();
+  } catch (...) {
+    summarise(false);
+    throw;
+  }
+  summarise(true);
+  const PutCounts& counts = sink->counts();
+  if (counts.rejected > 0) log::Warn(std::to_string(counts.rejected) + " records were rejected, the first: " + counts.first_reject);
+  if (counts.rejected > options.max_rejects) {
+    throw Error(ErrorKind::kRejects, std::to_string(counts.rejected) + " defective records, allowed are " + std::to_string(options.max_rejects));
+  }
+  if (queue.end_status() == stream::EndStatus::kError)
+    throw Error::Runtime("the program that wrote the stream failed; everything that it wrote is kept");
+  if (queue.end_status() == stream::EndStatus::kStopped) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
+}
+
+}  // namespace april::buffer

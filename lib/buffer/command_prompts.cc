@@ -1,0 +1,210 @@
+// init and add: what a run is, and which prompts it has.
+#include <algorithm>
+#include <set>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "buffer/commands.h"
+#include "buffer/leasing.h"
+#include "buffer/payloads.h"
+#include "buffer/prompts.h"
+#include "buffer/store.h"
+#include "record/io.h"
+
+namespace april::buffer {
+namespace {
+
+constexpr size_t kBatchBytes = 4u << 20;
+
+int64_t PromptLimit(int64_t asked, int64_t context_tokens, int64_t max_tokens) {
+  if (context_tokens > 0 && max_tokens >= context_tokens) {
+    throw Error::Usage("--max-tokens " + std::to_string(max_tokens) + " leaves no room for a prompt: the model's context has " +
+                       std::to_string(context_tokens) + " tokens");
+  }
+  const int64_t room = context_tokens > 0 ? context_tokens - max_tokens : 0;
+  if (asked > 0 && room > 0 && asked > room) {
+    throw Error::Usage("--max-prompt-tokens " + std::to_string(asked) + " and --max-tokens " + std::to_string(max_tokens) +
+                       " exceed the model's context of " + std::to_string(context_tokens) + " tokens");
+  }
+  return asked > 0 ? asked : room;
+}
+
+void CheckSampling(const SamplingOptions& sampling, const std::string& purpose) {
+  if (purpose == "train" && sampling.temperature == 0) {
+    throw Error::Usage("--temperature 0 is for evaluation only: its log-probabilities train nothing", "use --purpose eval, or a temperature above 0");
+  }
+  if (sampling.top_p <= 0) throw Error::Usage("--top-p must be above 0", "1 = off");
+}
+
+/// Prompts from JSON lines or from a stream, one by one; what cannot be used is thrown or counted.
+class PromptSource {
+ public:
+  PromptSource(const AddOptions& options, const RunConfig& config) : options_(options), config_(config) {
+    if (options.prompts.empty()) {
+      reader_ = std::make_unique<record::RecordReader>(options.io.in, options.store.Reading());
+      CheckTokenizer(reader_->header().tokenizer, "the stream's prompts");
+      return;
+    }
+    const std::string& path = options.model.empty() ? config.model : options.model;
+    const PromptModel model = PromptModel::Load(path);
+    CheckTokenizer(model.tokenizer->digest(), path);
+    if (model.chat && config.template_digest && model.chat->digest() != *config.template_digest) {
+      throw Error::Incompatible(path + " has another chat template than the run");
+    }
+    lines_ = std::make_unique<PromptLines>(options.prompts, model, options.plain, Limit());
+  }
+
+  std::optional<record::Prompt> Next() {
+    for (;;) {
+      try {
+        auto prompt = lines_ ? lines_->Next() : NextOfStream();
+        if (!prompt || ids_.insert(prompt->prompt_id).second) return prompt;
+        throw Error::Data("prompt id \"" + prompt->prompt_id + "\" comes twice", "give each line its own \"id\"");
+      } catch (const Error& error) {
+        // A cut stream cannot be skipped over, a line can.
+        if (error.kind() != ErrorKind::kData || !options_.skip_bad || !lines_) throw;
+        if (skipped_++ < 5) log::Warn("skipped: " + error.message());
+      }
+    }
+  }
+  int64_t skipped() const { return skipped_; }
+
+ private:
+  int64_t Limit() const { return options_.max_prompt_tokens > 0 ? options_.max_prompt_tokens : config_.max_prompt_tokens; }
+
+  void CheckTokenizer(std::optional<uint64_t> digest, const std::string& subject) const {
+    if (digest && config_.tokenizer && *digest != *config_.tokenizer) {
+      throw Error::Incompatible(subject + " have another tokenizer than the run", "use the model that init was given: " + config_.model);
+    }
+  }
+
+  std::optional<record::Prompt> NextOfStream() {
+    while (auto record = reader_->Next()) {
+      auto* prompt = std::get_if<record::Prompt>(&*record);
+      if (!prompt) continue;
+      const auto length = static_cast<int64_t>(prompt->prompt_tokens.size());
+      if (length == 0 || (Limit() > 0 && length > Limit())) {
+        throw Error::Data(reader_->raw().Position() + ": the prompt has " + std::to_string(length) + " tokens, allowed are 1 to " +
+                          std::to_string(Limit()));
+      }
+      return std::move(*prompt);
+    }
+    return std::nullopt;
+  }
+
+  const AddOptions& options_;
+  const RunConfig& config_;
+  std::unique_ptr<PromptLines> lines_;
+  std::unique_ptr<record::RecordReader> reader_;
+  std::set<std::string> ids_;
+  int64_t skipped_ = 0;
+};
+
+void AddToStore(const AddOptions& options, Invocation& invocation) {
+  Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
+  const RunConfig config = store.state().config();
+  PromptSource source(options, config);
+  PlanEntry plan{RandomId(), 0, options.epochs, {}, options.prompts.empty() ? options.io.in : options.prompts};
+  if (options.shuffle >= 0) plan.shuffle = static_cast<uint64_t>(options.shuffle);
+  for (bool more = true; more;) {
+    // Read outside of the transaction: no lock is held while a stream is read.
+    std::vector<std::pair<PromptEntry, std::string>> prompts;
+    for (size_t bytes = 0; bytes < kBatchBytes && more;) {
+      const auto prompt = source.Next();
+      more = prompt.has_value();
+      if (!prompt) break;
+      prompts.emplace_back(PromptEntry{plan.add, prompt->prompt_id, static_cast<int64_t>(prompt->prompt_tokens.size())},
+                           record::EncodeRecord(*prompt));
+      bytes += prompts.back().second.size();
+    }
+    plan.prompts += static_cast<int64_t>(prompts.size());
+    if (!more && plan.prompts == 0) throw Error::Data(plan.source + " has no prompt that can be used");
+    store.Transact([&](Batch& batch) {
+      for (const auto& [entry, payload] : prompts) {
+        if (store.state().queue().HasPrompt(entry.id)) {
+          throw Error::Data("prompt id \"" + entry.id + "\" is in the buffer already; nothing was added",
+                            "use --epochs to give prompts more than once");
+        }
+      }
+      for (const auto& [entry, payload] : prompts) batch.Add(entry, payload);
+      if (!more) batch.Add(plan);
+    });
+  }
+  invocation.summary = "added " + std::to_string(plan.prompts) + " prompts, " + std::to_string(plan.prompts * plan.epochs) + " groups of " +
+                       std::to_string(config.group_size) + " rollouts; skipped " + std::to_string(source.skipped());
+}
+
+void WriteEvaluation(const AddOptions& options, Invocation& invocation) {
+  if (options.model.empty()) throw Error::Usage("--model is needed to tokenise prompts without a buffer");
+  const PromptModel model = PromptModel::Load(options.model);
+  RunConfig config;
+  config.run = options.run;
+  config.purpose = options.purpose;
+  config.seed = invocation.seed;
+  config.model = options.model;
+  config.tokenizer = model.tokenizer->digest();
+  if (model.chat) config.template_digest = model.chat->digest();
+  config.max_prompt_tokens = PromptLimit(options.max_prompt_tokens, model.context_tokens, options.sampling.max_tokens);
+  config.group_size = options.sampling.group_size;
+  config.max_tokens = options.sampling.max_tokens;
+  config.sampling = options.sampling.Sampling();
+  PromptSource source(options, config);
+  record::RecordWriter writer(options.io.out, invocation.Sign(StreamHeader(config)),
+                              {.compress = options.io.compress, .peer_timeout_ms = options.store.peer_timeout_ms});
+  int64_t prompts = 0;
+  while (const auto prompt = source.Next()) {
+    ++prompts;
+    for (int64_t index = 0; index < config.group_size; ++index) writer.Write(NewRollout(config, *prompt, 0, index));
+  }
+  writer.Finish();
+  invocation.summary = "wrote " + std::to_string(prompts * config.group_size) + " rollouts of " + std::to_string(prompts) + " prompts; skipped " +
+                       std::to_string(source.skipped());
+}
+
+}  // namespace
+
+void RunInit(const InitOptions& options, Invocation& invocation) {
+  if (options.store.store.empty()) throw Error::Usage("which buffer? -s DIR is missing");
+  if (options.model.empty()) throw Error::Usage("--model is missing: the tokenizer and chat template belong to the run");
+  CheckSampling(options.sampling, options.purpose);
+  const PromptModel model = PromptModel::Load(options.model);
+  RunConfig config;
+  config.run = options.run;
+  config.purpose = options.purpose;
+  config.seed = invocation.seed;
+  config.model = options.model;
+  config.tokenizer = model.tokenizer->digest();
+  if (model.chat) config.template_digest = model.chat->digest();
+  config.group_size = options.sampling.group_size;
+  config.groups_per_step = options.groups_per_step;
+  config.in_flight = options.in_flight == 0 ? config.Need() : options.in_flight;
+  config.min_members = std::min(options.min_members, config.group_size);
+  config.run_ahead = options.run_ahead;
+  config.max_tokens = options.sampling.max_tokens;
+  config.max_prompt_tokens = PromptLimit(options.max_prompt_tokens, model.context_tokens, config.max_tokens);
+  config.sampling = options.sampling.Sampling();
+  config.retain_steps = options.retain_steps;
+  Store::Init(SystemFiles(), SystemClock(), options.store.store, config);
+  invocation.summary = "made " + options.store.store + ": run " + config.run + ", " + std::to_string(config.groups_per_step) + " groups of " +
+                       std::to_string(config.group_size) + " a step, " +
+                       (config.Synchronous() ? "synchronous" : std::to_string(config.in_flight) + " rollouts in flight") + ", at most " +
+                       std::to_string(config.max_tokens) + " tokens each";
+}
+
+void RunAdd(const AddOptions& options, Invocation& invocation) {
+  if (!options.store.store.empty()) {
+    if (options.purpose != "train" || options.io.out != "-" || options.sampling != SamplingOptions{}) {
+      throw Error::Usage("with -s the run's own purpose, output and sampling hold",
+                         "leave -s out to write an evaluation stream; init sets them for a buffer");
+    }
+    return AddToStore(options, invocation);
+  }
+  if (options.epochs != 1 || options.shuffle != -1) throw Error::Usage("--epochs and --shuffle belong to a buffer: -s is missing");
+  if (options.purpose != "eval")
+    throw Error::Usage("which buffer? -s DIR is missing", "or --purpose eval, to write an evaluation stream without a buffer");
+  CheckSampling(options.sampling, options.purpose);
+  WriteEvaluation(options, invocation);
+}
+
+}  // namespace april::buffer

@@ -1,0 +1,98 @@
+// serve: the buffer's hub on a socket.
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/signals.h"
+#include "buffer/commands.h"
+#include "buffer/hub.h"
+#include "buffer/store.h"
+#include "stream/rpc.h"
+
+namespace april::buffer {
+namespace {
+
+constexpr int64_t kTickMs = 200;
+constexpr int64_t kSilentMs = 10'000;  // at the end: a client that says nothing for so long is gone
+constexpr double kMetricsIntervalS = 10;
+
+/// One line of --metrics: after every commit, and now and then in between.
+Json MetricsLine(const Store& store, const Hub& hub) {
+  const State& state = store.state();
+  int64_t held = 0, tokens = 0;
+  for (const auto& [admission, group] : state.groups()) {
+    if (group.state == GroupState::kTrained || group.state == GroupState::kConsumed) continue;
+    held += static_cast<int64_t>(group.members.size());
+    for (const RolloutMeta& member : group.members) tokens += member.tokens;
+  }
+  const Totals& totals = state.totals();
+  return {{"step", state.first_uncommitted_step()},
+          {"held_rollouts", held},
+          {"held_tokens", tokens},
+          {"partial_rollouts", state.partial().size()},
+          {"queued_rollouts", state.queued().size()},
+          {"leased_rollouts", state.num_leased()},
+          {"ready_groups", state.ready().size()},
+          {"claimed_groups", state.num_claimed()},
+          {"stalled_groups", state.num_stalled()},
+          {"trained_rollouts", totals.trained_rollouts},
+          {"trained_tokens", totals.trained_tokens},
+          {"finished_rollouts", totals.finished},
+          {"sampled_mean_tokens", totals.sampled_lengths.Mean()},
+          {"trained_mean_tokens", totals.trained_lengths.Mean()},
+          {"superseded", totals.superseded},
+          {"rejected", hub.put_counts().rejected},
+          {"journal_bytes", store.journal().size_bytes()},
+          {"demand", hub.CurrentDemand() == Demand::kGo      ? "go"
+                     : hub.CurrentDemand() == Demand::kPause ? "pause"
+                                                             : "drain"}};
+}
+
+std::string Summary(const Store& store, const Hub& hub) {
+  const PutCounts& put = hub.put_counts();
+  return "leased " + std::to_string(hub.num_leased()) + ", put " + std::to_string(put.Total()) + " (accepted " + std::to_string(put.accepted) +
+         ", repeated " + std::to_string(put.repeated) + ", superseded " + std::to_string(put.superseded) + ", rejected " +
+         std::to_string(put.rejected) + "), " + std::to_string(store.state().first_uncommitted_step()) + " steps committed, " +
+         std::to_string(hub.num_requests()) + " requests";
+}
+
+}  // namespace
+
+void RunServe(const ServeOptions& options, Invocation& invocation) {
+  if (options.bind.empty()) throw Error::Usage("--bind is missing", "for example --bind zmq+ipc://run/hub");
+  Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
+  store.BeginServing(options.bind);
+  HubOptions hub_options;
+  hub_options.term_ms = options.term_ms;
+  hub_options.poll_ms = std::min<int64_t>(hub_options.poll_ms, options.term_ms / 4);
+  if (options.steps > 0) hub_options.steps = options.steps;
+  Hub hub(store, hub_options);
+  const auto server = stream::RpcServer::Bind(options.bind);
+  log::Detail("serving " + options.store.store + " at " + options.bind);
+  std::optional<int64_t> give_up_ns;
+  int64_t reported_step = store.state().first_uncommitted_step();
+  double reported_s = SystemClock().MonotonicSeconds();
+  for (;;) {
+    server->Serve([&](const stream::Map& request) { return hub.Answer(request); }, kTickMs);
+    hub.Tick();
+    invocation.summary = Summary(store, hub);
+    const double now_s = SystemClock().MonotonicSeconds();
+    if (store.state().first_uncommitted_step() != reported_step || now_s - reported_s >= kMetricsIntervalS) {
+      reported_step = store.state().first_uncommitted_step();
+      reported_s = now_s;
+      invocation.metrics(MetricsLine(store, hub));
+    }
+    if (StopRequested() && !give_up_ns) {
+      hub.Drain();
+      give_up_ns = SystemClock().MonotonicNs() + options.grace_ms * 1'000'000;
+      log::Detail("stopping: generators drain, claims end");
+    }
+    if ((hub.Finished() || hub.draining()) && hub.HadSessions() && hub.Quiet(kSilentMs)) break;
+    if (give_up_ns && (!hub.HadSessions() || SystemClock().MonotonicNs() >= *give_up_ns)) break;
+  }
+  invocation.metrics(MetricsLine(store, hub));
+  if (StopRequested() && !hub.Finished()) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
+}
+
+}  // namespace april::buffer

@@ -1,0 +1,220 @@
+// claim, commit, abandon: groups to the trainer, and what became of them.
+#include <poll.h>
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/signals.h"
+#include "buffer/claiming.h"
+#include "buffer/commands.h"
+#include "buffer/hub_client.h"
+#include "buffer/putting.h"
+#include "buffer/store.h"
+#include "record/io.h"
+
+namespace april::buffer {
+namespace {
+
+/// Sleeps, but not through a stop request.
+void Pause(int64_t milliseconds) {
+  pollfd stop = {StopFd(), POLLIN, 0};
+  ::poll(&stop, 1, static_cast<int>(std::min<int64_t>(milliseconds, 60'000)));
+}
+
+class ClaimWriter {
+ public:
+  ClaimWriter(const ClaimOptions& options, const RunConfig& config, std::optional<uint64_t> version, Invocation& invocation)
+      : invocation_(invocation),
+        writer_(options.io.out, Header(config, version), {.compress = options.io.compress, .peer_timeout_ms = options.store.peer_timeout_ms}) {
+    Summarise();
+  }
+  void Head(const ClaimInfo& info) {
+    writer_.Write(ControlOf(info));
+    ++claims_;
+    replays_ += info.replay;
+    groups_ += info.groups;
+    rollouts_ += info.rollouts;
+    Summarise();
+  }
+  void Records(const std::vector<std::string>& records) {
+    for (const std::string& record : records) writer_.WriteEncoded(record);
+  }
+  void Flush() { writer_.Flush(); }
+  void Finish(stream::EndStatus status) { writer_.Finish(status); }
+
+ private:
+  record::Header Header(const RunConfig& config, std::optional<uint64_t> version) const {
+    record::Header header = StreamHeader(config);
+    header.policy_version = version;
+    return invocation_.Sign(header);
+  }
+  void Summarise() {
+    invocation_.summary = "claimed " + std::to_string(claims_ - replays_) + " steps, replayed " + std::to_string(replays_) + "; " +
+                          std::to_string(groups_) + " groups, " + std::to_string(rollouts_) + " rollouts";
+  }
+  Invocation& invocation_;
+  record::RecordWriter writer_;
+  int64_t claims_ = 0, replays_ = 0, groups_ = 0, rollouts_ = 0;
+};
+
+std::optional<CheckpointInfo> FindCheckpoint(const ClaimOptions& options) {
+  return options.checkpoints.empty() ? std::nullopt : NewestCheckpoint(SystemFiles(), options.checkpoints);
+}
+
+std::optional<std::string> NameOf(const std::optional<CheckpointInfo>& checkpoint) {
+  return checkpoint ? std::optional(checkpoint->name) : std::nullopt;
+}
+
+void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
+  if (options.follow)
+    throw Error::Usage("--follow needs a hub", "partial-buffer serve -s " + options.store.store + " --bind zmq+ipc://…, then -s zmq+ipc://… here");
+  Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
+  const State& state = store.state();
+  const auto checkpoint = FindCheckpoint(options);
+  std::string waits_for;
+  int64_t first = 0, made = -1;
+  store.Transact([&](Batch& batch) {
+    first = FirstStepToEmit(state, checkpoint);
+    if (state.first_uncommitted_step() < state.next_step()) return;  // the step at hand was claimed before
+    const int64_t step = state.next_step();
+    waits_for = MakeClaim(state, batch, options.groups == 0 ? state.config().groups_per_step : options.groups, NameOf(checkpoint));
+    if (waits_for.empty()) made = step;
+  });
+  ClaimWriter writer(options, state.config(), state.policy_version(), invocation);
+  for (int64_t step = first; waits_for.empty() && step < state.next_step(); ++step) {
+    const ClaimMeta& claim = *state.FindClaim(step);
+    writer.Head(InfoOf(claim, step != made));
+    for (int64_t next = 0;;) {
+      const std::vector<std::string> records = ClaimRecords(store, claim, next, HubClient::kMaxRecordBytes);
+      if (records.empty()) break;
+      writer.Records(records);
+      next += static_cast<int64_t>(records.size());
+    }
+  }
+  writer.Finish(stream::EndStatus::kOk);
+  if (!waits_for.empty()) throw Error::NotReady("nothing was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for);
+}
+
+/// Asks until the claim is granted. nullopt: the hub ends, or a stop was requested.
+std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options, int64_t step, const std::optional<std::string>& parent) {
+  for (std::string said; !StopRequested();) {
+    ClaimAnswer answer = hub.Claim(step, options.groups, parent);
+    if (answer.state == ClaimAnswer::State::kGranted) return answer.claim;
+    if (answer.state == ClaimAnswer::State::kStopped) return std::nullopt;
+    const std::string waits = "step " + std::to_string(step) + " awaits " + answer.waits_for;
+    if (answer.state == ClaimAnswer::State::kEmpty || !options.follow) throw Error::NotReady(waits);
+    if (waits != said) log::Detail(waits);
+    said = waits;
+    Pause(answer.poll_ms);
+  }
+  return std::nullopt;
+}
+
+void ClaimFromHub(const ClaimOptions& options, Invocation& invocation) {
+  const auto checkpoint = FindCheckpoint(options);
+  HubClient hub(options.store.store, "", options.store.peer_timeout_ms);
+  const RunConfig config = hub.Hello("claim", options.follow && options.steps > 0 ? std::optional(options.steps) : std::nullopt);
+  ClaimWriter writer(options, config, std::nullopt, invocation);
+  stream::EndStatus status = stream::EndStatus::kOk;
+  try {
+    const int64_t end = options.follow && options.steps > 0 ? options.steps : kNoUpperLimit;
+    for (int64_t step = hub.FirstStep(checkpoint); step < end; ++step) {
+      const auto claim = AwaitClaim(hub, options, step, NameOf(checkpoint));
+      if (!claim) {
+        status = stream::EndStatus::kStopped;
+        break;
+      }
+      writer.Head(*claim);
+      for (int64_t next = 0;;) {
+        const std::vector<std::string> records = hub.FetchClaim(claim->id, next);
+        if (records.empty()) break;
+        writer.Records(records);
+        next += static_cast<int64_t>(records.size());
+      }
+      writer.Flush();
+      if (!options.follow && (!claim->replay || !claim->trained_version)) break;
+    }
+  } catch (const Error& error) {
+    // Too little is left for another step: what was claimed is whole all the same.
+    if (error.kind() == ErrorKind::kNotReady) writer.Finish(stream::EndStatus::kOk);
+    throw;
+  }
+  writer.Finish(status);
+  hub.Bye();
+  if (status == stream::EndStatus::kStopped) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
+}
+
+/// Where `commit` commits. Returns false when the step was committed before.
+using Committer = std::function<bool(const record::Step&)>;
+
+}  // namespace
+
+void RunClaim(const ClaimOptions& options, Invocation& invocation) {
+  if (options.steps > 0 && !options.follow) throw Error::Usage("--steps belongs to --follow");
+  if (options.store.IsHub()) return ClaimFromHub(options, invocation);
+  ClaimByPath(options, invocation);
+}
+
+void RunCommit(const CommitOptions& options, Invocation& invocation) {
+  std::unique_ptr<Store> store;
+  std::unique_ptr<HubClient> hub;
+  Committer commit;
+  RunConfig config;
+  if (options.store.IsHub()) {
+    hub = std::make_unique<HubClient>(options.store.store, "", options.store.peer_timeout_ms);
+    config = hub->Hello("commit");
+    commit = [&](const record::Step& step) { return hub->Commit(step) == CommitOutcome::kCommitted; };
+  } else {
+    store = std::make_unique<Store>(SystemFiles(), SystemClock(), options.store.store, StoreOptions{.take_over = options.store.take_over});
+    config = store->state().config();
+    commit = [&](const record::Step& step) {
+      bool is_new = false;
+      store->Transact([&](Batch& batch) { is_new = CommitStep(store->state(), batch, step); });
+      return is_new;
+    };
+  }
+  record::RecordReader reader(options.io.in, options.store.Reading());
+  CheckHeader(config, reader.header());
+  std::unique_ptr<record::RecordWriter> writer;
+  if (!options.io.out.empty()) {
+    writer = std::make_unique<record::RecordWriter>(
+        options.io.out, invocation.Sign(reader.header()),
+        stream::WriterOptions{.compress = options.io.compress, .peer_timeout_ms = options.store.peer_timeout_ms});
+  }
+  int64_t committed = 0, repeated = 0, other = 0;
+  while (const auto record = reader.Next()) {
+    if (const auto* step = std::get_if<record::Step>(&*record)) {
+      ++(commit(*step) ? committed : repeated);
+    } else {
+      ++other;
+    }
+    invocation.summary = "read " + std::to_string(reader.num_records()) + ", committed " + std::to_string(committed) + ", repeated " +
+                         std::to_string(repeated) + ", other " + std::to_string(other);
+    if (writer) {
+      writer->Write(*record);
+      writer->Flush();
+    }
+  }
+  if (invocation.summary.empty()) invocation.summary = "read 0, committed 0, repeated 0, other 0";
+  if (writer) writer->Finish(reader.end_status());
+  if (hub) hub->Bye();
+  if (reader.end_status() == stream::EndStatus::kError) throw Error::Runtime("the trainer failed; the steps that it finished are committed");
+  if (reader.end_status() == stream::EndStatus::kStopped) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
+}
+
+void RunAbandon(const AbandonOptions& options, Invocation& invocation) {
+  if (options.store.IsHub()) {
+    HubClient hub(options.store.store, "", options.store.peer_timeout_ms);
+    hub.Hello("commit");
+    hub.Abandon(options.claim);
+    hub.Bye();
+  } else {
+    Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
+    store.Transact([&](Batch& batch) { AbandonClaim(store.state(), batch, options.claim, "abandoned by hand"); });
+  }
+  invocation.summary = "abandoned claim " + options.claim + ": its groups are ready again";
+}
+
+}  // namespace april::buffer

@@ -1,0 +1,148 @@
+// The subcommands of partial-buffer, without the parser: options, and what each does with them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/options.h"
+#include "buffer/run_config.h"
+#include "record/records.h"
+#include "stream/endpoint.h"
+#include "stream/reader.h"
+
+namespace april::buffer {
+
+/// What a command gets besides its options, and gives back besides its output.
+struct Invocation {
+  std::string tool, version;
+  std::vector<std::string> argv;
+  bool provenance = true;
+  uint64_t seed = 0;
+  std::function<void(const Json&)> metrics = [](const Json&) {};
+  std::string summary;  ///< the one line, right also when the command throws
+  int exit_code = 0;
+
+  /// Adds this program to a stream's header.
+  record::Header Sign(record::Header header) const;
+};
+
+/// -s DIR, or the address of the hub that serves it.
+struct StoreOption {
+  std::string store;
+  bool take_over = false;
+  int64_t peer_timeout_ms = 60'000;
+  void Register(OptionsVisitor& options, bool hub_allowed, bool writes);
+  bool IsHub() const { return store.starts_with("zmq+"); }
+  stream::ReaderOptions Reading(int64_t sources = 1) const;
+};
+
+struct SamplingOptions {
+  int64_t group_size = 8;
+  int64_t max_tokens = 512;
+  double temperature = 1;
+  int64_t top_k = 0;
+  double top_p = 1, min_p = 0;
+  std::vector<std::string> stop;
+  void Register(OptionsVisitor& options);
+  record::Sampling Sampling() const;
+  bool operator==(const SamplingOptions&) const = default;
+};
+
+struct InitOptions {
+  StoreOption store;
+  std::string model, run = "april", purpose = "train";
+  SamplingOptions sampling;
+  int64_t groups_per_step = 8, in_flight = 0, min_members = 2, run_ahead = 0, max_prompt_tokens = 0, retain_steps = 4;
+  void Register(OptionsVisitor& options);
+};
+void RunInit(const InitOptions& options, Invocation& invocation);
+
+struct AddOptions {
+  StoreOption store;
+  stream::Endpoints io;
+  std::string prompts, model, purpose = "train", run = "eval";
+  SamplingOptions sampling;
+  int64_t epochs = 1, shuffle = -1, max_prompt_tokens = 0;
+  bool plain = false, skip_bad = false;
+  void Register(OptionsVisitor& options);
+};
+void RunAdd(const AddOptions& options, Invocation& invocation);
+
+struct TakeOptions {
+  StoreOption store;
+  stream::Endpoints io;
+  int64_t groups = 0, rollouts = 0;
+  std::string worker;
+  void Register(OptionsVisitor& options);
+};
+void RunTake(const TakeOptions& options, Invocation& invocation);
+
+struct PutOptions {
+  StoreOption store;
+  stream::Endpoints io;
+  int64_t max_rejects = 0;
+  void Register(OptionsVisitor& options);
+};
+void RunPut(const PutOptions& options, Invocation& invocation);
+
+struct ClaimOptions {
+  StoreOption store;
+  stream::Endpoints io;
+  int64_t groups = 0, steps = 0;
+  bool follow = false;
+  std::string checkpoints;
+  void Register(OptionsVisitor& options);
+};
+void RunClaim(const ClaimOptions& options, Invocation& invocation);
+
+struct CommitOptions {
+  StoreOption store;
+  stream::Endpoints io;
+  CommitOptions() { io.out = ""; }
+  void Register(OptionsVisitor& options);
+};
+void RunCommit(const CommitOptions& options, Invocation& invocation);
+
+struct AbandonOptions {
+  StoreOption store;
+  std::string claim;
+  void Register(OptionsVisitor& options);
+};
+void RunAbandon(const AbandonOptions& options, Invocation& invocation);
+
+struct ServeOptions {
+  StoreOption store;
+  std::string bind;
+  int64_t steps = 0, term_ms = 60'000, grace_ms = 120'000;
+  void Register(OptionsVisitor& options);
+};
+void RunServe(const ServeOptions& options, Invocation& invocation);
+
+struct LsOptions {
+  StoreOption store;
+  std::string state;
+  bool groups = false, json = false;
+  void Register(OptionsVisitor& options);
+};
+void RunLs(const LsOptions& options, Invocation& invocation);
+
+struct ShowOptions {
+  StoreOption store;
+  std::string uid, model;
+  bool json = false;
+  std::string color = "auto";
+  void Register(OptionsVisitor& options);
+};
+void RunShow(const ShowOptions& options, Invocation& invocation);
+
+struct StatOptions {
+  StoreOption store;
+  bool json = false;
+  void Register(OptionsVisitor& options);
+};
+void RunStat(const StatOptions& options, Invocation& invocation);
+
+}  // namespace april::buffer

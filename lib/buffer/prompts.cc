@@ -1,0 +1,160 @@
+#include "buffer/prompts.h"
+
+#include <cerrno>
+#include <iostream>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace april::buffer {
+namespace {
+
+/// The longest sequence that a Hugging Face configuration allows; 0 when there is none to read.
+int64_t ContextTokens(const std::string& path) {
+  const std::string config = JoinPath(path, "config.json");
+  if (!SystemFiles().Exists(config)) return 0;
+  const Json json = Json::parse(ReadFile(SystemFiles(), config), nullptr, /*allow_exceptions=*/false);
+  return json.is_object() ? json.value("max_position_embeddings", int64_t{0}) : 0;
+}
+
+std::string BaseName(const std::string& path) { return path == "-" ? "stdin" : path.substr(path.rfind('/') + 1); }
+
+std::string Need(const Json& json, const char* key) {
+  if (!json.is_object() || !json.contains(key) || !json[key].is_string()) throw Error::Data("a message without \"" + std::string(key) + "\" as text");
+  return json[key].get<std::string>();
+}
+
+std::vector<text::Message> Messages(const Json& json) {
+  if (!json.is_array() || json.empty()) throw Error::Data("\"messages\" is no list of messages");
+  std::vector<text::Message> messages;
+  for (const Json& message : json) messages.push_back({Need(message, "role"), Need(message, "content")});
+  return messages;
+}
+
+}  // namespace
+
+PromptModel PromptModel::Load(const std::string& path) {
+  PromptModel model;
+  model.tokenizer = text::Tokenizer::Load(path);
+  try {
+    model.chat = text::ChatTemplate::Load(path);
+  } catch (const Error& error) {
+    // A base model has no template: its prompts are plain text. One that is there but cannot be used must not be passed over.
+    if (error.message().find("no chat template") == std::string::npos) throw;
+  }
+  model.context_tokens = ContextTokens(path);
+  return model;
+}
+
+PromptLines::PromptLines(const std::string& path, const PromptModel& model, bool plain, int64_t max_prompt_tokens)
+    : name_(path == "-" ? "stdin" : path), model_(model), plain_(plain), max_prompt_tokens_(max_prompt_tokens), in_(&std::cin) {
+  if (path == "-") return;
+  file_.open(path);
+  if (!file_) throw Error::System("cannot open", path, errno);
+  in_ = &file_;
+}
+
+std::optional<record::Prompt> PromptLines::Next() {
+  std::string line;
+  while (std::getline(*in_, line)) {
+    ++line_number_;
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    try {
+      return Read(line);
+    } catch (const Json::exception& error) {
+      throw Error::Data(name_ + ":" + std::to_string(line_number_) + ": " + error.what());
+    } catch (const Error& error) {
+      throw error.Within(name_ + ":" + std::to_string(line_number_));
+    }
+  }
+  if (in_->bad()) throw Error::Runtime("cannot read " + name_);
+  return std::nullopt;
+}
+
+record::Prompt PromptLines::Read(const std::string& line) const {
+  const Json json = Json::parse(line);
+  if (!json.is_object()) throw Error::Data("expected an object with \"prompt\" or \"messages\"");
+  record::Prompt prompt;
+  if (json.contains("id")) {
+    prompt.prompt_id = json["id"].is_string() ? json["id"].get<std::string>() : json["id"].dump();
+  } else {
+    prompt.prompt_id = BaseName(name_) + ":" + std::to_string(line_number_);
+  }
+  if (json.contains("messages") == json.contains("prompt")) throw Error::Data("expected either \"prompt\" or \"messages\"");
+  if (json.contains("messages")) {
+    if (!model_.chat) throw Error::Data("\"messages\" need a chat template, but the model has none");
+    prompt.prompt_tokens = model_.chat->RenderTokens(*model_.tokenizer, Messages(json["messages"]), true);
+  } else {
+    const std::string text = json["prompt"].get<std::string>();
+    const bool chat = model_.chat && !plain_;
+    prompt.prompt_tokens = chat ? model_.chat->RenderTokens(*model_.tokenizer, {{"user", text}}, true) : model_.tokenizer->EncodePlainPrompt(text);
+  }
+  if (prompt.prompt_tokens.empty()) throw Error::Data("the prompt has no token");
+  if (const auto length = static_cast<int64_t>(prompt.prompt_tokens.size()); max_prompt_tokens_ > 0 && length > max_prompt_tokens_) {
+    throw Error::Data(
+        "the prompt has " + std::to_string(length) + " tokens, more than the " + std::to_string(max_prompt_tokens_) + " that are allowed",
+        "shorten it, or raise --max-prompt-tokens, or skip such lines with --skip-bad");
+  }
+  if (json.contains("label") && !json["label"].is_null())
+    prompt.label = json["label"].is_string() ? json["label"].get<std::string>() : json["label"].dump();
+  if (json.contains("meta")) {
+    if (!json["meta"].is_object()) throw Error::Data("\"meta\" is no object");
+    prompt.meta = FromJson(json["meta"]).AsMap();
+  }
+  return prompt;
+}
+
+stream::Value FromJson(const Json& json) {
+  switch (json.type()) {
+    case Json::value_t::boolean:
+      return json.get<bool>();
+    case Json::value_t::number_integer:
+      return json.get<int64_t>();
+    case Json::value_t::number_unsigned:
+      return json.get<uint64_t>();
+    case Json::value_t::number_float:
+      return json.get<double>();
+    case Json::value_t::string:
+      return json.get<std::string>();
+    case Json::value_t::array: {
+      stream::Array array;
+      for (const Json& element : json) array.push_back(FromJson(element));
+      return array;
+    }
+    case Json::value_t::object: {
+      stream::Map map;
+      for (const auto& [key, value] : json.items()) map.emplace_back(key, FromJson(value));
+      return map;
+    }
+    default:
+      return {};
+  }
+}
+
+Json ToJson(const stream::Value& value) {
+  return std::visit(
+      [](const auto& held) -> Json {
+        using Held = std::decay_t<decltype(held)>;
+        if constexpr (std::is_same_v<Held, std::monostate>) {
+          return nullptr;
+        } else if constexpr (std::is_same_v<Held, stream::Bin>) {
+          constexpr char kDigits[] = "0123456789abcdef";
+          std::string text;
+          for (const char byte : held.bytes) text += {kDigits[static_cast<unsigned char>(byte) >> 4], kDigits[byte & 15]};
+          return text;
+        } else if constexpr (std::is_same_v<Held, stream::Array>) {
+          Json array = Json::array();
+          for (const stream::Value& element : held) array.push_back(ToJson(element));
+          return array;
+        } else if constexpr (std::is_same_v<Held, stream::Map>) {
+          Json object = Json::object();
+          for (const auto& [key, element] : held) object[key] = ToJson(element);
+          return object;
+        } else {
+          return held;
+        }
+      },
+      value.held());
+}
+
+}  // namespace april::buffer
