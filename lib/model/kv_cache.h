@@ -30,7 +30,8 @@ class KvCache {
 
   /// Makes room for positions up to `length` (not included). False, with nothing changed, when blocks run out.
   bool Reserve(Sequence* sequence, int64_t length);
-  /// A second sequence with the same first `length` positions: whole blocks are shared, a partly filled last one is copied. False when blocks run out.
+  /// A second sequence with the same first `length` positions: whole blocks are shared, a partly filled last one is copied. False when blocks run
+  /// out.
   bool Fork(const Sequence& from, int64_t length, Sequence* to);
   void Release(Sequence* sequence);
 

@@ -26,8 +26,8 @@ class Policy {
   static std::shared_ptr<const Policy> Load(const weights::ModelFiles& files, const kernels::Kernels& kernels, kernels::ThreadPool& pool);
   /// From tensors in memory, in the order of Parameters(config), dtype of the kernel set. For the trainer, which just rounded them.
   /// With `for_training` the transposed weights that the backward pass needs are packed too.
-  static std::shared_ptr<const Policy> FromTensors(const Config& config, const std::vector<weights::TensorView>& tensors, const kernels::Kernels& kernels,
-                                                   kernels::ThreadPool& pool, bool for_training);
+  static std::shared_ptr<const Policy> FromTensors(const Config& config, const std::vector<weights::TensorView>& tensors,
+                                                   const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training);
   virtual ~Policy() = default;
   virtual const Config& config() const = 0;
   virtual const kernels::Kernels& kernels() const = 0;

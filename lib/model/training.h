@@ -24,8 +24,15 @@ class Gradients {
   Gradients(const Gradients&) = delete;
   Gradients& operator=(const Gradients&) = delete;
   void Zero();
+  /// Complete after the last Backward of a claim. What looking tokens up adds to the embedding's gradient is summed by itself, in row order, and
+  /// joins here: otherwise a tied embedding's sum would depend on where micro-batches end. So take tensors when all micro-batches are through.
   std::span<float> Tensor(size_t parameter);
   size_t size() const;
+
+  /// For the backward pass: the tensor without lookups, and the sums of the looked-up rows, one place a token ("slot") in order of first appearance.
+  std::span<float> Pending(size_t parameter);
+  std::vector<size_t> LookupSlots(std::span<const uint32_t> tokens);
+  float* Lookup(size_t slot);
 
  private:
   struct State;
@@ -33,21 +40,27 @@ class Gradients {
 };
 
 /// One micro-batch at a time: Forward, then (optionally) Backward of the same groups.
+///   Memory  What Backward needs is kept up to `activation_bytes`; of the layers beyond that only the input is kept and the rest computed again: same
+///   bits.
+///           Beside it about 40 KiB a row of working memory at 576 hidden units.
 class TrainingPass {
  public:
-  TrainingPass(const Config& config, const kernels::Kernels& kernels, kernels::ThreadPool& pool);
+  TrainingPass(const Config& config, const kernels::Kernels& kernels, kernels::ThreadPool& pool, uint64_t activation_bytes = uint64_t{2} << 30);
   ~TrainingPass();
   TrainingPass(const TrainingPass&) = delete;
   TrainingPass& operator=(const TrainingPass&) = delete;
 
-  /// Log-probabilities (nats, at `temperature`) of every response token of every response in order, concatenated: the recorded ones, bit for bit, when the
-  /// policy is the one that sampled. `entropies` (full softmax, nats) is filled when not empty. Sizes must be the number of response tokens.
-  /// `keep` saves what Backward needs.
-  void Forward(const Policy& policy, std::span<const TrainingGroup> groups, double temperature, std::span<float> logprobs, std::span<float> entropies, bool keep);
+  /// Log-probabilities (nats, at `temperature`) of every response token of every response in order, concatenated: the recorded ones, bit for bit,
+  /// when the policy is the one that sampled. `entropies` (full softmax, nats) is filled when not empty. Sizes must be the number of response tokens.
+  /// `keep` saves what Backward needs; entropies must be asked for when Backward will be given their gradients. A value is not finite when a logit is
+  /// not. A group's prompt has at least one token; a response may be empty. Throws Incompatible naming a token beyond the vocabulary.
+  void Forward(const Policy& policy, std::span<const TrainingGroup> groups, double temperature, std::span<float> logprobs, std::span<float> entropies,
+               bool keep);
 
   /// Adds d(loss)/d(parameters) to `gradients`, given d(loss)/d(logprob) and d(loss)/d(entropy) (may be empty) of each response token.
-  /// Weight gradients are f32 sums over fixed kGradientTile-row tiles in claim order: groups of one claim may be cut into micro-batches anywhere between groups
-  /// whose row counts were padded to tiles, without changing a bit.
+  /// What is exact: tiles of kGradientTile rows start anew with each group, each is one f32 chain from zero, and tiles are added in claim order. So a
+  /// claim may be cut into micro-batches anywhere between groups, on any number of threads, without changing a bit of the gradients. A group is never
+  /// cut. The policy was made with for_training.
   void Backward(const Policy& policy, std::span<const float> logprob_gradients, std::span<const float> entropy_gradients, Gradients* gradients);
 
  private:

@@ -1,0 +1,128 @@
+#include "model/forward.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "model/layer_pass.h"
+
+namespace april::model {
+namespace {
+
+/// Rows that go through the layers together; more are cut, which changes no bit.
+constexpr int64_t kChunkRows = 512;
+
+}  // namespace
+
+struct Forward::State {
+  State(const Config& model_config, const kernels::Kernels& kernel_set, kernels::ThreadPool& threads)
+      : config(model_config), kernels(kernel_set), pool(threads), pass(model_config, kernel_set, threads.num_threads()) {}
+
+  void Reserve(int64_t rows);
+  void Prepare(std::span<const Row> rows);
+  void RunChunk(const PackedPolicy& policy, KvCache& cache, float* logits);
+
+  const Config config;
+  const kernels::Kernels& kernels;
+  kernels::ThreadPool& pool;
+  LayerPass pass;
+  int64_t capacity = 0;
+  kernels::Memory memory;
+  float* x = nullptr;
+  Activations activations;
+  std::vector<uint32_t> tokens;
+  std::vector<int32_t> positions;
+  std::vector<Span> spans;
+  std::vector<int64_t> logit_rows;
+};
+
+void Forward::State::Reserve(int64_t rows) {
+  if (rows <= capacity) return;
+  capacity = std::min(kChunkRows, std::max(rows, 2 * capacity));
+  const int64_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
+  size_t used = 0;
+  const auto take = [&](int64_t columns, int64_t bytes) {
+    const size_t offset = used;
+    used += (static_cast<size_t>(capacity * columns * bytes) + 63) / 64 * 64;
+    return offset;
+  };
+  const int64_t elem = kernels.element_bytes;
+  const size_t x_at = take(config.hidden, sizeof(float)), h = take(config.hidden, elem), q_at = take(q, elem), k_at = take(kv, elem),
+               v_at = take(kv, elem), attended = take(q, elem), act = take(config.intermediate, elem);
+  memory = {};
+  memory = kernels::Memory(used);
+  char* base = memory.as<char>();
+  x = reinterpret_cast<float*>(base + x_at);
+  activations.h = base + h;
+  activations.q = base + q_at;
+  activations.k = base + k_at;
+  activations.v = base + v_at;
+  activations.attended = base + attended;
+  activations.act = base + act;
+  const auto reserve = static_cast<size_t>(capacity);
+  tokens.reserve(reserve);
+  positions.reserve(reserve);
+  spans.reserve(reserve);
+  logit_rows.reserve(reserve);
+}
+
+void Forward::State::Prepare(std::span<const Row> rows) {
+  tokens.clear();
+  positions.clear();
+  spans.clear();
+  logit_rows.clear();
+  Span span;
+  const Sequence* sequence = nullptr;
+  int64_t last = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Row& row = rows[i];
+    if (row.token >= config.vocab) {
+      throw Error::Incompatible("token " + std::to_string(row.token) + " is not in the model's vocabulary of " + std::to_string(config.vocab));
+    }
+    if (row.position < 0 || KvCache::BlocksFor(int64_t{row.position} + 1) > static_cast<int64_t>(row.sequence->blocks.size())) {
+      throw Error::Runtime("no room in the key/value cache for position " + std::to_string(row.position));
+    }
+    last = std::max<int64_t>(last, row.position);
+    tokens.push_back(row.token);
+    positions.push_back(row.position);
+    if (row.logits) logit_rows.push_back(static_cast<int64_t>(i));
+    if (row.sequence == sequence && row.position == span.position + span.rows) {
+      ++span.rows;
+    } else {
+      if (span.rows > 0) AppendCut(span, &spans);
+      span = {static_cast<int64_t>(i), 1, row.position, row.sequence->blocks.data()};
+      sequence = row.sequence;
+    }
+    row.sequence->length = std::max(row.sequence->length, int64_t{row.position} + 1);
+  }
+  AppendCut(span, &spans);
+  pass.rope().Extend(last + 1);
+}
+
+void Forward::State::RunChunk(const PackedPolicy& policy, KvCache& cache, float* logits) {
+  const Batch batch{static_cast<int64_t>(tokens.size()), tokens.data(), positions.data(), spans, spans};
+  pool.Run([&](Worker& worker) {
+    pass.Embed(worker, policy, batch, x);
+    for (int64_t layer = 0; layer < config.layers; ++layer) {
+      const KvBase kv{cache.KeyBase(layer), cache.ValueBase(layer), cache.block_stride_bytes()};
+      pass.Layer(worker, policy.layer(layer), batch, kv, activations, x);
+    }
+    pass.Logits(worker, policy, x, logit_rows, activations.h, logits);
+  });
+}
+
+Forward::Forward(const Config& config, const kernels::Kernels& kernels, kernels::ThreadPool& pool)
+    : state_(std::make_unique<State>(config, kernels, pool)) {}
+Forward::~Forward() = default;
+
+void Forward::Run(const Policy& policy, KvCache& cache, std::span<const Row> rows, float* logits) {
+  while (!rows.empty()) {
+    const std::span<const Row> chunk = rows.first(std::min(rows.size(), static_cast<size_t>(kChunkRows)));
+    state_->Reserve(static_cast<int64_t>(chunk.size()));
+    state_->Prepare(chunk);
+    state_->RunChunk(PackedPolicy::Of(policy), cache, logits);
+    logits += static_cast<int64_t>(state_->logit_rows.size()) * state_->config.vocab;
+    rows = rows.subspan(chunk.size());
+  }
+}
+
+}  // namespace april::model

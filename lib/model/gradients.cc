@@ -1,0 +1,78 @@
+#include <unordered_map>
+
+#include "kernels/memory.h"
+#include "model/training.h"
+
+namespace april::model {
+
+struct Gradients::State {
+  struct Place {
+    size_t offset, size;
+  };
+  std::vector<Place> places;
+  kernels::Memory memory;
+  size_t hidden = 0;
+  std::unordered_map<uint32_t, size_t> slots;  ///< by token
+  std::vector<uint32_t> tokens;                ///< by slot
+  std::vector<float> lookups;                  ///< [slots, hidden]
+
+  std::span<float> At(size_t parameter) const { return {memory.as<float>() + places[parameter].offset, places[parameter].size}; }
+
+  void Fold() {
+    for (size_t slot = 0; slot < tokens.size(); ++slot) {
+      float* row = memory.as<float>() + places[0].offset + tokens[slot] * hidden;
+      for (size_t i = 0; i < hidden; ++i) row[i] += lookups[slot * hidden + i];
+    }
+    Forget();
+  }
+
+  void Forget() {
+    slots.clear();
+    tokens.clear();
+    lookups.clear();
+  }
+};
+
+Gradients::Gradients(const Config& config) : state_(std::make_unique<State>()) {
+  size_t offset = 0;
+  for (const ParameterSpec& spec : Parameters(config)) {
+    size_t count = 1;
+    for (const int64_t size : spec.shape) count *= static_cast<size_t>(size);
+    state_->places.push_back({offset, count});
+    offset += (count + 15) / 16 * 16;
+  }
+  state_->memory = kernels::Memory(offset * sizeof(float));
+  state_->hidden = static_cast<size_t>(config.hidden);
+}
+
+Gradients::~Gradients() = default;
+
+void Gradients::Zero() {
+  state_->Forget();
+  std::fill_n(state_->memory.as<float>(), state_->memory.size() / sizeof(float), 0.0f);
+}
+
+std::span<float> Gradients::Tensor(size_t parameter) {
+  if (parameter == 0) state_->Fold();
+  return state_->At(parameter);
+}
+
+size_t Gradients::size() const { return state_->places.size(); }
+
+std::span<float> Gradients::Pending(size_t parameter) { return state_->At(parameter); }
+
+std::vector<size_t> Gradients::LookupSlots(std::span<const uint32_t> tokens) {
+  std::vector<size_t> slots;
+  slots.reserve(tokens.size());
+  for (const uint32_t token : tokens) {
+    const auto [place, added] = state_->slots.try_emplace(token, state_->tokens.size());
+    if (added) state_->tokens.push_back(token);
+    slots.push_back(place->second);
+  }
+  state_->lookups.resize(state_->tokens.size() * state_->hidden);
+  return slots;
+}
+
+float* Gradients::Lookup(size_t slot) { return state_->lookups.data() + slot * state_->hidden; }
+
+}  // namespace april::model

@@ -1,0 +1,189 @@
+#include "model/layer_pass.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+namespace april::model {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 8;      // of elementwise work
+constexpr int64_t kGateUpColumns = 64;  // of gate and of up that one task computes
+
+int64_t Divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+void AppendCut(const Span& span, std::vector<Span>* spans) {
+  for (int64_t done = 0; done < span.rows;) {
+    const int64_t position = span.position + done;
+    const int64_t count = std::min(span.rows - done, kernels::kKvBlock - position % kernels::kKvBlock);
+    spans->push_back({span.row + done, count, position, span.blocks});
+    done += count;
+  }
+}
+
+void ThreadScratch::Resize(int num_threads, size_t bytes) {
+  memory_.clear();
+  for (int i = 0; i < num_threads; ++i) memory_.emplace_back(bytes);
+}
+
+LayerPass::LayerPass(const Config& config, const kernels::Kernels& kernels, int num_threads)
+    : config_(config),
+      kernels_(kernels),
+      rope_(config),
+      heads_at_once_(std::lcm(config.head_dim, kernels.column_block) / config.head_dim),
+      blocks_at_once_(std::max<int64_t>(1, kGateUpColumns / kernels.column_block)) {
+  const int64_t columns = std::max(heads_at_once_ * config.head_dim, 2 * blocks_at_once_ * kernels.column_block);
+  scratch_.Resize(num_threads, static_cast<size_t>(kPanelRows * columns) * sizeof(float));
+}
+
+void LayerPass::LinearBlocks(const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, int64_t begin, int64_t end, float* out,
+                             int64_t out_stride, bool add) const {
+  const int64_t block = kernels_.column_block, columns = std::min(matrix.n, end * block) - begin * block;
+  const char* packed = matrix.packed.as<char>() + static_cast<size_t>(begin) * kernels_.packed_bytes(block, matrix.k);
+  kernels_.linear({x, x_stride, rows, packed, columns, matrix.k, 0, end - begin, out, out_stride, add});
+}
+
+void LayerPass::Embed(Worker& worker, const PackedPolicy& policy, const Batch& batch, float* x) const {
+  const int64_t n = config_.hidden;
+  for (int64_t task; (task = worker.NextTask(Divide(batch.num_rows, kRowsAtOnce))) >= 0;) {
+    const int64_t row = task * kRowsAtOnce;
+    kernels_.embed({policy.embedding(), batch.tokens + row, std::min(kRowsAtOnce, batch.num_rows - row), n, x + row * n, n});
+  }
+  worker.Barrier();
+}
+
+void LayerPass::Norm(Worker& worker, const float* x, int64_t rows, const std::vector<float>& weight, void* out, float* x_copy) const {
+  const int64_t n = config_.hidden;
+  for (int64_t task; (task = worker.NextTask(Divide(rows, kRowsAtOnce))) >= 0;) {
+    const int64_t row = task * kRowsAtOnce, count = std::min(kRowsAtOnce, rows - row);
+    if (x_copy) std::memcpy(x_copy + row * n, x + row * n, static_cast<size_t>(count * n) * sizeof(float));
+    kernels_.rms_norm({x + row * n, n, count, n, weight.data(), static_cast<float>(config_.rms_eps),
+                       static_cast<char*>(out) + row * n * kernels_.element_bytes, n, nullptr});
+  }
+  worker.Barrier();
+}
+
+void LayerPass::Linear(Worker& worker, const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, float* out, int64_t out_stride,
+                       bool add) const {
+  const int64_t blocks = Divide(matrix.n, kernels_.column_block), panels = Divide(rows, kPanelRows);
+  const int64_t at_once = panels > 1 ? 1 : std::max<int64_t>(1, blocks / (8 * worker.num_threads()));
+  const int64_t tasks = Divide(blocks, at_once);
+  for (int64_t task; (task = worker.NextTask(panels * tasks)) >= 0;) {
+    const int64_t row = task / tasks * kPanelRows, begin = task % tasks * at_once, end = std::min(blocks, begin + at_once);
+    LinearBlocks(matrix, static_cast<const char*>(x) + row * x_stride * kernels_.element_bytes, x_stride, std::min(kPanelRows, rows - row), begin,
+                 end, out + row * out_stride + begin * kernels_.column_block, out_stride, add);
+  }
+  worker.Barrier();
+}
+
+void LayerPass::ProjectHeads(const PackedMatrix& matrix, const std::vector<float>& bias, const std::vector<float>& norm, bool rotate,
+                             const Batch& batch, const void* h, int64_t row, int64_t rows, int64_t head, int64_t heads, float* scratch, void* out,
+                             float* raw) const {
+  const int64_t columns = heads * config_.head_dim, first = head * config_.head_dim, block = kernels_.column_block;
+  float* product = raw ? raw + row * matrix.n + first : scratch;
+  const int64_t stride = raw ? matrix.n : columns;
+  LinearBlocks(matrix, static_cast<const char*>(h) + row * config_.hidden * kernels_.element_bytes, config_.hidden, rows, first / block,
+               Divide(first + columns, block), product, stride, false);
+  const float* head_bias = bias.empty() ? nullptr : bias.data() + first;
+  void* target = static_cast<char*>(out) + (row * matrix.n + first) * kernels_.element_bytes;
+  if (rotate) {
+    kernels_.rope({product, stride, rows, batch.positions + row, heads, config_.head_dim, rope_.Row(0), head_bias,
+                   norm.empty() ? nullptr : norm.data(), static_cast<float>(config_.rms_eps), target, matrix.n});
+  } else {
+    kernels_.convert({product, stride, rows, columns, head_bias, target, matrix.n});
+  }
+}
+
+void LayerPass::Project(Worker& worker, const PackedLayer& layer, const Batch& batch, const Activations& to) const {
+  const int64_t q_tasks = Divide(config_.heads, heads_at_once_), kv_tasks = Divide(config_.kv_heads, heads_at_once_), tasks = q_tasks + 2 * kv_tasks;
+  float* scratch = static_cast<float*>(scratch_.Of(worker));
+  for (int64_t task; (task = worker.NextTask(Divide(batch.num_rows, kPanelRows) * tasks)) >= 0;) {
+    const int64_t row = task / tasks * kPanelRows, rows = std::min(kPanelRows, batch.num_rows - row);
+    int64_t part = task % tasks;
+    const auto heads_of = [&](int64_t all) { return std::min(heads_at_once_, all - part * heads_at_once_); };
+    if (part < q_tasks) {
+      ProjectHeads(layer.q, layer.q_bias, layer.q_norm, true, batch, to.h, row, rows, part * heads_at_once_, heads_of(config_.heads), scratch, to.q,
+                   to.q_raw);
+    } else if ((part -= q_tasks) < kv_tasks) {
+      ProjectHeads(layer.k, layer.k_bias, layer.k_norm, true, batch, to.h, row, rows, part * heads_at_once_, heads_of(config_.kv_heads), scratch,
+                   to.k, to.k_raw);
+    } else {
+      part -= kv_tasks;
+      ProjectHeads(layer.v, layer.v_bias, {}, false, batch, to.h, row, rows, part * heads_at_once_, heads_of(config_.kv_heads), scratch, to.v,
+                   nullptr);
+    }
+  }
+  worker.Barrier();
+}
+
+void LayerPass::Attend(Worker& worker, const Batch& batch, const KvBase& kv, const Activations& to) const {
+  const int64_t q_columns = config_.heads * config_.head_dim, kv_columns = config_.kv_heads * config_.head_dim, bytes = kernels_.element_bytes;
+  for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(batch.stores.size()))) >= 0;) {
+    const Span& span = batch.stores[static_cast<size_t>(task)];
+    kernels_.store_kv({static_cast<char*>(to.k) + span.row * kv_columns * bytes, kv_columns, static_cast<char*>(to.v) + span.row * kv_columns * bytes,
+                       kv_columns, span.rows, span.position, config_.kv_heads, config_.head_dim, kv.keys, kv.values, kv.block_stride_bytes,
+                       span.blocks});
+  }
+  worker.Barrier();
+  const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(config_.head_dim)));
+  const auto num_reads = static_cast<int64_t>(batch.reads.size());
+  for (int64_t task; (task = worker.NextTask(num_reads * config_.kv_heads)) >= 0;) {
+    // The last spans of a long sequence have the most to read: they go first.
+    const Span& span = batch.reads[static_cast<size_t>(num_reads - 1 - task / config_.kv_heads)];
+    const int64_t head = task % config_.kv_heads, offset = span.row * q_columns * bytes;
+    kernels_.attention({static_cast<char*>(to.q) + offset, q_columns, span.rows, span.position, config_.heads, config_.kv_heads, config_.head_dim,
+                        head, head + 1, kv.keys, kv.values, kv.block_stride_bytes, span.blocks, scale, static_cast<char*>(to.attended) + offset,
+                        q_columns, to.lse ? to.lse + span.row * config_.heads : nullptr, config_.heads});
+  }
+  worker.Barrier();
+}
+
+void LayerPass::GateUp(Worker& worker, const PackedLayer& layer, int64_t num_rows, const Activations& to) const {
+  const int64_t block = kernels_.column_block, inner = config_.intermediate, blocks = Divide(inner, block), tasks = Divide(blocks, blocks_at_once_);
+  const int64_t bytes = kernels_.element_bytes, stride = blocks_at_once_ * block;
+  float* gate = static_cast<float*>(scratch_.Of(worker));
+  float* up = gate + kPanelRows * stride;
+  for (int64_t task; (task = worker.NextTask(Divide(num_rows, kPanelRows) * tasks)) >= 0;) {
+    const int64_t row = task / tasks * kPanelRows, rows = std::min(kPanelRows, num_rows - row);
+    const int64_t begin = task % tasks * blocks_at_once_, end = std::min(blocks, begin + blocks_at_once_),
+                  columns = std::min(inner, end * block) - begin * block;
+    const void* h = static_cast<const char*>(to.h) + row * config_.hidden * bytes;
+    LinearBlocks(layer.gate, h, config_.hidden, rows, begin, end, gate, stride, false);
+    LinearBlocks(layer.up, h, config_.hidden, rows, begin, end, up, stride, false);
+    const int64_t offset = (row * inner + begin * block) * bytes;
+    kernels_.silu({gate, up, stride, rows, columns, static_cast<char*>(to.act) + offset, inner});
+    if (to.gate) {
+      kernels_.convert({gate, stride, rows, columns, nullptr, static_cast<char*>(to.gate) + offset, inner});
+      kernels_.convert({up, stride, rows, columns, nullptr, static_cast<char*>(to.up) + offset, inner});
+    }
+  }
+  worker.Barrier();
+}
+
+void LayerPass::Layer(Worker& worker, const PackedLayer& layer, const Batch& batch, const KvBase& kv, const Activations& to, float* x) const {
+  const int64_t q_columns = config_.heads * config_.head_dim;
+  Norm(worker, x, batch.num_rows, layer.norm1, to.h, to.x_in);
+  Project(worker, layer, batch, to);
+  Attend(worker, batch, kv, to);
+  Linear(worker, layer.o, to.attended, q_columns, batch.num_rows, x, config_.hidden, true);
+  Norm(worker, x, batch.num_rows, layer.norm2, to.h, to.x_mid);
+  GateUp(worker, layer, batch.num_rows, to);
+  Linear(worker, layer.down, to.act, config_.intermediate, batch.num_rows, x, config_.hidden, true);
+}
+
+void LayerPass::Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, float* logits) const {
+  const int64_t n = config_.hidden;
+  const auto count = static_cast<int64_t>(rows.size());
+  if (count == 0) return;
+  for (int64_t task; (task = worker.NextTask(count)) >= 0;) {
+    kernels_.rms_norm({x + rows[static_cast<size_t>(task)] * n, n, 1, n, policy.final_norm().data(), static_cast<float>(config_.rms_eps),
+                       static_cast<char*>(h) + task * n * kernels_.element_bytes, n, nullptr});
+  }
+  worker.Barrier();
+  Linear(worker, policy.head(), h, n, count, logits, config_.vocab, false);
+}
+
+}  // namespace april::model

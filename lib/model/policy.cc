@@ -1,0 +1,180 @@
+#include "model/policy.h"
+
+#include <cstring>
+
+#include "base/error.h"
+#include "model/packed_policy.h"
+
+namespace april::model {
+namespace {
+
+void CheckSizes(const Config& config) {
+  const auto refuse = [&](const char* what, int64_t seen, const std::string& supported) {
+    throw Error::Incompatible(config.architecture + ": " + what + " is " + std::to_string(seen) + ", supported: " + supported);
+  };
+  if (config.head_dim % kernels::kLanes != 0 || config.head_dim > kernels::kMaxHeadDim) {
+    refuse("head_dim", config.head_dim, "multiples of " + std::to_string(kernels::kLanes) + " up to " + std::to_string(kernels::kMaxHeadDim));
+  }
+  if (config.group() > kernels::kMaxHeadsPerKv)
+    refuse("query heads per key head", config.group(), "up to " + std::to_string(kernels::kMaxHeadsPerKv));
+  if (config.hidden % 2 != 0) refuse("hidden_size", config.hidden, "even numbers");
+  if (config.intermediate % 2 != 0) refuse("intermediate_size", config.intermediate, "even numbers");
+}
+
+/// Runs `task` on [0, count) over the pool.
+template <typename Task>
+void Parallel(kernels::ThreadPool& pool, int64_t count, const Task& task) {
+  pool.Run([&](kernels::ThreadPool::Worker& worker) {
+    for (int64_t i; (i = worker.NextTask(count)) >= 0;) task(i);
+  });
+}
+
+weights::DType ElementType(const kernels::Kernels& kernels) { return kernels.element_bytes == 2 ? weights::DType::kBf16 : weights::DType::kF32; }
+
+}  // namespace
+
+/// Takes parameters in order from the source and packs each.
+struct PackedPolicy::Loader {
+  const Config& config;
+  const Source& source;
+  const kernels::Kernels& kernels;
+  kernels::ThreadPool& pool;
+  uint64_t* num_bytes;
+  std::vector<ParameterSpec> specs = Parameters(config);
+  size_t next = 0;
+  kernels::Memory buffer = {};
+
+  /// The next parameter, row-major; valid until the next call.
+  const void* Take() {
+    const ParameterSpec& spec = specs[next];
+    int64_t count = 1;
+    for (const int64_t size : spec.shape) count *= size;
+    const size_t bytes = static_cast<size_t>(count * kernels.element_bytes);
+    if (buffer.size() < bytes) buffer = kernels::Memory(bytes);
+    source(next++, spec, buffer.data());
+    return buffer.data();
+  }
+
+  std::vector<float> Vector(int64_t size) {
+    std::vector<float> values(static_cast<size_t>(size));
+    kernels.to_float(Take(), values.data(), size);
+    *num_bytes += values.size() * sizeof(float);
+    return values;
+  }
+
+  PackedMatrix Allocate(int64_t n, int64_t k) {
+    PackedMatrix matrix{kernels::Memory(kernels.packed_bytes(n, k)), n, k};
+    *num_bytes += matrix.packed.size();
+    return matrix;
+  }
+
+  PackedMatrix Pack(const void* w, int64_t n, int64_t k) {
+    PackedMatrix matrix = Allocate(n, k);
+    const int64_t block = kernels.column_block;
+    Parallel(pool, (n + block - 1) / block, [&](int64_t i) {
+      const void* rows = static_cast<const char*>(w) + i * block * k * kernels.element_bytes;
+      kernels.pack({rows, k, std::min(block, n - i * block), k, i * block, matrix.packed.data()});
+    });
+    return matrix;
+  }
+
+  /// w [n, k] as rows [reduce_begin, reduce_begin + n) of the reduction of `matrix`, whose output columns are w's columns.
+  void PackTransposed(const void* w, int64_t n, int64_t k, int64_t reduce_begin, PackedMatrix* matrix) {
+    const int64_t block = kernels.column_block;
+    Parallel(pool, (k + block - 1) / block, [&](int64_t i) {
+      kernels.pack_transposed({w, k, n, i * block, std::min(k, (i + 1) * block), reduce_begin, matrix->k, matrix->packed.data()});
+    });
+  }
+
+  std::vector<PackedMatrix> HeadSlices(const void* w) {
+    std::vector<PackedMatrix> slices;
+    for (int64_t begin = 0; begin < config.vocab; begin += kHeadSlice) {
+      const int64_t n = std::min(kHeadSlice, config.vocab - begin), even = n + n % 2;
+      const size_t row_bytes = static_cast<size_t>(config.hidden * kernels.element_bytes);
+      slices.push_back(Allocate(config.hidden, even));
+      const char* rows = static_cast<const char*>(w) + static_cast<size_t>(begin) * row_bytes;
+      std::vector<char> padded;
+      if (even != n) {
+        padded.resize(static_cast<size_t>(even) * row_bytes);
+        std::memcpy(padded.data(), rows, static_cast<size_t>(n) * row_bytes);
+        rows = padded.data();
+      }
+      PackTransposed(rows, even, config.hidden, 0, &slices.back());
+    }
+    return slices;
+  }
+
+  PackedLayer Layer(bool for_training) {
+    const int64_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim, hidden = config.hidden, inner = config.intermediate;
+    PackedLayer layer;
+    if (for_training) {
+      layer.qkv_t = Allocate(hidden, q + 2 * kv);
+      layer.o_t = Allocate(q, hidden);
+      layer.gate_up_t = Allocate(hidden, 2 * inner);
+      layer.down_t = Allocate(inner, hidden);
+    }
+    const auto matrix = [&](int64_t n, int64_t k, PackedMatrix* transposed, int64_t reduce_begin) {
+      const void* w = Take();
+      if (for_training) PackTransposed(w, n, k, reduce_begin, transposed);
+      return Pack(w, n, k);
+    };
+    layer.norm1 = Vector(hidden);
+    layer.q = matrix(q, hidden, &layer.qkv_t, 0);
+    layer.k = matrix(kv, hidden, &layer.qkv_t, q);
+    layer.v = matrix(kv, hidden, &layer.qkv_t, q + kv);
+    if (config.attention_bias) {
+      layer.q_bias = Vector(q);
+      layer.k_bias = Vector(kv);
+      layer.v_bias = Vector(kv);
+    }
+    if (config.qk_norm) {
+      layer.q_norm = Vector(config.head_dim);
+      layer.k_norm = Vector(config.head_dim);
+    }
+    layer.o = matrix(hidden, q, &layer.o_t, 0);
+    layer.norm2 = Vector(hidden);
+    layer.gate = matrix(inner, hidden, &layer.gate_up_t, 0);
+    layer.up = matrix(inner, hidden, &layer.gate_up_t, inner);
+    layer.down = matrix(hidden, inner, &layer.down_t, 0);
+    return layer;
+  }
+};
+
+PackedPolicy::PackedPolicy(const Config& config, const Source& source, const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training)
+    : config_(config), kernels_(kernels), for_training_(for_training) {
+  CheckSizes(config_);
+  Loader loader{config_, source, kernels_, pool, &num_bytes_};
+  const auto last_matrix = [&](const void* w) {
+    head_ = loader.Pack(w, config_.vocab, config_.hidden);
+    if (for_training_) head_t_ = loader.HeadSlices(w);
+  };
+  loader.Take();
+  embedding_ = std::move(loader.buffer);  // rows are looked up in it
+  num_bytes_ += embedding_.size();
+  if (config_.tied_embeddings) last_matrix(embedding_.data());
+  for (int64_t i = 0; i < config_.layers; ++i) layers_.push_back(loader.Layer(for_training_));
+  final_norm_ = loader.Vector(config_.hidden);
+  if (!config_.tied_embeddings) last_matrix(loader.Take());
+}
+
+std::shared_ptr<const Policy> Policy::Load(const weights::ModelFiles& files, const kernels::Kernels& kernels, kernels::ThreadPool& pool) {
+  const Config config = Config::FromJson(files.config());
+  return std::make_shared<PackedPolicy>(
+      config, [&](size_t, const ParameterSpec& spec, void* out) { files.Read(spec.name, spec.shape, ElementType(kernels), out); }, kernels, pool,
+      false);
+}
+
+std::shared_ptr<const Policy> Policy::FromTensors(const Config& config, const std::vector<weights::TensorView>& tensors,
+                                                  const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training) {
+  const auto source = [&](size_t index, const ParameterSpec& spec, void* out) {
+    const weights::TensorView* view = index < tensors.size() ? &tensors[index] : nullptr;
+    if (!view || view->shape != spec.shape || view->dtype != ElementType(kernels)) {
+      throw Error::Data("tensor " + std::to_string(index) + " is not " + spec.name + " of the expected shape in " +
+                        weights::Name(ElementType(kernels)));
+    }
+    std::memcpy(out, view->data, view->num_bytes);
+  };
+  return std::make_shared<PackedPolicy>(config, source, kernels, pool, for_training);
+}
+
+}  // namespace april::model
