@@ -7,7 +7,7 @@
 namespace april::text::jinja {
 namespace {
 
-constexpr int64_t kMostSteps = 5'000'000;
+constexpr int64_t kMostSteps = 1'000'000;
 constexpr size_t kMostOutput = 64u << 20;
 
 class Renderer {

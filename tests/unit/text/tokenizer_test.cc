@@ -1,0 +1,278 @@
+#include "text/tokenizer.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <map>
+#include <thread>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/rng.h"
+#include "parity_strings.h"
+#include "text/bpe.h"
+#include "text/export.h"
+#include "text/utf8.h"
+
+using namespace april;
+using namespace april::text;
+
+namespace {
+
+const std::string kData = std::string(APRIL_SOURCE_DIR) + "/tests/unit/text/data/";
+const std::vector<std::string> kSmall = {"gpt2", "llama3", "qwen2", "smollm"};
+
+std::shared_ptr<const Tokenizer> Small(const std::string& name) { return Tokenizer::Load(kData + name + ".tokenizer.json"); }
+
+std::string ModelPath(const char* variable) {
+  const char* path = std::getenv(variable);
+  if (path == nullptr) FAIL(variable << " is not set; tests/run.sh sets it, or: export " << variable << "=…");
+  return path;
+}
+
+const Json& Reference() {
+  static const Json reference = Json::parse(ReadFile(SystemFiles(), std::string(APRIL_SOURCE_DIR) + "/tests/parity/tokenizer_reference.json"));
+  return reference;
+}
+
+/// As in tests/parity/tokenizer_reference.py.
+uint64_t Fnv(const std::vector<std::vector<uint32_t>>& encodings) {
+  uint64_t value = 0xCBF29CE484222325u;
+  const auto number = [&value](uint32_t word) {
+    for (int shift = 0; shift < 32; shift += 8) value = (value ^ ((word >> shift) & 0xFF)) * 0x100000001B3u;
+  };
+  for (const auto& ids : encodings) {
+    number(static_cast<uint32_t>(ids.size()));
+    for (const uint32_t id : ids) number(id);
+  }
+  return value;
+}
+
+void CheckParity(const Tokenizer& tokenizer, const Json& digests, bool parse_special) {
+  for (size_t part = 0; part < digests.size(); ++part) {
+    std::vector<std::vector<uint32_t>> encodings;
+    for (size_t i = 0; i < 100; ++i) encodings.push_back(tokenizer.Encode(ParityString(100 * part + i), parse_special));
+    INFO("strings " << 100 * part << " to " << 100 * part + 99 << (parse_special ? ", special tokens parsed" : ", special tokens as text"));
+    CHECK(HexU64(Fnv(encodings)) == digests[part].get<std::string>());
+  }
+}
+
+/// A folder that is gone at the end.
+struct Scratch {
+  std::string path;
+  Scratch() {
+    char name[] = "/tmp/april-text-XXXXXX";
+    path = ::mkdtemp(name);
+  }
+  ~Scratch() {
+    for (const std::string& file : SystemFiles().List(path)) SystemFiles().Remove(JoinPath(path, file));
+    ::rmdir(path.c_str());
+  }
+};
+
+/// BPE as its definition says it, one merge at a time over the whole piece.
+std::vector<uint32_t> SlowBpe(const TokenizerSpec& spec, const std::string& piece) {
+  std::vector<uint32_t> symbols;
+  for (const char c : piece) {
+    for (uint32_t id = 0; id < spec.tokens.size(); ++id) {
+      if (spec.tokens[id] == std::string(1, c)) {
+        symbols.push_back(id);
+        break;
+      }
+    }
+  }
+  while (true) {
+    size_t best_rank = spec.merges.size(), best = 0;
+    for (size_t i = 0; i + 1 < symbols.size(); ++i) {
+      const auto found = std::find(spec.merges.begin(), spec.merges.end(), std::pair(symbols[i], symbols[i + 1]));
+      const auto rank = static_cast<size_t>(found - spec.merges.begin());
+      if (rank < best_rank) {
+        best_rank = rank;
+        best = i;
+      }
+    }
+    if (best_rank == spec.merges.size()) return symbols;
+    symbols[best] = spec.merged[best_rank];
+    symbols.erase(symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
+  }
+}
+
+std::string KindOfError(const std::string& json, const std::string& part, const std::string& instead) {
+  std::string text = json;
+  const size_t at = text.find(part);
+  REQUIRE(at != std::string::npos);
+  text.replace(at, part.size(), instead);
+  try {
+    SpecFromJson("tokenizer.json", text, "", "");
+  } catch (const Error& error) {
+    return std::to_string(static_cast<int>(error.kind())) + " " + error.message();
+  }
+  return "accepted";
+}
+
+}  // namespace
+
+TEST_CASE("each family's ids are those of the reference") {
+  for (const std::string& name : kSmall) {
+    INFO(name);
+    const auto tokenizer = Small(name);
+    CheckParity(*tokenizer, Reference()[name]["parse_special"], true);
+    CheckParity(*tokenizer, Reference()[name]["plain"], false);
+  }
+}
+
+TEST_CASE("SmolLM2's ids of 10,000 strings are those of the reference", "[model]") {
+  const auto tokenizer = Tokenizer::Load(ModelPath("APRIL_MODEL"));
+  CheckParity(*tokenizer, Reference()["smollm2"]["parse_special"], true);
+  CheckParity(*tokenizer, Reference()["smollm2"]["plain"], false);
+  CHECK(tokenizer->vocab_size() == 49152);
+  CHECK(tokenizer->stop_ids() == std::vector<uint32_t>{2});
+}
+
+TEST_CASE("the exported directory has the GGUF file's tokenizer", "[model]") {
+  const auto gguf = Tokenizer::Load(ModelPath("APRIL_MODEL")), directory = Tokenizer::Load(ModelPath("APRIL_MODEL_HF"));
+  CHECK(HexU64(gguf->digest()) == HexU64(directory->digest()));
+  CHECK(gguf->stop_ids() == directory->stop_ids());
+  CHECK(gguf->bos_id() == directory->bos_id());
+}
+
+TEST_CASE("a tokenizer survives being written as files") {
+  for (const std::string& name : kSmall) {
+    INFO(name);
+    TokenizerSpec spec = Small(name)->spec();
+    spec.stop_ids = {spec.added[0].id, spec.added[1].id};
+    spec.eos_id = spec.added[1].id;
+    spec.bos_id = spec.added[0].id;
+    const auto tokenizer = Tokenizer::FromSpec(std::move(spec));
+    const auto chat_template = ChatTemplate::FromSource("{{ bos_token }}{{ messages[0].content }}\n");
+    const Scratch scratch;
+    CHECK(WriteTokenizerFiles(*tokenizer, chat_template.get(), scratch.path).size() == 4);
+    const auto again = Tokenizer::Load(scratch.path);
+    CHECK(again->digest() == tokenizer->digest());
+    CHECK(again->stop_ids() == tokenizer->stop_ids());
+    CHECK(again->eos_id() == tokenizer->eos_id());
+    CHECK(again->bos_id() == tokenizer->bos_id());
+    CHECK(again->EncodePlainPrompt("x") == tokenizer->EncodePlainPrompt("x"));
+    CHECK(ChatTemplate::Load(scratch.path)->digest() == chat_template->digest());
+    CHECK(TokenizerFilesOf(scratch.path, "/nonexistent").size() == 4);
+    for (uint64_t i = 0; i < 100; ++i) REQUIRE(again->Encode(ParityString(i), true) == tokenizer->Encode(ParityString(i), true));
+  }
+}
+
+TEST_CASE("the digest tells tokenizers apart and nothing else") {
+  std::map<uint64_t, std::string> seen;
+  for (const std::string& name : kSmall) CHECK(seen.emplace(Small(name)->digest(), name).second);
+  TokenizerSpec spec = Small("qwen2")->spec();
+  const uint64_t digest = Tokenizer::FromSpec(spec)->digest();
+  spec.stop_ids = {1};
+  spec.bos_id = 3;
+  spec.source = "elsewhere";
+  CHECK(Tokenizer::FromSpec(spec)->digest() == digest);
+  spec.nfc = false;
+  CHECK(Tokenizer::FromSpec(spec)->digest() != digest);
+  spec.nfc = true;
+  std::swap(spec.merges[0], spec.merges[1]);
+  std::swap(spec.merged[0], spec.merged[1]);
+  CHECK(Tokenizer::FromSpec(spec)->digest() != digest);
+}
+
+TEST_CASE("text comes back from its tokens") {
+  const auto tokenizer = Small("llama3");
+  for (uint64_t i = 0; i < 500; ++i) {
+    const std::string text = ParityString(i);
+    for (const bool parse_special : {false, true}) {
+      const std::vector<uint32_t> ids = tokenizer->Encode(text, parse_special);
+      REQUIRE(tokenizer->Decode(ids, false) == text);
+      Detokenizer detokenizer(tokenizer, false);
+      std::string streamed;
+      for (const uint32_t id : ids) {
+        const std::string piece = detokenizer.Append(id);
+        REQUIRE_FALSE(FindInvalidUtf8(piece));
+        streamed += piece;
+      }
+      REQUIRE(streamed + detokenizer.Finish() == text);
+    }
+  }
+}
+
+TEST_CASE("special tokens are parsed, taken as text, or skipped, as asked") {
+  const auto tokenizer = Small("llama3");
+  const uint32_t end = tokenizer->FindToken("<|eot_id|>").value();
+  CHECK(tokenizer->IsSpecial(end));
+  CHECK_FALSE(tokenizer->IsSpecial(1'000'000));
+  CHECK(tokenizer->TokenBytes(end) == "<|eot_id|>");
+  const std::vector<uint32_t> parsed = tokenizer->Encode("a<|eot_id|>b", true), plain = tokenizer->Encode("a<|eot_id|>b", false);
+  CHECK(std::count(parsed.begin(), parsed.end(), end) == 1);
+  CHECK(std::count(plain.begin(), plain.end(), end) == 0);
+  CHECK(tokenizer->Decode(plain, true) == "a<|eot_id|>b");
+  CHECK(tokenizer->Decode(parsed, true) == "ab");
+  CHECK(tokenizer->Decode(parsed, false) == "a<|eot_id|>b");
+  CHECK_THROWS_AS(tokenizer->TokenBytes(1'000'000), Error);
+}
+
+TEST_CASE("plain prompts get the model's BOS once") {
+  const auto tokenizer = Small("llama3");
+  const uint32_t begin = tokenizer->FindToken("<|begin_of_text|>").value();
+  const std::vector<uint32_t> ids = tokenizer->EncodePlainPrompt("hello");
+  CHECK(ids.front() == begin);
+  CHECK(tokenizer->EncodePlainPrompt("<|begin_of_text|>hello") == ids);
+  CHECK(tokenizer->Encode("hello", true).front() != begin);
+  CHECK(Small("qwen2")->EncodePlainPrompt("hello") == Small("qwen2")->Encode("hello", true));
+}
+
+TEST_CASE("invalid UTF-8 is refused with its place") {
+  const auto tokenizer = Small("gpt2");
+  CHECK_THROWS_WITH(tokenizer->Encode("abc\xFF", true), Catch::Contains("byte 3"));
+  CHECK_THROWS_WITH(tokenizer->Encode("é\xE2\x82", true), Catch::Contains("byte 2"));
+  CHECK_THROWS_WITH(tokenizer->Encode("\xED\xA0\x80", true), Catch::Contains("byte 0"));  // a surrogate
+  CHECK(tokenizer->Encode("", true).empty());
+}
+
+TEST_CASE("fast BPE is BPE") {
+  const TokenizerSpec spec = Small("gpt2")->spec();
+  const Bpe bpe(spec);
+  for (uint64_t i = 0; i < 300; ++i) {
+    std::string piece;
+    const uint64_t length = 1 + RandomBits(3, RandomUse::kTest, i, 0) % 120;
+    for (uint64_t j = 1; j <= length; ++j) piece += "etaoin  '1"[RandomBits(3, RandomUse::kTest, i, j) % 10];
+    std::vector<uint32_t> ids;
+    bpe.Append(piece, &ids);
+    REQUIRE(ids == SlowBpe(spec, piece));
+  }
+}
+
+TEST_CASE("many threads encode the same") {
+  const auto tokenizer = Small("smollm");
+  std::vector<std::vector<std::vector<uint32_t>>> results(4);
+  std::vector<std::thread> threads;
+  for (auto& result : results) {
+    threads.emplace_back([&result, &tokenizer] {
+      for (uint64_t i = 0; i < 200; ++i) result.push_back(tokenizer->Encode(ParityString(i), true));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& result : results) CHECK(result == results[0]);
+}
+
+TEST_CASE("a megabyte without a break is encoded in reasonable time") {
+  const auto tokenizer = Small("llama3");
+  for (const char* unit : {"a", " ", "\n", "ab", "1", "!", "é"}) {
+    std::string text;
+    while (text.size() < (1u << 20)) text += unit;
+    CHECK(tokenizer->Decode(tokenizer->Encode(text, true), false) == text);
+  }
+}
+
+TEST_CASE("components that are not supported are refused by name") {
+  const std::string json = ReadFile(SystemFiles(), kData + "qwen2.tokenizer.json");
+  CHECK_THAT(KindOfError(json, R"("type":"BPE")", R"("type":"Unigram")"), Catch::StartsWith("4") && Catch::Contains("Unigram"));
+  CHECK_THAT(KindOfError(json, R"({"type":"NFC"})", R"({"type":"Lowercase"})"), Catch::StartsWith("4") && Catch::Contains("Lowercase"));
+  CHECK_THAT(KindOfError(json, R"("behavior":"Isolated")", R"("behavior":"Removed")"), Catch::StartsWith("4") && Catch::Contains("Removed"));
+  CHECK_THAT(KindOfError(json, R"({"type":"Split")", R"({"type":"Metaspace")"), Catch::StartsWith("4") && Catch::Contains("Metaspace"));
+  CHECK_THAT(KindOfError(json, R"("merges":[["Ġ")", R"("merges":[["missing!")"), Catch::StartsWith("3"));
+  CHECK_THAT(KindOfError(json, R"("model":)", R"("modal":)"), Catch::StartsWith("3"));
+  CHECK_THAT(KindOfError(json, "}", ""), Catch::StartsWith("3"));
+  CHECK_THROWS_AS(Tokenizer::Load("/nonexistent"), Error);
+}
