@@ -9,8 +9,8 @@
 #include <string_view>
 
 #include "base/file.h"
+#include "buffer/buffer_manifest.h"
 #include "buffer/frame.h"
-#include "buffer/manifest.h"
 
 namespace april::buffer {
 

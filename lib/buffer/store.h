@@ -10,8 +10,8 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "buffer/buffer_state.h"
 #include "buffer/journal.h"
-#include "buffer/state.h"
 #include "record/records.h"
 
 namespace april::buffer {

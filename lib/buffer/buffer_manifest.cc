@@ -1,4 +1,4 @@
-#include "buffer/manifest.h"
+#include "buffer/buffer_manifest.h"
 
 #include <cstdio>
 

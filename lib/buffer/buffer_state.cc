@@ -1,4 +1,4 @@
-#include "buffer/state.h"
+#include "buffer/buffer_state.h"
 
 #include <algorithm>
 
