@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 namespace april::grpo {
 
@@ -24,13 +25,24 @@ Optimizer::Optimizer(const OptimizerOptions& options, const State& state, const 
   }
 }
 
+namespace {
+
+/// Taken once, on one thread: the first look at a tensor may complete it.
+std::vector<std::span<float>> Tensors(model::Gradients& gradients) {
+  std::vector<std::span<float>> tensors;
+  for (size_t i = 0; i < gradients.size(); ++i) tensors.push_back(gradients.Tensor(i));
+  return tensors;
+}
+
+}  // namespace
+
 double Optimizer::Norm(model::Gradients& gradients) const {
+  const auto tensors = Tensors(gradients);
   std::vector<double> sums(chunks_.size());
   pool_.Run([&](kernels::ThreadPool::Worker& worker) {
     for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(chunks_.size()))) >= 0;) {
       const Chunk& chunk = chunks_[static_cast<size_t>(task)];
-      sums[static_cast<size_t>(task)] =
-          kernels_.sum_squares(gradients.Tensor(chunk.parameter).data() + chunk.begin, static_cast<int64_t>(chunk.count));
+      sums[static_cast<size_t>(task)] = kernels_.sum_squares(tensors[chunk.parameter].data() + chunk.begin, static_cast<int64_t>(chunk.count));
     }
   });
   double total = 0;  // in the chunks' order, whatever thread summed them
@@ -44,6 +56,7 @@ double Optimizer::LearningRate(int64_t optimizer_steps) const {
 }
 
 double Optimizer::Step(model::Gradients& gradients, double norm, State* state) const {
+  const auto tensors = Tensors(gradients);
   const double lr = LearningRate(state->optimizer_steps);
   const int64_t step = ++state->optimizer_steps;
   kernels::AdamWArgs common{};
@@ -63,7 +76,7 @@ double Optimizer::Step(model::Gradients& gradients, double norm, State* state) c
       args.w = state->Master(chunk.parameter).data() + chunk.begin;
       args.m = state->FirstMoment(chunk.parameter).data() + chunk.begin;
       args.v = state->SecondMoment(chunk.parameter).data() + chunk.begin;
-      args.gradient = gradients.Tensor(chunk.parameter).data() + chunk.begin;
+      args.gradient = tensors[chunk.parameter].data() + chunk.begin;
       args.n = static_cast<int64_t>(chunk.count);
       args.out = rounds ? state->Rounded(chunk.parameter).data() + chunk.begin : nullptr;
       kernels_.adamw(args);

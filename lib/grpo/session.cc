@@ -36,19 +36,13 @@ std::vector<std::string> CopySidecars(const std::vector<std::string>& paths, con
   return copies;
 }
 
+/// Configuration and tokenizer of a model in whatever form; the configuration says bf16, as the published weights are.
 std::vector<std::string> ModelSidecars(const weights::ModelFiles& model, const std::string& directory) {
   std::vector<std::string> paths = text::TokenizerFilesOf(model.path(), directory);
-  if (!IsDirectory(model.path())) {
-    Json config = model.config();
-    config["torch_dtype"] = "bfloat16";
-    paths.push_back(JoinPath(directory, "config.json"));
-    ReplaceFile(SystemFiles(), paths.back(), config.dump(2) + "\n", /*durable=*/false);
-    return paths;
-  }
-  for (const char* name : {"config.json", "generation_config.json"}) {
-    const std::string path = JoinPath(model.path(), name);
-    if (SystemFiles().Exists(path)) paths.push_back(path);
-  }
+  Json config = model.config();
+  config[config.contains("dtype") ? "dtype" : "torch_dtype"] = "bfloat16";  // transformers 5 and older ones
+  paths.push_back(JoinPath(directory, "config.json"));
+  ReplaceFile(SystemFiles(), paths.back(), config.dump(2) + "\n", /*durable=*/false);
   return paths;
 }
 
@@ -85,6 +79,8 @@ void SessionOptions::Register(OptionsVisitor& options) {
   options.Section("Machine");
   options.Integer("micro-batch-tokens", &micro_batch_tokens, 1, kNoUpperLimit,
                   "tokens that go through the network at once, in whole groups; changes memory, never the result");
+  options.Bytes("activation-memory", &activation_bytes,
+                "what the backward pass may keep of the forward pass; the rest is computed again, to the same bits");
   options.Text("kernels", &kernels, "NAME", "kernel set; must be the generator's for on-policy ratios of exactly 1");
   options.Choice("precision", &precision, {"auto", "bf16", "f32"}, "of the products: auto = bf16 where the machine multiplies it by itself");
 }
@@ -148,8 +144,8 @@ void Session::Parts::Load() {
     if (options.model.empty()) throw Error::Usage("--kl needs the initial weights as its reference policy", "add --model PATH");
     reference = model::Policy::Load(*weights::ModelFiles::Open(options.model), kernels, pool);
   }
-  trainer = std::make_unique<Trainer>(TrainerOptions{method, options.optimizer, options.micro_batch_tokens}, kernels, pool, state.get(),
-                                      std::move(reference));
+  trainer = std::make_unique<Trainer>(TrainerOptions{method, options.optimizer, options.micro_batch_tokens, options.activation_bytes}, kernels, pool,
+                                      state.get(), std::move(reference));
 }
 
 /// With `supersede`, weights of the same number and later ones belong to a course that was left, and give way.

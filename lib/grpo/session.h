@@ -26,6 +26,7 @@ struct SessionOptions {
   int64_t keep = 2;
   int64_t keep_versions = 4;
   int64_t micro_batch_tokens = 8192;
+  uint64_t activation_bytes = uint64_t{2} << 30;
   std::string kernels = "auto";
   std::string precision = "auto";
   MethodOptions method;

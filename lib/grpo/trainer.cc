@@ -48,7 +48,7 @@ Trainer::Trainer(TrainerOptions options, const kernels::Kernels& kernels, kernel
       state_(state),
       optimizer_(options_.optimizer, *state, kernels, pool),
       gradients_(state->config()),
-      pass_(state->config(), kernels, pool),
+      pass_(state->config(), kernels, pool, options_.activation_bytes),
       reference_(std::move(reference)) {
   Repack();
 }
@@ -63,6 +63,7 @@ void Trainer::Repack() {
   // An f32 kernel set computes with the published weights, too: rounded to bf16, then widened.
   std::vector<std::vector<float>> widened(views.size());
   for (size_t i = 0; i < views.size(); ++i) {
+    widened[i].reserve(state_->Rounded(i).size());
     for (const uint16_t value : state_->Rounded(i)) widened[i].push_back(weights::Bf16ToF32(value));
     views[i].dtype = weights::DType::kF32;
     views[i].data = widened[i].data();

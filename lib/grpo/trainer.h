@@ -24,6 +24,7 @@ struct TrainerOptions {
   Method method;
   OptimizerOptions optimizer;
   int64_t micro_batch_tokens = 8192;
+  uint64_t activation_bytes = uint64_t{2} << 30;
 };
 
 struct UpdateResult {

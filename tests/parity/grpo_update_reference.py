@@ -11,7 +11,7 @@ import sys
 import torch
 
 torch.set_default_dtype(torch.float64)
-HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, INTERMEDIATE, VOCAB, EPS, THETA = 16, 2, 4, 2, 4, 24, 32, 1e-5, 10000.0
+HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, INTERMEDIATE, VOCAB, EPS, THETA = 16, 2, 2, 1, 16, 16, 32, 1e-5, 10000.0
 CLIP_LOW, CLIP_HIGH, LR, DECAY = 0.2, 0.28, 1e-2, 0.1
 PROMPTS = [[3, 9, 27, 17], [5, 25, 29]]
 RESPONSES = [[[1, 2, 3, 4], [30, 7], [8, 8, 21, 6, 13]], [[11, 12], [31, 2, 19]]]

@@ -1,0 +1,20 @@
+# Cut short, the steps so far are saved; started again, the claims that are in the checkpoint are not trained twice, and the weights are those of one run.
+set -euo pipefail
+. "$APRIL_SOURCE/tests/cli/grpo-step/common.bash"
+write_claims claims.stream
+train whole --model "$model" --in claims.stream --out steps.stream 2>/dev/null
+
+head -c $(($(stat -c %s claims.stream) * 6 / 10)) claims.stream >cut.stream
+fails 'starts at step 0 from model' 3 train cut --model "$model" --in cut.stream --out steps.stream
+[ -e cut/checkpoints/step-00000002/manifest.json ] || { ls cut/checkpoints; exit 1; }
+
+train cut --in claims.stream --out again.stream 2>stderr  # needs no --model: the checkpoint is a model
+grep -q 'starts at step 2 from checkpoint' stderr
+grep -q '2 steps were in the checkpoint already' stderr
+for version in 3 4; do cmp <(weights whole $version) <(weights cut $version); done
+
+# A checkpoint that was cut short is passed over.
+truncate -s -1 cut/checkpoints/step-00000004/optimizer.safetensors
+train cut --in claims.stream --out again.stream 2>stderr
+grep -q 'step-00000004 is damaged and set aside' stderr
+cmp <(weights whole 4) <(weights cut 4)

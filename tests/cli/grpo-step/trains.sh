@@ -1,0 +1,18 @@
+# Trains a stream of claims: versions, checkpoints, step records, metrics, a summary whose counts add up.
+set -euo pipefail
+. "$APRIL_SOURCE/tests/cli/grpo-step/common.bash"
+write_claims claims.stream
+train run --model "$model" --in claims.stream --out steps.stream --metrics metrics.jsonl 2>stderr
+grep -q '4 steps, 36 rollouts: trained 17, skipped 18, excluded 1; 1 steps without any gradient' stderr || { cat stderr; exit 1; }
+expect "$(cat run/weights/LATEST)" 4 "newest version"
+expect "$(ls run/checkpoints | grep step- | tr '\n' ' ')" "step-00000003 step-00000004 " checkpoints
+[ -e run/checkpoints/step-00000004/manifest.json ]
+[ -e run/checkpoints/step-00000004/tokenizer.json ]
+expect "$(wc -l <metrics.jsonl)" 4 "lines of metrics"
+# Four steps, and the last one again with the name of the final checkpoint.
+rollout-cat --json --in steps.stream >steps.jsonl
+expect "$(grep -c '"type":"step"' steps.jsonl)" 5 "step records"
+grep -q '"checkpoint":"step-00000004"' steps.jsonl
+grep -q 'excluded:reward-error' steps.jsonl
+cmp -s <(weights run 2) <(weights run 3) || { echo "a claim without gradient changed the weights"; exit 1; }
+! cmp -s <(weights run 1) <(weights run 2) || { echo "a claim with gradient changed nothing"; exit 1; }

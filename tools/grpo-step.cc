@@ -1,0 +1,137 @@
+// grpo-step: train on claims, publish every version, write checkpoints.
+// Reads claims (--in, default -); writes one step record a claim (--out, default -). Keeps checkpoints (--from) and published weights (--publish).
+//   partial-buffer claim -s run/buffer --groups 8 | grpo-step --from run/checkpoints --publish run/weights | partial-buffer commit -s run/buffer
+#include <cstdint>
+#include <string>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/signals.h"
+#include "cli/main.h"
+#include "grpo/claim.h"
+#include "grpo/session.h"
+#include "record/io.h"
+
+using namespace april;
+
+namespace {
+
+struct Options {
+  stream::Endpoints io;
+  grpo::SessionOptions session;
+  void Register(OptionsVisitor& options) {
+    options.Section("Streams");
+    io.RegisterIn(options);
+    io.RegisterOut(options);
+    session.Register(options);
+  }
+};
+
+constexpr const char* kDescription =
+    "Reads claims from partial-buffer claim and makes one policy update of each: group-relative advantages, the clipped loss, AdamW on f32 weights.\n"
+    "Publishes the new weights after every step, writes a full checkpoint every --checkpoint-every steps and at the end, and emits a step record "
+    "for\n"
+    "partial-buffer commit. Goes on from the newest whole checkpoint; claims that it lacks come again and give the same bits.\n"
+    "\n"
+    "  partial-buffer claim -s run/buffer --groups 8 --checkpoints run/checkpoints |\n"
+    "    grpo-step --model MODEL --from run/checkpoints --publish run/weights --lr 1e-5 |\n"
+    "    partial-buffer commit -s run/buffer\n"
+    "\n"
+    "On SIGINT or SIGTERM the step at hand is finished and saved; exit 75.";
+
+record::Header OutputHeader(const record::Header& input, const cli::Context& context) {
+  record::Header header = input;
+  if (context.common().provenance) header.provenance.push_back({context.tool(), cli::VersionText(), context.argv()});
+  return header;
+}
+
+/// Steps and rollouts so far; each line's counts add up.
+struct Counts {
+  int64_t steps = 0, repeated = 0, unmoved = 0, rollouts = 0, trained = 0, skipped = 0, excluded = 0;
+
+  void Add(const grpo::StepReport& report, int64_t claim_rollouts) {
+    ++steps;
+    repeated += report.repeated;
+    if (report.repeated) return;
+    unmoved += !report.step.advanced;
+    rollouts += claim_rollouts;
+    trained += report.num_trained;
+    skipped += report.num_skipped;
+    excluded += report.num_excluded;
+  }
+  std::string Text() const {
+    std::string text = std::to_string(steps) + " steps, " + std::to_string(rollouts) + " rollouts: trained " + std::to_string(trained) +
+                       ", skipped " + std::to_string(skipped) + ", excluded " + std::to_string(excluded);
+    if (unmoved > 0) text += "; " + std::to_string(unmoved) + " steps without any gradient";
+    if (repeated > 0) text += "; " + std::to_string(repeated) + " steps were in the checkpoint already";
+    return text;
+  }
+};
+
+/// Trains claims until the stream ends or a stop was asked for between two of them. Returns whether it was stopped.
+bool TrainAll(grpo::Session& session, grpo::ClaimReader& reader, record::RecordWriter& writer, cli::Context& context, Counts* counts) {
+  while (auto claim = reader.Next()) {
+    if (StopRequested()) return true;  // this claim stays in the buffer, and comes again
+    const grpo::StepReport report = session.Train(*claim);
+    writer.Write(report.step);
+    writer.Flush();
+    counts->Add(report, claim->NumRollouts());
+    context.Summary(counts->Text());
+    const std::string step = "step " + std::to_string(report.step.step);
+    if (report.repeated) {
+      log::Info(step + " was trained before: its record is given again");
+      continue;
+    }
+    context.Metrics(report.metrics);
+    log::Detail(step + ": " + report.line);
+    context.progress().Update(static_cast<double>(report.step.step + 1), 0, report.line);
+    if (!report.step.advanced) log::Info(step + ": no gradient in the whole claim; the weights and the optimiser stay as they are");
+  }
+  if (reader.end_status() == stream::EndStatus::kError)
+    throw Error::Data("the claims' source ended with an error", "look at its messages; the steps so far are saved");
+  return reader.end_status() == stream::EndStatus::kStopped;
+}
+
+/// The final checkpoint, named in the last step's record, which is given again.
+void Save(grpo::Session& session, record::RecordWriter& writer) {
+  if (const auto step = session.Finish()) {
+    writer.Write(*step);
+    writer.Flush();
+  }
+}
+
+void Run(const Options& options, cli::Context& context) {
+  grpo::Session session(options.session, static_cast<int>(context.common().threads));
+  log::Info("starts at step " + std::to_string(session.step()) + " from " + session.origin());
+  stream::ReaderOptions reading;
+  reading.peer_timeout_ms = options.io.peer_timeout_ms;
+  reading.sources = options.io.sources;
+  stream::WriterOptions writing;
+  writing.compress = options.io.compress;
+  writing.peer_timeout_ms = options.io.peer_timeout_ms;
+  grpo::ClaimReader reader(options.io.in, reading);
+  session.CheckHeader(reader.header());
+  record::RecordWriter writer(options.io.out, OutputHeader(reader.header(), context), writing);
+
+  Counts counts;
+  context.Summary(counts.Text());
+  bool stopped = false;
+  try {
+    stopped = TrainAll(session, reader, writer, context, &counts);
+  } catch (const Error&) {
+    try {
+      Save(session, writer);  // the steps before the failure are good: a checkpoint spares computing them again
+    } catch (const Error&) {  // the first failure is the one to report
+    }
+    throw;
+  }
+  Save(session, writer);
+  writer.Finish(stopped ? stream::EndStatus::kStopped : stream::EndStatus::kOk);
+  if (stopped) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return cli::Main<Options>("grpo-step", "train on claims, publish every version, write checkpoints", kDescription, argc, argv, Run);
+}
