@@ -59,6 +59,21 @@ TEST_CASE("a published version is a model directory with the same bits") {
   }
 }
 
+TEST_CASE("the sample store of format 1.0 stays readable, and is what would be written today") {
+  const std::string golden = std::string(APRIL_SOURCE_DIR) + "/formats/golden/v1/weights";
+  VersionStore store(golden);
+  REQUIRE(store.LatestVersion() == 3u);
+  const Version version = store.Open(3);
+  store.Verify(version);
+  REQUIRE(HexU64(version.manifest.digest) == "3d906c6947b2f279");
+  Place place;
+  VersionStore written(place.directory);
+  written.Publish(3, ModelFiles::Open(version.directory)->tensors(), {version.directory + "/config.json"}, PublishOptions());
+  for (const char* name : {"/LATEST", "/v00000003/manifest.json", "/v00000003/model.safetensors"}) {
+    REQUIRE(ReadFile(SystemFiles(), golden + name) == ReadFile(SystemFiles(), place.directory + name));
+  }
+}
+
 TEST_CASE("the digest depends on the tensors alone") {
   Place place;
   const uint64_t digest = place.Publish(1, 1).digest;
