@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "grpo/claim.h"
-#include "grpo/options.h"
+#include "grpo/method.h"
 
 namespace april::grpo {
 

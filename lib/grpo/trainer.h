@@ -10,8 +10,8 @@
 
 #include "grpo/batch.h"
 #include "grpo/metrics.h"
-#include "grpo/optimizer.h"
-#include "grpo/options.h"
+#include "grpo/adamw.h"
+#include "grpo/method.h"
 #include "grpo/state.h"
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"

@@ -1,4 +1,4 @@
-#include "grpo/optimizer.h"
+#include "grpo/adamw.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "grpo/options.h"
+#include "grpo/method.h"
 
 #include <span>
 #include <vector>

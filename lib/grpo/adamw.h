@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "grpo/options.h"
+#include "grpo/method.h"
 #include "grpo/state.h"
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"
