@@ -1,4 +1,5 @@
-// The kernel sets' tables; kernels/kernels.h chooses among those that the machine runs.
+// The kernel sets' tables; kernels/kernels.h chooses among those that the
+// machine runs.
 #pragma once
 
 #include "kernels/table.h"
@@ -14,4 +15,4 @@ extern const Kernels kAvx512Bf16;
 extern const Kernels kAvx512F32;
 #endif
 
-}  // namespace april::kernels
+} // namespace april::kernels
