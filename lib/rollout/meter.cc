@@ -15,7 +15,7 @@ std::string Grouped(double value) {
 
 double PerSecond(int64_t count, double seconds) { return seconds > 0 ? static_cast<double>(count) / seconds : 0; }
 
-double Rounded(double value, double unit) { return std::round(value / unit) * unit; }
+double Rounded(double value, double per_unit) { return std::round(value * per_unit) / per_unit; }
 
 }  // namespace
 
@@ -34,17 +34,17 @@ Json Meter::TakeMetrics() {
   const double seconds = Seconds(), elapsed = seconds - last_s_;
   const int64_t steps = now.steps - last_.steps;
   Json line;
-  line["time_s"] = Rounded(seconds, 1e-3);
+  line["time_s"] = Rounded(seconds, 1e3);
   line["policy_version"] = engine_.policy().version;
   line["tokens"] = now.tokens;
-  line["tokens_per_s"] = Rounded(PerSecond(now.tokens - last_.tokens, elapsed), 0.1);
+  line["tokens_per_s"] = Rounded(PerSecond(now.tokens - last_.tokens, elapsed), 10);
   line["steps"] = now.steps;
   line["slots"] = engine_.num_slots();
   line["running"] = now.running;
   line["waiting"] = now.waiting;
   // Share of slot-steps that held a rollout; pauses have no steps and show in tokens_per_s.
   line["occupancy"] =
-      steps > 0 ? Rounded(static_cast<double>(now.busy_slot_steps - last_.busy_slot_steps) / static_cast<double>(steps * engine_.num_slots()), 1e-4)
+      steps > 0 ? Rounded(static_cast<double>(now.busy_slot_steps - last_.busy_slot_steps) / static_cast<double>(steps * engine_.num_slots()), 1e4)
                 : 0.0;
   line["decode_rows"] = now.decode_rows - last_.decode_rows;
   line["prefill_rows"] = now.prefill_rows - last_.prefill_rows;
@@ -96,6 +96,8 @@ std::string Meter::Summary() const {
   std::string text = "read " + std::to_string(now.read) + count("finished", now.finished) + count("partial", now.partial) +
                      count("queued", now.queued) + count("failed", now.failed) + count("passed", now.passed);
   if (now.lost > 0) text += count("lost", now.lost);
+  const int64_t unwritten = now.read - now.finished - now.partial - now.queued - now.failed - now.passed - now.lost;
+  if (unwritten > 0) text += count("not written", unwritten);  // the output was lost first
   return text + "; " + Grouped(static_cast<double>(now.tokens)) + " tokens, " + Grouped(PerSecond(now.tokens, Seconds())) + " tokens/s";
 }
 

@@ -38,11 +38,12 @@ void Scheduler::GiveRollout(record::Rollout rollout) {
   int64_t* unfinished = nullptr;
   if (source_ == nullptr) unfinished = &unfinished_[rollout.group_id];
   if (rollout.status != record::Status::kQueued && rollout.status != record::Status::kPartial) {
-    counters_.passed++;
     if (unfinished != nullptr && rollout.status == record::Status::kWaiting)
       ++*unfinished;  // someone else's work: the group cannot become whole here
+    sink_.Write(std::move(rollout));
     wrote_ = true;
-    return sink_.Write(std::move(rollout));
+    counters_.passed++;
+    return;
   }
   if (unfinished != nullptr) ++*unfinished;
   const bool resumed = !rollout.tokens.empty();
@@ -60,7 +61,10 @@ void Scheduler::GiveRollout(record::Rollout rollout) {
 
 void Scheduler::Emit(ActiveRollout& active) {
   const bool done = active.done();
-  record::Rollout rollout = active.Take();
+  const record::Record record = active.Take();
+  sink_.Write(record);
+  wrote_ = true;
+  const auto& rollout = std::get<record::Rollout>(record);
   if (rollout.status == record::Status::kComplete) {
     counters_.finished++;
     counters_.finished_tokens += static_cast<int64_t>(rollout.tokens.size());
@@ -73,8 +77,6 @@ void Scheduler::Emit(ActiveRollout& active) {
     counters_.queued++;
   }
   if (done && source_ == nullptr && --unfinished_[rollout.group_id] == 0 && started_) counters_.whole_groups++;
-  sink_.Write(std::move(rollout));
-  wrote_ = true;
 }
 
 bool Scheduler::TargetReached() const { return options_.target_groups > 0 && counters_.whole_groups >= options_.target_groups; }

@@ -35,7 +35,7 @@ class Sink {
 };
 
 struct Counters {
-  // Rollouts: read = finished + failed + partial + queued + passed + lost + running + waiting at any moment.
+  // Rollouts: read = finished + failed + partial + queued + passed + lost + running + waiting, unless the output fails.
   int64_t read = 0;
   int64_t finished = 0;   ///< complete by this run
   int64_t failed = 0;     ///< failed by this run
