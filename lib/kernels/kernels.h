@@ -1,5 +1,4 @@
-// Kernel sets: choosing one for the machine, and what they share. The table
-// itself is in table.h, the sizes that bits depend on in contract.h.
+// Kernel sets: choosing one for the machine, and what they share. The table itself is in table.h, the sizes that bits depend on in contract.h.
 #pragma once
 
 #include <string>
@@ -12,17 +11,16 @@
 namespace april::kernels {
 
 enum class Precision {
-  kAuto, ///< bf16 where the machine multiplies bf16 by itself, else f32
+  kAuto,  ///< bf16 where the machine multiplies bf16 by itself, else f32
   kBf16,
   kF32,
 };
 
-/// The kernel set of that name ("portable-f32"), or of that family ("portable")
-/// in that precision; "auto" takes the fastest that this machine runs.
+/// The kernel set of that name ("portable-f32"), or of that family ("portable") in that precision; "auto" takes the fastest that this machine runs.
 ///   Throws Usage naming the sets that are available here.
-const Kernels &ChooseKernels(std::string_view name, Precision precision);
+const Kernels& ChooseKernels(std::string_view name, Precision precision);
 
 /// Every set that this machine runs, the fastest first.
-std::vector<const Kernels *> AvailableKernels();
+std::vector<const Kernels*> AvailableKernels();
 
-} // namespace april::kernels
+}  // namespace april::kernels

@@ -1,31 +1,32 @@
-// Zeroed, page-aligned memory for packed weights, keys and values, and
-// activations.
+// Zeroed, page-aligned memory for packed weights, keys and values, and activations.
 #pragma once
 
 #include <cstddef>
 
 namespace april::kernels {
 
-/// A zeroed block, aligned to at least 64 bytes; large ones ask for huge pages,
-/// which streaming weights needs. Moves, does not copy.
+/// A zeroed block, aligned to at least 64 bytes; large ones ask for huge pages, which streaming weights needs. Moves, does not copy.
 class Memory {
-public:
+ public:
   Memory() = default;
   /// Throws Runtime naming the size when there is not so much.
   explicit Memory(size_t bytes);
   ~Memory();
-  Memory(Memory &&other) noexcept;
-  Memory &operator=(Memory &&other) noexcept;
-  Memory(const Memory &) = delete;
-  Memory &operator=(const Memory &) = delete;
+  Memory(Memory&& other) noexcept;
+  Memory& operator=(Memory&& other) noexcept;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
 
-  void *data() const { return data_; }
+  void* data() const { return data_; }
   size_t size() const { return size_; }
-  template <typename T> T *as() const { return static_cast<T *>(data_); }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
 
-private:
-  void *data_ = nullptr;
+ private:
+  void* data_ = nullptr;
   size_t size_ = 0;
 };
 
-} // namespace april::kernels
+}  // namespace april::kernels

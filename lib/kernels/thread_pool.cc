@@ -24,8 +24,7 @@
 namespace april::kernels {
 namespace {
 
-// A decode step's phases last tens of microseconds: spin about that long, then
-// give the core to whoever else needs it.
+// A decode step's phases last tens of microseconds: spin about that long, then give the core to whoever else needs it.
 constexpr int kSpins = 2000;
 
 void Pause() {
@@ -38,32 +37,29 @@ void Pause() {
 
 /// A number that threads wait on to change: spin, then futex.
 class Gate {
-public:
+ public:
   uint32_t Value() const { return value_.load(std::memory_order_acquire); }
 
   void Open() {
     value_.fetch_add(1, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) != 0) {
-      syscall(SYS_futex, reinterpret_cast<uint32_t *>(&value_),
-              FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+      syscall(SYS_futex, reinterpret_cast<uint32_t*>(&value_), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
     }
   }
 
   void WaitWhile(uint32_t seen) {
     for (int i = 0; i < kSpins; ++i) {
-      if (Value() != seen)
-        return;
+      if (Value() != seen) return;
       Pause();
     }
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     while (value_.load(std::memory_order_seq_cst) == seen) {
-      syscall(SYS_futex, reinterpret_cast<uint32_t *>(&value_),
-              FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+      syscall(SYS_futex, reinterpret_cast<uint32_t*>(&value_), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
     }
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
   }
 
-private:
+ private:
   alignas(64) std::atomic<uint32_t> value_{0};
   std::atomic<uint32_t> sleepers_{0};
 };
@@ -71,19 +67,18 @@ private:
 int UsableCpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0)
-    return std::max(1, CPU_COUNT(&set));
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
   return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-} // namespace
+}  // namespace
 
 struct ThreadPool::State {
   explicit State(int count) : num_threads(count) {}
 
   class RegionWorker final : public Worker {
-  public:
-    RegionWorker(State *state, int index) : state_(state), index_(index) {}
+   public:
+    RegionWorker(State* state, int index) : state_(state), index_(index) {}
     int index() const override { return index_; }
     int num_threads() const override { return state_->num_threads; }
     void Barrier() override { state_->Barrier(); }
@@ -92,8 +87,8 @@ struct ThreadPool::State {
       return task < count ? task : -1;
     }
 
-  private:
-    State *state_;
+   private:
+    State* state_;
     int index_;
   };
 
@@ -117,10 +112,10 @@ struct ThreadPool::State {
     RegionWorker worker(this, index);
     try {
       (*region)(worker);
-    } catch (const Error &error) {
+    } catch (const Error& error) {
       log::Failure(error.message(), error.hint());
       std::_Exit(static_cast<int>(error.kind()));
-    } catch (const std::exception &error) {
+    } catch (const std::exception& error) {
       log::Failure(error.what(), "");
       std::_Exit(static_cast<int>(ErrorKind::kRuntime));
     }
@@ -131,15 +126,14 @@ struct ThreadPool::State {
     for (;;) {
       started.WaitWhile(seen);
       seen = started.Value();
-      if (stopping)
-        return;
+      if (stopping) return;
       RunRegion(index);
     }
   }
 
   const int num_threads;
   std::mutex one_region;
-  const std::function<void(Worker &)> *region = nullptr;
+  const std::function<void(Worker&)>* region = nullptr;
   bool stopping = false;
   Gate started;
   Gate passed;
@@ -148,47 +142,38 @@ struct ThreadPool::State {
   std::vector<std::thread> threads;
 };
 
-ThreadPool::ThreadPool(int num_threads)
-    : state_(std::make_unique<State>(num_threads > 0 ? num_threads
-                                                     : UsableCpus())) {
+ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>(num_threads > 0 ? num_threads : UsableCpus())) {
   uint32_t seen = state_->started.Value();
   for (int i = 1; i < state_->num_threads; ++i) {
-    state_->threads.emplace_back(
-        [state = state_.get(), i, seen] { state->ThreadMain(i, seen); });
+    state_->threads.emplace_back([state = state_.get(), i, seen] { state->ThreadMain(i, seen); });
   }
 }
 
 ThreadPool::~ThreadPool() {
   state_->stopping = true;
   state_->started.Open();
-  for (std::thread &thread : state_->threads)
-    thread.join();
+  for (std::thread& thread : state_->threads) thread.join();
 }
 
 int ThreadPool::num_threads() const { return state_->num_threads; }
 
-void ThreadPool::Run(const std::function<void(Worker &)> &region) {
+void ThreadPool::Run(const std::function<void(Worker&)>& region) {
   std::lock_guard lock(state_->one_region);
   state_->region = &region;
   state_->next_task.store(0, std::memory_order_relaxed);
-  if (state_->num_threads > 1)
-    state_->started.Open();
+  if (state_->num_threads > 1) state_->started.Open();
   state_->RunRegion(0);
 }
 
 #if defined(__x86_64__)
-FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) {
-  _mm_setcsr(static_cast<unsigned>(saved_) | 0x8040U);
-}
+FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(static_cast<unsigned>(saved_) | 0x8040U); }
 FlushDenormals::~FlushDenormals() { _mm_setcsr(static_cast<unsigned>(saved_)); }
 #elif defined(__aarch64__)
 FlushDenormals::FlushDenormals() {
   asm volatile("mrs %0, fpcr" : "=r"(saved_));
   asm volatile("msr fpcr, %0" : : "r"(saved_ | (uint64_t{1} << 24)));
 }
-FlushDenormals::~FlushDenormals() {
-  asm volatile("msr fpcr, %0" : : "r"(saved_));
-}
+FlushDenormals::~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
 #endif
 
-} // namespace april::kernels
+}  // namespace april::kernels

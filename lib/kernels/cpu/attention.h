@@ -6,52 +6,46 @@
 namespace april::kernels {
 namespace {
 
-// Keys of a block and head: [unit of head_dim][32 positions]; values: [unit of
-// positions][head_dim]. Both are operands of MultiplyAdd as they lie.
-template <class E> constexpr int64_t KvHeadBytes(int64_t head_dim) {
+// Keys of a block and head: [unit of head_dim][32 positions]; values: [unit of positions][head_dim]. Both are operands of MultiplyAdd as they lie.
+template <class E>
+constexpr int64_t KvHeadBytes(int64_t head_dim) {
   return kKvBlock * head_dim * static_cast<int64_t>(sizeof(typename E::Type));
 }
 
-template <class E> size_t KvBlockBytes(int64_t kv_heads, int64_t head_dim) {
+template <class E>
+size_t KvBlockBytes(int64_t kv_heads, int64_t head_dim) {
   return static_cast<size_t>(kv_heads * KvHeadBytes<E>(head_dim));
 }
 
-template <class E> void StoreKv(const StoreKvArgs &a) {
+template <class E>
+void StoreKv(const StoreKvArgs& a) {
   using Type = typename E::Type;
   for (int64_t r = 0; r < a.rows; ++r) {
     const int64_t position = a.first_position + r, slot = position % kKvBlock;
     const int64_t base = a.blocks[position / kKvBlock] * a.block_stride_bytes;
-    const Type *k = static_cast<const Type *>(a.k) + r * a.k_stride;
-    const Type *v = static_cast<const Type *>(a.v) + r * a.v_stride;
+    const Type* k = static_cast<const Type*>(a.k) + r * a.k_stride;
+    const Type* v = static_cast<const Type*>(a.v) + r * a.v_stride;
     for (int64_t h = 0; h < a.kv_heads; ++h, k += a.head_dim, v += a.head_dim) {
-      char *key = static_cast<char *>(a.keys) + base +
-                  h * KvHeadBytes<E>(a.head_dim) + slot * 4;
-      for (int64_t d = 0; d < a.head_dim; d += E::kPack, key += kKvBlock * 4)
-        __builtin_memcpy(key, k + d, 4);
-      Type *value =
-          reinterpret_cast<Type *>(static_cast<char *>(a.values) + base +
-                                   h * KvHeadBytes<E>(a.head_dim)) +
-          slot / E::kPack * a.head_dim * E::kPack + slot % E::kPack;
-      for (int64_t d = 0; d < a.head_dim; ++d)
-        value[d * E::kPack] = v[d];
+      char* key = static_cast<char*>(a.keys) + base + h * KvHeadBytes<E>(a.head_dim) + slot * 4;
+      for (int64_t d = 0; d < a.head_dim; d += E::kPack, key += kKvBlock * 4) __builtin_memcpy(key, k + d, 4);
+      Type* value = reinterpret_cast<Type*>(static_cast<char*>(a.values) + base + h * KvHeadBytes<E>(a.head_dim)) +
+                    slot / E::kPack * a.head_dim * E::kPack + slot % E::kPack;
+      for (int64_t d = 0; d < a.head_dim; ++d) value[d * E::kPack] = v[d];
     }
   }
 }
 
 /// scores[r][0..32) of query rows against the 32 positions of one block.
 template <class E>
-APRIL_INLINE void Scores(const char *const *q, int64_t rows, const char *keys,
-                         int64_t head_dim, float (*scores)[kKvBlock]) {
+APRIL_INLINE void Scores(const char* const* q, int64_t rows, const char* keys, int64_t head_dim, float (*scores)[kKvBlock]) {
   ForRowGroups<Lanes::kScoreRows>(rows, [&]<int kRows>(int64_t first) {
     Tile<kRows, 2> t;
     Clear(t);
-    const char *row[kRows];
+    const char* row[kRows];
     APRIL_UNROLL
-    for (int r = 0; r < kRows; ++r)
-      row[r] = q[first + r];
+    for (int r = 0; r < kRows; ++r) row[r] = q[first + r];
     for (int64_t u = 0; u < head_dim / E::kPack; ++u) {
-      Bits k0 = LoadBits(keys + u * (kKvBlock * 4)),
-           k1 = LoadBits(keys + u * (kKvBlock * 4) + 64);
+      Bits k0 = LoadBits(keys + u * (kKvBlock * 4)), k1 = LoadBits(keys + u * (kKvBlock * 4) + 64);
       APRIL_UNROLL
       for (int r = 0; r < kRows; ++r) {
         Bits x = SetUnit(row[r] + u * 4);
@@ -69,34 +63,31 @@ APRIL_INLINE void Scores(const char *const *q, int64_t rows, const char *keys,
 
 /// The numbers 0 to 15.
 APRIL_INLINE Vec LaneNumbers() {
-  const float numbers[16] = {0, 1, 2,  3,  4,  5,  6,  7,
-                             8, 9, 10, 11, 12, 13, 14, 15};
+  const float numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   return Load(numbers);
 }
 
 /// What a group of query rows carries from block to block.
-template <class E> struct AttentionState {
+template <class E>
+struct AttentionState {
   static constexpr int kRows = Lanes::kAttentionRows;
-  const char *q[kRows];
+  const char* q[kRows];
   int64_t position[kRows];
   float maximum[16];
-  float factor[16]; // of what was accumulated before the block
+  float factor[16];  // of what was accumulated before the block
   Vec sum[kRows];
   alignas(64) float scores[kRows][kKvBlock];
   alignas(64) typename E::Type weights[kRows][kKvBlock];
   alignas(64) float out[kRows][kMaxHeadDim];
 };
 
-/// Scores of one block to weights: new maxima, factors for the past, exp, lane
-/// sums.
+/// Scores of one block to weights: new maxima, factors for the past, exp, lane sums.
 template <class E>
-APRIL_INLINE void Weigh(AttentionState<E> &s, int64_t rows, int64_t block_start,
-                        float scale) {
+APRIL_INLINE void Weigh(AttentionState<E>& s, int64_t rows, int64_t block_start, float scale) {
   const Vec lane = LaneNumbers(), nothing = Set(-kInfinity);
   float drop[16] = {};
   for (int64_t r = 0; r < rows; ++r) {
-    Vec x0 = Mul(Load(s.scores[r]), Set(scale)),
-        x1 = Mul(Load(s.scores[r] + kLanes), Set(scale));
+    Vec x0 = Mul(Load(s.scores[r]), Set(scale)), x1 = Mul(Load(s.scores[r] + kLanes), Set(scale));
     const int64_t visible = s.position[r] - block_start + 1;
     if (visible < kKvBlock) {
       const Vec limit = Set(static_cast<float>(visible));
@@ -113,87 +104,68 @@ APRIL_INLINE void Weigh(AttentionState<E> &s, int64_t rows, int64_t block_start,
   Store(s.factor, Exp(Load(drop)));
   for (int64_t r = 0; r < rows; ++r) {
     const Vec maximum = Set(s.maximum[r]);
-    Vec p0 = Exp(Sub(Load(s.scores[r]), maximum)),
-        p1 = Exp(Sub(Load(s.scores[r] + kLanes), maximum));
+    Vec p0 = Exp(Sub(Load(s.scores[r]), maximum)), p1 = Exp(Sub(Load(s.scores[r] + kLanes), maximum));
     s.sum[r] = Add(Mul(s.sum[r], Set(s.factor[r])), Add(p0, p1));
     E::Store(s.weights[r], p0);
     E::Store(s.weights[r] + kLanes, p1);
   }
 }
 
-template <class E> void Attention(const AttentionArgs &a) {
+template <class E>
+void Attention(const AttentionArgs& a) {
   using Type = typename E::Type;
   constexpr int64_t kRows = Lanes::kAttentionRows;
-  const int64_t group = a.heads / a.kv_heads, vectors = a.head_dim / kLanes,
-                head_bytes = KvHeadBytes<E>(a.head_dim);
+  const int64_t group = a.heads / a.kv_heads, vectors = a.head_dim / kLanes, head_bytes = KvHeadBytes<E>(a.head_dim);
   AttentionState<E> s;
   for (int64_t kv_head = a.kv_head_begin; kv_head < a.kv_head_end; ++kv_head) {
-    // All (row, query head) pairs of this key head, in groups; those of one row
-    // share its keys, neighbouring rows nearly all of them.
+    // All (row, query head) pairs of this key head, in groups; those of one row share its keys, neighbouring rows nearly all of them.
     for (int64_t first = 0; first < a.rows * group; first += kRows) {
       const int64_t rows = Minimum(kRows, a.rows * group - first);
       for (int64_t r = 0; r < rows; ++r) {
-        const int64_t row = (first + r) / group,
-                      head = kv_head * group + (first + r) % group;
-        s.q[r] = static_cast<const char *>(a.q) +
-                 (row * a.q_stride + head * a.head_dim) *
-                     static_cast<int64_t>(sizeof(Type));
+        const int64_t row = (first + r) / group, head = kv_head * group + (first + r) % group;
+        s.q[r] = static_cast<const char*>(a.q) + (row * a.q_stride + head * a.head_dim) * static_cast<int64_t>(sizeof(Type));
         s.position[r] = a.first_position + row;
         s.maximum[r] = -kInfinity;
         s.sum[r] = Zero();
-        for (int64_t v = 0; v < vectors; ++v)
-          Store(s.out[r] + v * kLanes, Zero());
+        for (int64_t v = 0; v < vectors; ++v) Store(s.out[r] + v * kLanes, Zero());
       }
       const int64_t last = s.position[rows - 1];
       for (int64_t block = 0; block <= last / kKvBlock; ++block) {
-        const int64_t base =
-            a.blocks[block] * a.block_stride_bytes + kv_head * head_bytes;
-        Scores<E>(s.q, rows, static_cast<const char *>(a.keys) + base,
-                  a.head_dim, s.scores);
+        const int64_t base = a.blocks[block] * a.block_stride_bytes + kv_head * head_bytes;
+        Scores<E>(s.q, rows, static_cast<const char*>(a.keys) + base, a.head_dim, s.scores);
         Weigh(s, rows, block * kKvBlock, a.scale);
-        const int64_t units =
-            DivideUp(Minimum(kKvBlock, last - block * kKvBlock + 1), E::kPack);
-        AccumulateRows<E, Lanes::kTileRows>(
-            reinterpret_cast<const char *>(s.weights), sizeof(s.weights[0]), 4,
-            static_cast<const char *>(a.values) + base, a.head_dim * 4, units,
-            rows, a.head_dim, s.factor, s.out[0], kMaxHeadDim);
+        const int64_t units = DivideUp(Minimum(kKvBlock, last - block * kKvBlock + 1), E::kPack);
+        AccumulateRows<E, Lanes::kTileRows>(reinterpret_cast<const char*>(s.weights), sizeof(s.weights[0]), 4,
+                                            static_cast<const char*>(a.values) + base, a.head_dim * 4, units, rows, a.head_dim, s.factor, s.out[0],
+                                            kMaxHeadDim);
       }
       for (int64_t r = 0; r < rows; ++r) {
-        const int64_t row = (first + r) / group,
-                      head = kv_head * group + (first + r) % group;
+        const int64_t row = (first + r) / group, head = kv_head * group + (first + r) % group;
         const float sum = SumLanes(s.sum[r]);
         const Vec inverse = Set(1.0f / sum);
-        Type *out =
-            static_cast<Type *>(a.out) + row * a.out_stride + head * a.head_dim;
-        // Adding zero makes a negative zero positive: the sign of a zero may
-        // depend on what lies behind the mask.
-        for (int64_t v = 0; v < vectors; ++v)
-          E::Store(out + v * kLanes,
-                   Add(Mul(Load(s.out[r] + v * kLanes), inverse), Zero()));
+        Type* out = static_cast<Type*>(a.out) + row * a.out_stride + head * a.head_dim;
+        // Adding zero makes a negative zero positive: the sign of a zero may depend on what lies behind the mask.
+        for (int64_t v = 0; v < vectors; ++v) E::Store(out + v * kLanes, Add(Mul(Load(s.out[r] + v * kLanes), inverse), Zero()));
         if (a.lse != nullptr)
-          a.lse[row * a.lse_stride + head] =
-              static_cast<float>(static_cast<double>(s.maximum[r]) +
-                                 Log(static_cast<double>(sum)));
+          a.lse[row * a.lse_stride + head] = static_cast<float>(static_cast<double>(s.maximum[r]) + Log(static_cast<double>(sum)));
       }
     }
   }
 }
 
-template <class E> void AttentionDelta(const AttentionDeltaArgs &a) {
+template <class E>
+void AttentionDelta(const AttentionDeltaArgs& a) {
   using Type = typename E::Type;
   for (int64_t r = 0; r < a.rows; ++r) {
     for (int64_t h = 0; h < a.heads; ++h) {
-      const Type *out =
-          static_cast<const Type *>(a.out) + r * a.stride + h * a.head_dim;
-      const Type *dout =
-          static_cast<const Type *>(a.dout) + r * a.stride + h * a.head_dim;
+      const Type* out = static_cast<const Type*>(a.out) + r * a.stride + h * a.head_dim;
+      const Type* dout = static_cast<const Type*>(a.dout) + r * a.stride + h * a.head_dim;
       Vec sum = Zero();
-      for (int64_t i = 0; i < a.head_dim; i += kLanes)
-        sum = Fma(E::Load(out + i), E::Load(dout + i), sum);
+      for (int64_t i = 0; i < a.head_dim; i += kLanes) sum = Fma(E::Load(out + i), E::Load(dout + i), sum);
       a.delta[r * a.delta_stride + h] = SumLanes(sum);
     }
   }
 }
 
-} // namespace
-} // namespace april::kernels
+}  // namespace
+}  // namespace april::kernels

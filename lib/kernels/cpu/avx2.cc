@@ -8,8 +8,7 @@
 #include "kernels/cpu/sets.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))),              \
-                             apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
@@ -23,10 +22,10 @@ namespace april::kernels {
 const Kernels kAvx2Bf16 = MakeTable<Bf16>("avx2-bf16");
 const Kernels kAvx2F32 = MakeTable<F32>("avx2-f32");
 
-} // namespace april::kernels
+}  // namespace april::kernels
 
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif
 
-#endif // __x86_64__
+#endif  // __x86_64__

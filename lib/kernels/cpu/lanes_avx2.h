@@ -1,5 +1,4 @@
-// Sixteen lanes in two AVX registers. The meaning of each function stands in
-// lanes_portable.h.
+// Sixteen lanes in two AVX registers. The meaning of each function stands in lanes_portable.h.
 #pragma once
 
 #include <immintrin.h>
@@ -18,7 +17,7 @@ struct Bits {
 };
 
 struct Lanes {
-  static constexpr const char *kFamily = "avx2";
+  static constexpr const char* kFamily = "avx2";
   static constexpr int kLinearRows = 2;
   static constexpr int kTileRows = 2;
   static constexpr int kTileVectors = 2;
@@ -28,96 +27,68 @@ struct Lanes {
 
 APRIL_INLINE Vec Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 APRIL_INLINE Vec Set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
-APRIL_INLINE Bits SetBits(uint32_t x) {
-  return {_mm256_set1_epi32(static_cast<int>(x)),
-          _mm256_set1_epi32(static_cast<int>(x))};
-}
-APRIL_INLINE Vec Load(const float *x) {
-  return {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8)};
-}
+APRIL_INLINE Bits SetBits(uint32_t x) { return {_mm256_set1_epi32(static_cast<int>(x)), _mm256_set1_epi32(static_cast<int>(x))}; }
+APRIL_INLINE Vec Load(const float* x) { return {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8)}; }
 
-APRIL_INLINE Bits LoadBits(const void *x) {
-  const char *p = static_cast<const char *>(x);
+APRIL_INLINE Bits LoadBits(const void* x) {
+  const char* p = static_cast<const char*>(x);
   Bits r;
   __builtin_memcpy(&r.lo, p, 32);
   __builtin_memcpy(&r.hi, p + 32, 32);
   return r;
 }
 
-APRIL_INLINE void Store(float *out, Vec x) {
+APRIL_INLINE void Store(float* out, Vec x) {
   _mm256_storeu_ps(out, x.lo);
   _mm256_storeu_ps(out + 8, x.hi);
 }
 
-APRIL_INLINE void StoreBits(void *out, Bits x) {
-  char *p = static_cast<char *>(out);
+APRIL_INLINE void StoreBits(void* out, Bits x) {
+  char* p = static_cast<char*>(out);
   __builtin_memcpy(p, &x.lo, 32);
   __builtin_memcpy(p + 32, &x.hi, 32);
 }
 
-APRIL_INLINE Vec LoadPart(const float *x, int64_t n) {
+APRIL_INLINE Vec LoadPart(const float* x, int64_t n) {
   float all[16] = {};
   __builtin_memcpy(all, x, static_cast<size_t>(n) * 4);
   return Load(all);
 }
 
-APRIL_INLINE void StorePart(float *out, Vec x, int64_t n) {
+APRIL_INLINE void StorePart(float* out, Vec x, int64_t n) {
   float all[16];
   Store(all, x);
   __builtin_memcpy(out, all, static_cast<size_t>(n) * 4);
 }
 
-APRIL_INLINE Vec AsVec(Bits x) {
-  return {_mm256_castsi256_ps(x.lo), _mm256_castsi256_ps(x.hi)};
-}
-APRIL_INLINE Bits AsBits(Vec x) {
-  return {_mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi)};
-}
-APRIL_INLINE Vec Add(Vec a, Vec b) {
-  return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
-}
-APRIL_INLINE Vec Sub(Vec a, Vec b) {
-  return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
-}
-APRIL_INLINE Vec Mul(Vec a, Vec b) {
-  return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
-}
-APRIL_INLINE Vec Div(Vec a, Vec b) {
-  return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
-}
-APRIL_INLINE Bits AddBits(Bits a, Bits b) {
-  return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
-}
-APRIL_INLINE Bits AndBits(Bits a, Bits b) {
-  return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
-}
+APRIL_INLINE Vec AsVec(Bits x) { return {_mm256_castsi256_ps(x.lo), _mm256_castsi256_ps(x.hi)}; }
+APRIL_INLINE Bits AsBits(Vec x) { return {_mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi)}; }
+APRIL_INLINE Vec Add(Vec a, Vec b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+APRIL_INLINE Vec Sub(Vec a, Vec b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+APRIL_INLINE Vec Mul(Vec a, Vec b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+APRIL_INLINE Vec Div(Vec a, Vec b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+APRIL_INLINE Bits AddBits(Bits a, Bits b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+APRIL_INLINE Bits AndBits(Bits a, Bits b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
 
 APRIL_INLINE Vec SelectLess(Vec a, Vec b, Vec x, Vec y) {
-  return {_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
-          _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
+  return {_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)), _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
 }
 
-APRIL_INLINE Vec Max(Vec a, Vec b) {
-  return {_mm256_max_ps(b.lo, a.lo), _mm256_max_ps(b.hi, a.hi)};
-}
-APRIL_INLINE Vec Fma(Vec a, Vec b, Vec c) {
-  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
-}
-APRIL_INLINE Vec Sqrt(Vec a) {
-  return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)};
-}
+APRIL_INLINE Vec Max(Vec a, Vec b) { return {_mm256_max_ps(b.lo, a.lo), _mm256_max_ps(b.hi, a.hi)}; }
+APRIL_INLINE Vec Fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
+APRIL_INLINE Vec Sqrt(Vec a) { return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)}; }
 
-template <int kShift> APRIL_INLINE Bits ShiftLeft(Bits a) {
+template <int kShift>
+APRIL_INLINE Bits ShiftLeft(Bits a) {
   return {_mm256_slli_epi32(a.lo, kShift), _mm256_slli_epi32(a.hi, kShift)};
 }
 
-APRIL_INLINE Vec LoadBf16(const uint16_t *x) {
+APRIL_INLINE Vec LoadBf16(const uint16_t* x) {
   __m128i lo, hi;
   __builtin_memcpy(&lo, x, 16);
   __builtin_memcpy(&hi, x + 8, 16);
-  return {
-      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(lo), 16)),
-      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(hi), 16))};
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(lo), 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(hi), 16))};
 }
 
 /// bf16 in the low halves of the words; see RoundToBf16 of lanes_portable.h.
@@ -125,35 +96,28 @@ APRIL_INLINE __m256i RoundBf16(__m256 x) {
   __m256i bits = _mm256_castps_si256(x);
   __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
   __m256i high = _mm256_srli_epi32(bits, 16);
-  __m256i even = _mm256_add_epi32(_mm256_set1_epi32(0x7fff),
-                                  _mm256_and_si256(high, _mm256_set1_epi32(1)));
+  __m256i even = _mm256_add_epi32(_mm256_set1_epi32(0x7fff), _mm256_and_si256(high, _mm256_set1_epi32(1)));
   __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, even), 16);
   __m256i is_nan = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7f800000));
-  __m256i is_tiny =
-      _mm256_cmpgt_epi32(_mm256_set1_epi32(0x00800000), magnitude);
-  rounded = _mm256_blendv_epi8(
-      rounded, _mm256_or_si256(high, _mm256_set1_epi32(0x40)), is_nan);
-  return _mm256_blendv_epi8(
-      rounded, _mm256_and_si256(high, _mm256_set1_epi32(0x8000)), is_tiny);
+  __m256i is_tiny = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x00800000), magnitude);
+  rounded = _mm256_blendv_epi8(rounded, _mm256_or_si256(high, _mm256_set1_epi32(0x40)), is_nan);
+  return _mm256_blendv_epi8(rounded, _mm256_and_si256(high, _mm256_set1_epi32(0x8000)), is_tiny);
 }
 
-APRIL_INLINE void StoreBf16(uint16_t *out, Vec x) {
-  __m256i packed = _mm256_permute4x64_epi64(
-      _mm256_packus_epi32(RoundBf16(x.lo), RoundBf16(x.hi)), 0xd8);
+APRIL_INLINE void StoreBf16(uint16_t* out, Vec x) {
+  __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(RoundBf16(x.lo), RoundBf16(x.hi)), 0xd8);
   __builtin_memcpy(out, &packed, 32);
 }
 
-APRIL_INLINE void StoreBf16Part(uint16_t *out, Vec x, int64_t n) {
+APRIL_INLINE void StoreBf16Part(uint16_t* out, Vec x, int64_t n) {
   uint16_t all[16];
   StoreBf16(all, x);
   __builtin_memcpy(out, all, static_cast<size_t>(n) * 2);
 }
 
 APRIL_INLINE Bits PairBf16(Vec even, Vec odd) {
-  return {_mm256_or_si256(RoundBf16(even.lo),
-                          _mm256_slli_epi32(RoundBf16(odd.lo), 16)),
-          _mm256_or_si256(RoundBf16(even.hi),
-                          _mm256_slli_epi32(RoundBf16(odd.hi), 16))};
+  return {_mm256_or_si256(RoundBf16(even.lo), _mm256_slli_epi32(RoundBf16(odd.lo), 16)),
+          _mm256_or_si256(RoundBf16(even.hi), _mm256_slli_epi32(RoundBf16(odd.hi), 16))};
 }
 
 APRIL_INLINE Vec DotBf16(Vec acc, Bits a, Bits b) {
@@ -164,23 +128,19 @@ APRIL_INLINE Vec DotBf16(Vec acc, Bits a, Bits b) {
 
 APRIL_INLINE float SumLanes(Vec x) {
   __m256 s8 = _mm256_add_ps(x.lo, x.hi);
-  __m128 s4 =
-      _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
   __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
   return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
 }
 
 APRIL_INLINE float MaxLanes(Vec x) {
   __m256 s8 = _mm256_max_ps(x.lo, x.hi);
-  __m128 s4 =
-      _mm_max_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  __m128 s4 = _mm_max_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
   __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
   return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
 }
 
-APRIL_INLINE void Prefetch(const void *x) {
-  _mm_prefetch(static_cast<const char *>(x), _MM_HINT_T0);
-}
+APRIL_INLINE void Prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
 
-} // namespace
-} // namespace april::kernels
+}  // namespace
+}  // namespace april::kernels

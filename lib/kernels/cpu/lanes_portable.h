@@ -1,7 +1,5 @@
-// Sixteen lanes in plain C++: four vectors of four, what any compiler turns
-// into its machine's 128-bit registers. The reference for the other lanes_*.h.
-// In an unnamed namespace, as all headers of this directory: each kernel set's
-// file compiles them for its own instruction set.
+// Sixteen lanes in plain C++: four vectors of four, what any compiler turns into its machine's 128-bit registers. The reference for the other
+// lanes_*.h. In an unnamed namespace, as all headers of this directory: each kernel set's file compiles them for its own instruction set.
 #pragma once
 
 #include <stddef.h>
@@ -20,24 +18,19 @@ typedef int32_t Int4 __attribute__((vector_size(16)));
 struct Vec {
   Float4 p[4];
 };
-/// Sixteen 32-bit words: pairs of bf16 (the even element in the low half), or
-/// bit patterns.
+/// Sixteen 32-bit words: pairs of bf16 (the even element in the low half), or bit patterns.
 struct Bits {
   Word4 p[4];
 };
 
 struct Lanes {
-  static constexpr const char *kFamily = "portable";
+  static constexpr const char* kFamily = "portable";
   // Sizes that suit the registers; no result depends on them.
-  static constexpr int kLinearRows =
-      2; // rows of linear that go through a block of 32 columns together
-  static constexpr int kTileRows =
-      2; // other products: rows and vectors of accumulators
+  static constexpr int kLinearRows = 2;  // rows of linear that go through a block of 32 columns together
+  static constexpr int kTileRows = 2;    // other products: rows and vectors of accumulators
   static constexpr int kTileVectors = 2;
-  static constexpr int kScoreRows =
-      2; // attention: query rows that meet a block's 32 positions together
-  static constexpr int kAttentionRows =
-      4; // attention: query rows that go from block to block together
+  static constexpr int kScoreRows = 2;      // attention: query rows that meet a block's 32 positions together
+  static constexpr int kAttentionRows = 4;  // attention: query rows that go from block to block together
 };
 
 APRIL_INLINE Vec Zero() { return Vec{}; }
@@ -52,43 +45,38 @@ APRIL_INLINE Bits SetBits(uint32_t x) {
   return {{v, v, v, v}};
 }
 
-APRIL_INLINE Vec Load(const float *x) {
+APRIL_INLINE Vec Load(const float* x) {
   Vec r;
   __builtin_memcpy(&r, x, 64);
   return r;
 }
 
-APRIL_INLINE Bits LoadBits(const void *x) {
+APRIL_INLINE Bits LoadBits(const void* x) {
   Bits r;
   __builtin_memcpy(&r, x, 64);
   return r;
 }
 
-APRIL_INLINE void Store(float *out, Vec x) { __builtin_memcpy(out, &x, 64); }
-APRIL_INLINE void StoreBits(void *out, Bits x) {
-  __builtin_memcpy(out, &x, 64);
-}
+APRIL_INLINE void Store(float* out, Vec x) { __builtin_memcpy(out, &x, 64); }
+APRIL_INLINE void StoreBits(void* out, Bits x) { __builtin_memcpy(out, &x, 64); }
 
 /// The first n lanes (0 to 16); the others are zero.
-APRIL_INLINE Vec LoadPart(const float *x, int64_t n) {
+APRIL_INLINE Vec LoadPart(const float* x, int64_t n) {
   Vec r = Zero();
   __builtin_memcpy(&r, x, static_cast<size_t>(n) * 4);
   return r;
 }
 
-APRIL_INLINE void StorePart(float *out, Vec x, int64_t n) {
-  __builtin_memcpy(out, &x, static_cast<size_t>(n) * 4);
-}
+APRIL_INLINE void StorePart(float* out, Vec x, int64_t n) { __builtin_memcpy(out, &x, static_cast<size_t>(n) * 4); }
 
 APRIL_INLINE Vec AsVec(Bits x) { return __builtin_bit_cast(Vec, x); }
 APRIL_INLINE Bits AsBits(Vec x) { return __builtin_bit_cast(Bits, x); }
 
-#define APRIL_LANEWISE(name, type, expression)                                 \
-  APRIL_INLINE type name(type a, type b) {                                     \
-    type r;                                                                    \
-    for (int i = 0; i < 4; ++i)                                                \
-      r.p[i] = expression;                                                     \
-    return r;                                                                  \
+#define APRIL_LANEWISE(name, type, expression)       \
+  APRIL_INLINE type name(type a, type b) {           \
+    type r;                                          \
+    for (int i = 0; i < 4; ++i) r.p[i] = expression; \
+    return r;                                        \
   }
 APRIL_LANEWISE(Add, Vec, a.p[i] + b.p[i])
 APRIL_LANEWISE(Sub, Vec, a.p[i] - b.p[i])
@@ -103,8 +91,7 @@ APRIL_INLINE Vec SelectLess(Vec a, Vec b, Vec x, Vec y) {
   Vec r;
   for (int i = 0; i < 4; ++i) {
     Int4 mask = a.p[i] < b.p[i];
-    r.p[i] = reinterpret_cast<Float4>((reinterpret_cast<Int4>(x.p[i]) & mask) |
-                                      (reinterpret_cast<Int4>(y.p[i]) & ~mask));
+    r.p[i] = reinterpret_cast<Float4>((reinterpret_cast<Int4>(x.p[i]) & mask) | (reinterpret_cast<Int4>(y.p[i]) & ~mask));
   }
   return r;
 }
@@ -116,8 +103,7 @@ APRIL_INLINE Vec Max(Vec a, Vec b) { return SelectLess(a, b, b, a); }
 APRIL_INLINE Vec Fma(Vec a, Vec b, Vec c) {
   Vec r;
   for (int i = 0; i < 4; ++i) {
-    for (int j = 0; j < 4; ++j)
-      r.p[i][j] = __builtin_fmaf(a.p[i][j], b.p[i][j], c.p[i][j]);
+    for (int j = 0; j < 4; ++j) r.p[i][j] = __builtin_fmaf(a.p[i][j], b.p[i][j], c.p[i][j]);
   }
   return r;
 }
@@ -125,86 +111,69 @@ APRIL_INLINE Vec Fma(Vec a, Vec b, Vec c) {
 APRIL_INLINE Vec Sqrt(Vec a) {
   Vec r;
   for (int i = 0; i < 4; ++i) {
-    for (int j = 0; j < 4; ++j)
-      r.p[i][j] = __builtin_sqrtf(a.p[i][j]);
+    for (int j = 0; j < 4; ++j) r.p[i][j] = __builtin_sqrtf(a.p[i][j]);
   }
   return r;
 }
 
-template <int kShift> APRIL_INLINE Bits ShiftLeft(Bits a) {
-  for (Word4 &v : a.p)
-    v = v << kShift;
+template <int kShift>
+APRIL_INLINE Bits ShiftLeft(Bits a) {
+  for (Word4& v : a.p) v = v << kShift;
   return a;
 }
 
 /// Sixteen bf16 values, widened.
-APRIL_INLINE Vec LoadBf16(const uint16_t *x) {
+APRIL_INLINE Vec LoadBf16(const uint16_t* x) {
   Bits r;
   for (int i = 0; i < 4; ++i) {
-    for (int j = 0; j < 4; ++j)
-      r.p[i][j] = static_cast<uint32_t>(x[i * 4 + j]) << 16;
+    for (int j = 0; j < 4; ++j) r.p[i][j] = static_cast<uint32_t>(x[i * 4 + j]) << 16;
   }
   return AsVec(r);
 }
 
-/// Round to nearest even; denormals become zero, a NaN becomes quiet: what
-/// vcvtneps2bf16 does.
+/// Round to nearest even; denormals become zero, a NaN becomes quiet: what vcvtneps2bf16 does.
 APRIL_INLINE uint16_t RoundToBf16(float x) {
   uint32_t bits = __builtin_bit_cast(uint32_t, x);
   uint32_t magnitude = bits & 0x7fffffffU;
-  if (magnitude > 0x7f800000U)
-    return static_cast<uint16_t>((bits >> 16) | 0x40U);
-  if (magnitude < 0x00800000U)
-    return static_cast<uint16_t>((bits >> 16) & 0x8000U);
+  if (magnitude > 0x7f800000U) return static_cast<uint16_t>((bits >> 16) | 0x40U);
+  if (magnitude < 0x00800000U) return static_cast<uint16_t>((bits >> 16) & 0x8000U);
   return static_cast<uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);
 }
 
-APRIL_INLINE void StoreBf16(uint16_t *out, Vec x) {
-  for (int i = 0; i < 16; ++i)
-    out[i] = RoundToBf16(x.p[i / 4][i % 4]);
+APRIL_INLINE void StoreBf16(uint16_t* out, Vec x) {
+  for (int i = 0; i < 16; ++i) out[i] = RoundToBf16(x.p[i / 4][i % 4]);
 }
 
-APRIL_INLINE void StoreBf16Part(uint16_t *out, Vec x, int64_t n) {
-  for (int i = 0; i < n; ++i)
-    out[i] = RoundToBf16(x.p[i / 4][i % 4]);
+APRIL_INLINE void StoreBf16Part(uint16_t* out, Vec x, int64_t n) {
+  for (int i = 0; i < n; ++i) out[i] = RoundToBf16(x.p[i / 4][i % 4]);
 }
 
 /// Pairs of bf16: `even` in the low halves, `odd` in the high ones.
 APRIL_INLINE Bits PairBf16(Vec even, Vec odd) {
   Bits r;
   for (int i = 0; i < 16; ++i) {
-    r.p[i / 4][i % 4] =
-        static_cast<uint32_t>(RoundToBf16(even.p[i / 4][i % 4])) |
-        static_cast<uint32_t>(RoundToBf16(odd.p[i / 4][i % 4])) << 16;
+    r.p[i / 4][i % 4] = static_cast<uint32_t>(RoundToBf16(even.p[i / 4][i % 4])) | static_cast<uint32_t>(RoundToBf16(odd.p[i / 4][i % 4])) << 16;
   }
   return r;
 }
 
-/// acc + odd product, rounded, + even product, rounded. Without a fused
-/// instruction the sum is formed in double: the product of two bf16 is exact
-/// there, and 53 bits are enough that rounding the sum twice equals rounding it
-/// once.   Source  Figueroa, "When is double rounding innocuous?", SIGNUM 1995.
+/// acc + odd product, rounded, + even product, rounded. Without a fused instruction the sum is formed in double: the product of two bf16 is exact
+/// there, and 53 bits are enough that rounding the sum twice equals rounding it once.   Source  Figueroa, "When is double rounding innocuous?",
+/// SIGNUM 1995.
 APRIL_INLINE float DotOne(float acc, uint32_t a, uint32_t b) {
-  float a_odd = __builtin_bit_cast(float, a & 0xffff0000U),
-        b_odd = __builtin_bit_cast(float, b & 0xffff0000U);
-  float a_even = __builtin_bit_cast(float, a << 16),
-        b_even = __builtin_bit_cast(float, b << 16);
+  float a_odd = __builtin_bit_cast(float, a & 0xffff0000U), b_odd = __builtin_bit_cast(float, b & 0xffff0000U);
+  float a_even = __builtin_bit_cast(float, a << 16), b_even = __builtin_bit_cast(float, b << 16);
 #if defined(__FP_FAST_FMAF)
   return __builtin_fmaf(a_even, b_even, __builtin_fmaf(a_odd, b_odd, acc));
 #else
-  acc = static_cast<float>(static_cast<double>(a_odd) *
-                               static_cast<double>(b_odd) +
-                           static_cast<double>(acc));
-  return static_cast<float>(static_cast<double>(a_even) *
-                                static_cast<double>(b_even) +
-                            static_cast<double>(acc));
+  acc = static_cast<float>(static_cast<double>(a_odd) * static_cast<double>(b_odd) + static_cast<double>(acc));
+  return static_cast<float>(static_cast<double>(a_even) * static_cast<double>(b_even) + static_cast<double>(acc));
 #endif
 }
 
 APRIL_INLINE Vec DotBf16(Vec acc, Bits a, Bits b) {
   for (int i = 0; i < 4; ++i) {
-    for (int j = 0; j < 4; ++j)
-      acc.p[i][j] = DotOne(acc.p[i][j], a.p[i][j], b.p[i][j]);
+    for (int j = 0; j < 4; ++j) acc.p[i][j] = DotOne(acc.p[i][j], a.p[i][j], b.p[i][j]);
   }
   return acc;
 }
@@ -217,12 +186,11 @@ APRIL_INLINE float SumLanes(Vec x) {
 
 APRIL_INLINE float MaxLanes(Vec x) {
   float r = x.p[0][0];
-  for (int i = 1; i < 16; ++i)
-    r = r < x.p[i / 4][i % 4] ? x.p[i / 4][i % 4] : r;
+  for (int i = 1; i < 16; ++i) r = r < x.p[i / 4][i % 4] ? x.p[i / 4][i % 4] : r;
   return r;
 }
 
-APRIL_INLINE void Prefetch(const void *x) { __builtin_prefetch(x, 0, 3); }
+APRIL_INLINE void Prefetch(const void* x) { __builtin_prefetch(x, 0, 3); }
 
-} // namespace
-} // namespace april::kernels
+}  // namespace
+}  // namespace april::kernels

@@ -6,95 +6,80 @@
 namespace april::kernels {
 namespace {
 
-// Packed weights: [block of 32 columns][unit of the reduction][32 columns], so
-// that a row's unit meets 32 columns in two vectors and a block is one stream.
+// Packed weights: [block of 32 columns][unit of the reduction][32 columns], so that a row's unit meets 32 columns in two vectors and a block is one
+// stream.
 constexpr int kBlockVectors = kBlockColumns / kLanes;
 
-template <class E> size_t PackedBytes(int64_t n, int64_t k) {
-  return static_cast<size_t>(DivideUp(n, kBlockColumns) * kBlockColumns * k) *
-         sizeof(typename E::Type);
+template <class E>
+size_t PackedBytes(int64_t n, int64_t k) {
+  return static_cast<size_t>(DivideUp(n, kBlockColumns) * kBlockColumns * k) * sizeof(typename E::Type);
 }
 
 /// Where element (column, reduce) of a packed matrix with reduction k lies.
 template <class E>
 APRIL_INLINE int64_t PackedIndex(int64_t column, int64_t reduce, int64_t k) {
   int64_t block = column / kBlockColumns, lane = column % kBlockColumns;
-  return (block * (k / E::kPack) + reduce / E::kPack) * kBlockColumns *
-             E::kPack +
-         lane * E::kPack + reduce % E::kPack;
+  return (block * (k / E::kPack) + reduce / E::kPack) * kBlockColumns * E::kPack + lane * E::kPack + reduce % E::kPack;
 }
 
-template <class E> void Pack(const PackArgs &a) {
-  auto *w = static_cast<const typename E::Type *>(a.w);
-  auto *packed = static_cast<typename E::Type *>(a.packed);
+template <class E>
+void Pack(const PackArgs& a) {
+  auto* w = static_cast<const typename E::Type*>(a.w);
+  auto* packed = static_cast<typename E::Type*>(a.packed);
   const int64_t step = kBlockColumns * E::kPack;
-  // A few units of all columns at a time: reads and writes then both stay
-  // within a handful of cache lines.
+  // A few units of all columns at a time: reads and writes then both stay within a handful of cache lines.
   constexpr int64_t kStripe = 32;
   for (int64_t first = 0; first < a.k; first += kStripe) {
     int64_t last = Minimum(a.k, first + kStripe);
     for (int64_t i = 0; i < a.n; ++i) {
-      typename E::Type *out =
-          packed + PackedIndex<E>(a.column_begin + i, first, a.k);
-      for (int64_t j = first; j < last; j += E::kPack, out += step)
-        __builtin_memcpy(out, w + i * a.w_stride + j, 4);
+      typename E::Type* out = packed + PackedIndex<E>(a.column_begin + i, first, a.k);
+      for (int64_t j = first; j < last; j += E::kPack, out += step) __builtin_memcpy(out, w + i * a.w_stride + j, 4);
     }
   }
 }
 
-template <class E> void PackTransposed(const PackTransposedArgs &a) {
-  auto *w = static_cast<const typename E::Type *>(a.w);
-  auto *packed = static_cast<typename E::Type *>(a.packed);
+template <class E>
+void PackTransposed(const PackTransposedArgs& a) {
+  auto* w = static_cast<const typename E::Type*>(a.w);
+  auto* packed = static_cast<typename E::Type*>(a.packed);
   for (int64_t i = 0; i < a.n; i += E::kPack) {
     for (int64_t c = a.column_begin; c < a.column_end; ++c) {
-      typename E::Type *out =
-          packed + PackedIndex<E>(c, a.reduce_begin + i, a.total);
-      for (int64_t j = 0; j < E::kPack; ++j)
-        out[j] = w[(i + j) * a.w_stride + c];
+      typename E::Type* out = packed + PackedIndex<E>(c, a.reduce_begin + i, a.total);
+      for (int64_t j = 0; j < E::kPack; ++j) out[j] = w[(i + j) * a.w_stride + c];
     }
   }
 }
 
-// How far ahead weights are fetched by instruction. A handful of rows streams
-// them at the memory's full rate without (the processor's own fetching is then
-// better); more rows compute so long on each line that it loses track.
+// How far ahead weights are fetched by instruction. A handful of rows streams them at the memory's full rate without (the processor's own fetching is
+// then better); more rows compute so long on each line that it loses track.
 constexpr int kFetchAhead = 8192;
 constexpr int64_t kFetchFromRows = 6;
 
 template <class E, int kAhead, int kRows>
-APRIL_INLINE void LinearTile(const LinearArgs &a, int64_t row, int64_t block) {
-  const int64_t units = a.k / E::kPack,
-                x_bytes =
-                    a.x_stride * static_cast<int64_t>(sizeof(typename E::Type));
-  const char *w =
-      static_cast<const char *>(a.packed) + block * units * kBlockColumns * 4;
+APRIL_INLINE void LinearTile(const LinearArgs& a, int64_t row, int64_t block) {
+  const int64_t units = a.k / E::kPack, x_bytes = a.x_stride * static_cast<int64_t>(sizeof(typename E::Type));
+  const char* w = static_cast<const char*>(a.packed) + block * units * kBlockColumns * 4;
   Tile<kRows, kBlockVectors> t;
   Clear(t);
-  MultiplyAdd<E, kAhead>(t, static_cast<const char *>(a.x) + row * x_bytes,
-                         x_bytes, 4, w, kBlockColumns * 4, units);
+  MultiplyAdd<E, kAhead>(t, static_cast<const char*>(a.x) + row * x_bytes, x_bytes, 4, w, kBlockColumns * 4, units);
   APRIL_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    float *out = a.out + (row + r) * a.out_stride + block * kBlockColumns;
+    float* out = a.out + (row + r) * a.out_stride + block * kBlockColumns;
     APRIL_UNROLL
     for (int v = 0; v < kBlockVectors; ++v) {
-      const int64_t n =
-          Minimum(kLanes, a.n - block * kBlockColumns - v * kLanes);
-      if (n <= 0)
-        continue;
-      StoreFloats(out + v * kLanes,
-                  a.add ? Add(LoadFloats(out + v * kLanes, n), t.v[r][v])
-                        : t.v[r][v],
-                  n);
+      const int64_t n = Minimum(kLanes, a.n - block * kBlockColumns - v * kLanes);
+      if (n <= 0) continue;
+      StoreFloats(out + v * kLanes, a.add ? Add(LoadFloats(out + v * kLanes, n), t.v[r][v]) : t.v[r][v], n);
     }
   }
 }
 
-template <class E> void Linear(const LinearArgs &a) {
+template <class E>
+void Linear(const LinearArgs& a) {
   const bool fetch = a.rows >= kFetchFromRows;
   for (int64_t block = a.block_begin; block < a.block_end; ++block) {
     ForRowGroups<Lanes::kLinearRows>(a.rows, [&]<int kRows>(int64_t row) {
-      // The first group of rows brings a block in; it stays in the second cache
-      // for the others.
+      // The first group of rows brings a block in; it stays in the second cache for the others.
       if (fetch && row == 0) {
         LinearTile<E, kFetchAhead, kRows>(a, row, block);
       } else {
@@ -104,5 +89,5 @@ template <class E> void Linear(const LinearArgs &a) {
   }
 }
 
-} // namespace
-} // namespace april::kernels
+}  // namespace
+}  // namespace april::kernels

@@ -1,5 +1,4 @@
-// The table of one element type from the kernels that this instruction set
-// compiled.
+// The table of one element type from the kernels that this instruction set compiled.
 #pragma once
 
 #include "kernels/cpu/attention_backward.h"
@@ -12,7 +11,8 @@
 namespace april::kernels {
 namespace {
 
-template <class E> constexpr Kernels MakeTable(const char *name) {
+template <class E>
+constexpr Kernels MakeTable(const char* name) {
   return {
       .name = name,
       .element_bytes = sizeof(typename E::Type),
@@ -51,5 +51,5 @@ template <class E> constexpr Kernels MakeTable(const char *name) {
   };
 }
 
-} // namespace
-} // namespace april::kernels
+}  // namespace
+}  // namespace april::kernels

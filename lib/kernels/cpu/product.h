@@ -1,5 +1,4 @@
-// The inner loop of every product: a small tile of accumulators in registers,
-// one unit of the reduction at a time.
+// The inner loop of every product: a small tile of accumulators in registers, one unit of the reduction at a time.
 #pragma once
 
 #include "kernels/cpu/functions.h"
@@ -8,60 +7,54 @@ namespace april::kernels {
 namespace {
 
 /// Accumulators of kRows rows times kVectors * 16 columns.
-template <int kRows, int kVectors> struct Tile { Vec v[kRows][kVectors]; };
+template <int kRows, int kVectors>
+struct Tile {
+  Vec v[kRows][kVectors];
+};
 
 #define APRIL_UNROLL _Pragma("GCC unroll 16")
 
 template <int kRows, int kVectors>
-APRIL_INLINE void Clear(Tile<kRows, kVectors> &t) {
+APRIL_INLINE void Clear(Tile<kRows, kVectors>& t) {
   APRIL_UNROLL
   for (int r = 0; r < kRows; ++r) {
     APRIL_UNROLL
-    for (int v = 0; v < kVectors; ++v)
-      t.v[r][v] = Zero();
+    for (int v = 0; v < kVectors; ++v) t.v[r][v] = Zero();
   }
 }
 
-/// t[r][v] += sum over units of a(r, u) * b(u, v): a(r, u) is one unit at a + r
-/// * a_row_bytes + u * a_unit_bytes, met with kVectors * 16 columns at b + u *
-/// b_unit_bytes. With kAhead, b is fetched into the second cache that many
-/// bytes in advance.
+/// t[r][v] += sum over units of a(r, u) * b(u, v): a(r, u) is one unit at a + r * a_row_bytes + u * a_unit_bytes, met with kVectors * 16 columns at
+/// b + u * b_unit_bytes. With kAhead, b is fetched into the second cache that many bytes in advance.
 template <class E, int kAhead = 0, int kRows, int kVectors>
-APRIL_INLINE void MultiplyAdd(Tile<kRows, kVectors> &t, const char *a,
-                              int64_t a_row_bytes, int64_t a_unit_bytes,
-                              const char *b, int64_t b_unit_bytes,
+APRIL_INLINE void MultiplyAdd(Tile<kRows, kVectors>& t, const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes,
                               int64_t units) {
   for (int64_t u = 0; u < units; ++u) {
     Bits w[kVectors];
     APRIL_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       w[v] = LoadBits(b + v * 64);
-      if constexpr (kAhead > 0)
-        Prefetch(b + v * 64 + kAhead);
+      if constexpr (kAhead > 0) Prefetch(b + v * 64 + kAhead);
     }
     APRIL_UNROLL
     for (int r = 0; r < kRows; ++r) {
       Bits x = SetUnit(a + r * a_row_bytes);
       APRIL_UNROLL
-      for (int v = 0; v < kVectors; ++v)
-        t.v[r][v] = E::Dot(t.v[r][v], x, w[v]);
+      for (int v = 0; v < kVectors; ++v) t.v[r][v] = E::Dot(t.v[r][v], x, w[v]);
     }
     a += a_unit_bytes;
     b += b_unit_bytes;
   }
 }
 
-/// Calls body<R>(first) for groups of R <= kMax rows that cover [0, rows), all
-/// nearly equal.
+/// Calls body<R>(first) for groups of R <= kMax rows that cover [0, rows), all nearly equal.
 template <int kMax, class Body>
 APRIL_INLINE void ForRowGroups(int64_t rows, Body body) {
   const int64_t groups = DivideUp(rows, kMax);
   for (int64_t g = 0, first = 0; g < groups; ++g) {
     const int64_t count = DivideUp(rows - first, groups - g);
-#define APRIL_CASE(n)                                                          \
-  case n:                                                                      \
-    if constexpr (n <= kMax)                                                   \
-      body.template operator()<n>(first);                                      \
+#define APRIL_CASE(n)                                            \
+  case n:                                                        \
+    if constexpr (n <= kMax) body.template operator()<n>(first); \
     break;
     switch (count) {
       APRIL_CASE(1)
@@ -76,23 +69,19 @@ APRIL_INLINE void ForRowGroups(int64_t rows, Body body) {
       APRIL_CASE(10)
       APRIL_CASE(11)
       APRIL_CASE(12)
-    default:
-      __builtin_unreachable();
+      default:
+        __builtin_unreachable();
     }
 #undef APRIL_CASE
     first += count;
   }
 }
 
-/// c[r, :] = c[r, :] * factor[r] + sum over units of a(r, u) * b(u, :), for
-/// `columns` (a multiple of 16) contiguous units of b. `factor` may be null
+/// c[r, :] = c[r, :] * factor[r] + sum over units of a(r, u) * b(u, :), for `columns` (a multiple of 16) contiguous units of b. `factor` may be null
 /// (1).
 template <class E, int kMaxRows>
-APRIL_INLINE void
-AccumulateRows(const char *a, int64_t a_row_bytes, int64_t a_unit_bytes,
-               const char *b, int64_t b_unit_bytes, int64_t units, int64_t rows,
-               int64_t columns, const float *factor, float *c,
-               int64_t c_stride) {
+APRIL_INLINE void AccumulateRows(const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes, int64_t units,
+                                 int64_t rows, int64_t columns, const float* factor, float* c, int64_t c_stride) {
   ForRowGroups<kMaxRows>(rows, [&]<int kRows>(int64_t first) {
     auto columns_of = [&]<int kVectors>(int64_t column) {
       Tile<kRows, kVectors> t;
@@ -101,28 +90,23 @@ AccumulateRows(const char *a, int64_t a_row_bytes, int64_t a_unit_bytes,
         APRIL_UNROLL
         for (int v = 0; v < kVectors; ++v) {
           t.v[r][v] = Load(c + (first + r) * c_stride + column + v * kLanes);
-          if (factor != nullptr)
-            t.v[r][v] = Mul(t.v[r][v], Set(factor[first + r]));
+          if (factor != nullptr) t.v[r][v] = Mul(t.v[r][v], Set(factor[first + r]));
         }
       }
-      MultiplyAdd<E>(t, a + first * a_row_bytes, a_row_bytes, a_unit_bytes,
-                     b + column * 4, b_unit_bytes, units);
+      MultiplyAdd<E>(t, a + first * a_row_bytes, a_row_bytes, a_unit_bytes, b + column * 4, b_unit_bytes, units);
       APRIL_UNROLL
       for (int r = 0; r < kRows; ++r) {
         APRIL_UNROLL
-        for (int v = 0; v < kVectors; ++v)
-          Store(c + (first + r) * c_stride + column + v * kLanes, t.v[r][v]);
+        for (int v = 0; v < kVectors; ++v) Store(c + (first + r) * c_stride + column + v * kLanes, t.v[r][v]);
       }
     };
     int64_t column = 0;
-    for (; column + Lanes::kTileVectors * kLanes <= columns;
-         column += Lanes::kTileVectors * kLanes) {
+    for (; column + Lanes::kTileVectors * kLanes <= columns; column += Lanes::kTileVectors * kLanes) {
       columns_of.template operator()<Lanes::kTileVectors>(column);
     }
-    for (; column < columns; column += kLanes)
-      columns_of.template operator()<1>(column);
+    for (; column < columns; column += kLanes) columns_of.template operator()<1>(column);
   });
 }
 
-} // namespace
-} // namespace april::kernels
+}  // namespace
+}  // namespace april::kernels

@@ -1,5 +1,4 @@
-// The kernel sets' tables; kernels/kernels.h chooses among those that the
-// machine runs.
+// The kernel sets' tables; kernels/kernels.h chooses among those that the machine runs.
 #pragma once
 
 #include "kernels/table.h"
@@ -15,4 +14,4 @@ extern const Kernels kAvx512Bf16;
 extern const Kernels kAvx512F32;
 #endif
 
-} // namespace april::kernels
+}  // namespace april::kernels

@@ -6,60 +6,46 @@
 namespace april::kernels {
 namespace {
 
-APRIL_INLINE float RowMaximum(const float *x, int64_t n) {
+APRIL_INLINE float RowMaximum(const float* x, int64_t n) {
   Vec best = Set(-kInfinity);
   ForLanes(n, [&](int64_t i, int64_t m) {
-    best = Max(best, m == kLanes
-                         ? Load(x + i)
-                         : SelectLess(LaneNumbers(), Set(static_cast<float>(m)),
-                                      LoadPart(x + i, m), best));
+    best = Max(best, m == kLanes ? Load(x + i) : SelectLess(LaneNumbers(), Set(static_cast<float>(m)), LoadPart(x + i, m), best));
   });
   return MaxLanes(best);
 }
 
-inline float LogSumExp(const LogSumExpArgs &a) {
+inline float LogSumExp(const LogSumExpArgs& a) {
   const float maximum = RowMaximum(a.logits, a.vocab) * a.scale;
   const Vec scale = Set(a.scale), shift = Set(maximum), lane = LaneNumbers();
   double total = 0, weighted = 0;
-  for (int64_t first = 0, chunk = 0; first < a.vocab;
-       first += kVocabChunk, ++chunk) {
+  for (int64_t first = 0, chunk = 0; first < a.vocab; first += kVocabChunk, ++chunk) {
     Vec sum = Zero(), products = Zero();
     ForLanes(Minimum(kVocabChunk, a.vocab - first), [&](int64_t i, int64_t n) {
       Vec y = Sub(Mul(LoadFloats(a.logits + first + i, n), scale), shift);
       Vec e = Exp(y);
-      if (n < kLanes)
-        e = SelectLess(lane, Set(static_cast<float>(n)), e, Zero());
+      if (n < kLanes) e = SelectLess(lane, Set(static_cast<float>(n)), e, Zero());
       sum = Add(sum, e);
-      if (a.entropy != nullptr)
-        products = Fma(e, SelectLess(Set(-kInfinity), y, y, Zero()), products);
+      if (a.entropy != nullptr) products = Fma(e, SelectLess(Set(-kInfinity), y, y, Zero()), products);
     });
     const float chunk_sum = SumLanes(sum);
-    if (a.chunk_sums != nullptr)
-      a.chunk_sums[chunk] = chunk_sum;
+    if (a.chunk_sums != nullptr) a.chunk_sums[chunk] = chunk_sum;
     total += static_cast<double>(chunk_sum);
     weighted += static_cast<double>(SumLanes(products));
   }
-  if (a.maximum != nullptr)
-    *a.maximum = maximum;
+  if (a.maximum != nullptr) *a.maximum = maximum;
   const double log_total = Log(total);
-  if (a.entropy != nullptr)
-    *a.entropy = static_cast<float>(log_total - weighted / total);
+  if (a.entropy != nullptr) *a.entropy = static_cast<float>(log_total - weighted / total);
   return static_cast<float>(static_cast<double>(maximum) + log_total);
 }
 
-inline void Softmax(const float *logits, int64_t n, float scale, float maximum,
-                    float *out) {
-  ForLanes(n, [&](int64_t i, int64_t m) {
-    StoreFloats(
-        out + i,
-        Exp(Sub(Mul(LoadFloats(logits + i, m), Set(scale)), Set(maximum))), m);
-  });
+inline void Softmax(const float* logits, int64_t n, float scale, float maximum, float* out) {
+  ForLanes(n, [&](int64_t i, int64_t m) { StoreFloats(out + i, Exp(Sub(Mul(LoadFloats(logits + i, m), Set(scale)), Set(maximum))), m); });
 }
 
-template <class E> void SoftmaxGradient(const SoftmaxGradientArgs &a) {
-  auto *out = static_cast<typename E::Type *>(a.out);
-  const Vec scale = Set(a.scale), lse = Set(a.log_sum_exp),
-            g = Set(-a.logprob_gradient);
+template <class E>
+void SoftmaxGradient(const SoftmaxGradientArgs& a) {
+  auto* out = static_cast<typename E::Type*>(a.out);
+  const Vec scale = Set(a.scale), lse = Set(a.log_sum_exp), g = Set(-a.logprob_gradient);
   auto gradient = [&](int64_t i, int64_t n) {
     Vec log_p = Sub(Mul(LoadFloats(a.logits + i, n), scale), lse);
     Vec p = Exp(log_p);
@@ -67,14 +53,11 @@ template <class E> void SoftmaxGradient(const SoftmaxGradientArgs &a) {
     if (a.entropy_gradient != 0.0f) {
       // p log p is zero in the limit, also where log p is minus infinity.
       Vec bounded = SelectLess(Set(-kInfinity), log_p, log_p, Zero());
-      d = Sub(d, Mul(Mul(Set(a.entropy_gradient), p),
-                     Add(bounded, Set(a.entropy))));
+      d = Sub(d, Mul(Mul(Set(a.entropy_gradient), p), Add(bounded, Set(a.entropy))));
     }
     return d;
   };
-  ForLanes(a.vocab, [&](int64_t i, int64_t n) {
-    StoreElements<E>(out + i, Mul(gradient(i, n), scale), n);
-  });
+  ForLanes(a.vocab, [&](int64_t i, int64_t n) { StoreElements<E>(out + i, Mul(gradient(i, n), scale), n); });
   const int64_t group = a.token / kLanes * kLanes;
   float d[16];
   Store(d, gradient(group, Minimum(kLanes, a.vocab - group)));
@@ -82,14 +65,13 @@ template <class E> void SoftmaxGradient(const SoftmaxGradientArgs &a) {
   E::StorePart(out + a.token, Load(token), 1);
 }
 
-inline int64_t ArgMax(const float *x, int64_t n) {
+inline int64_t ArgMax(const float* x, int64_t n) {
   const float best = RowMaximum(x, n);
   for (int64_t i = 0; i < n; ++i) {
-    if (x[i] == best)
-      return i;
+    if (x[i] == best) return i;
   }
   return 0;
 }
 
-} // namespace
-} // namespace april::kernels
+}  // namespace
+}  // namespace april::kernels
