@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include "record/view.h"
 #include "stream/framing.h"
 
 namespace april::record {
@@ -448,6 +449,9 @@ const std::vector<Field<Control>>& Fields() {
                                                         });
   return kFields;
 }
+
+const char* StatusText(Status status) { return kStatusNames[static_cast<size_t>(status)]; }
+const char* FinishText(Finish finish) { return kFinishNames[static_cast<size_t>(finish)]; }
 
 const std::vector<KeyInfo>& KeyTable() {
   static const std::vector<KeyInfo> kTable = [] {
