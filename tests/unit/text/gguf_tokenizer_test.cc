@@ -1,0 +1,146 @@
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "text/chat_template.h"
+#include "text/export.h"
+#include "text/tokenizer.h"
+
+using namespace april;
+using namespace april::text;
+
+namespace {
+
+/// A GGUF file of metadata alone.
+class GgufWriter {
+ public:
+  void Text(const std::string& key, const std::string& value) {
+    Key(key, 8);
+    Append(value);
+  }
+  void Number(const std::string& key, uint32_t value) {
+    Key(key, 4);
+    AppendLe<uint32_t>(body_, value);
+  }
+  void Texts(const std::string& key, const std::vector<std::string>& values) {
+    Key(key, 9);
+    AppendLe<uint32_t>(body_, 8);
+    AppendLe<uint64_t>(body_, values.size());
+    for (const std::string& value : values) Append(value);
+  }
+  void Numbers(const std::string& key, const std::vector<int32_t>& values) {
+    Key(key, 9);
+    AppendLe<uint32_t>(body_, 5);
+    AppendLe<uint64_t>(body_, values.size());
+    for (const int32_t value : values) AppendLe<int32_t>(body_, value);
+  }
+  void Write(const std::string& path) const {
+    std::string file = "GGUF";
+    AppendLe<uint32_t>(file, 3);
+    AppendLe<uint64_t>(file, 0);
+    AppendLe<uint64_t>(file, count_);
+    file += body_;
+    file.resize((file.size() + 31) / 32 * 32);
+    ReplaceFile(SystemFiles(), path, file, false);
+  }
+
+ private:
+  void Append(const std::string& text) {
+    AppendLe<uint64_t>(body_, text.size());
+    body_ += text;
+  }
+  void Key(const std::string& key, uint32_t type) {
+    ++count_;
+    Append(key);
+    AppendLe<uint32_t>(body_, type);
+  }
+  std::string body_;
+  uint64_t count_ = 0;
+};
+
+/// The tokenizer as converters write it; with two unused tokens behind, as where the model has more rows than the tokenizer tokens.
+GgufWriter AsGguf(const TokenizerSpec& spec, const std::string& pre) {
+  std::vector<std::string> tokens(spec.tokens.size() + 2, "[PAD]");
+  std::vector<int32_t> types(tokens.size(), 5);
+  for (size_t id = 0; id < spec.tokens.size(); ++id) {
+    if (!spec.tokens[id]) continue;
+    tokens[id] = ToByteLevel(*spec.tokens[id]);
+    types[id] = 1;
+  }
+  for (const AddedToken& token : spec.added) {
+    tokens[token.id] = token.content;
+    types[token.id] = token.special ? 3 : 4;
+  }
+  std::vector<std::string> merges;
+  for (const auto& [left, right] : spec.merges) merges.push_back(tokens[left] + " " + tokens[right]);
+  GgufWriter writer;
+  writer.Text("tokenizer.ggml.model", "gpt2");
+  writer.Text("tokenizer.ggml.pre", pre);
+  writer.Texts("tokenizer.ggml.tokens", tokens);
+  writer.Numbers("tokenizer.ggml.token_type", types);
+  writer.Texts("tokenizer.ggml.merges", merges);
+  writer.Number("tokenizer.ggml.bos_token_id", spec.added[0].id);
+  writer.Number("tokenizer.ggml.eos_token_id", spec.added[1].id);
+  writer.Number("tokenizer.ggml.eot_token_id", spec.added[2].id);
+  writer.Text("tokenizer.chat_template", "{{ bos_token }}{{ messages[0]['content'] }}{{ eos_token }}");
+  return writer;
+}
+
+std::shared_ptr<const Tokenizer> Small(const std::string& name) {
+  return Tokenizer::Load(std::string(APRIL_SOURCE_DIR) + "/tests/unit/text/data/" + name + ".tokenizer.json");
+}
+
+struct ScratchFile {
+  std::string path;
+  ScratchFile() {
+    char name[] = "/tmp/april-gguf-XXXXXX";
+    ::close(::mkstemp(name));
+    path = name;
+  }
+  ~ScratchFile() { SystemFiles().Remove(path); }
+};
+
+}  // namespace
+
+TEST_CASE("a tokenizer from GGUF is the one from tokenizer.json") {
+  for (const auto& [name, pre] : std::vector<std::pair<std::string, std::string>>{{"llama3", "llama-bpe"}, {"qwen2", "qwen2"}}) {
+    INFO(name);
+    TokenizerSpec spec = Small(name)->spec();
+    for (AddedToken& token : spec.added) token.normalized = false;  // which GGUF cannot say
+    const auto wanted = Tokenizer::FromSpec(spec);
+    const ScratchFile file;
+    AsGguf(spec, pre).Write(file.path);
+    const auto tokenizer = Tokenizer::Load(file.path);
+    CHECK(HexU64(tokenizer->digest()) == HexU64(wanted->digest()));
+    CHECK(tokenizer->vocab_size() == wanted->vocab_size());
+    CHECK(tokenizer->stop_ids() == std::vector<uint32_t>{spec.added[1].id, spec.added[2].id});
+    CHECK(tokenizer->EncodePlainPrompt("a 12 b") == wanted->EncodePlainPrompt("a 12 b"));
+    CHECK(ChatTemplate::Load(file.path)->Render({{"user", "x"}}, true) == spec.added[0].content + "x" + spec.added[1].content);
+  }
+}
+
+TEST_CASE("GGUF metadata that cannot be used is refused") {
+  const TokenizerSpec spec = Small("llama3")->spec();
+  const ScratchFile file;
+  AsGguf(spec, "falcon").Write(file.path);
+  CHECK_THROWS_WITH(Tokenizer::Load(file.path), Catch::Contains("'falcon' is not supported"));
+
+  GgufWriter sentencepiece;
+  sentencepiece.Text("tokenizer.ggml.model", "llama");
+  sentencepiece.Write(file.path);
+  CHECK_THROWS_WITH(Tokenizer::Load(file.path), Catch::Contains("'llama' is not supported"));
+  CHECK_THROWS_WITH(ChatTemplate::Load(file.path), Catch::Contains("no chat template"));
+
+  GgufWriter none;
+  none.Text("general.name", "x");
+  none.Write(file.path);
+  CHECK_THROWS_WITH(Tokenizer::Load(file.path), Catch::Contains("no tokenizer"));
+
+  TokenizerSpec broken = spec;
+  broken.tokens[spec.merged[5]] = "zzz";
+  AsGguf(broken, "llama-bpe").Write(file.path);
+  CHECK_THROWS_AS(Tokenizer::Load(file.path), Error);
+}
