@@ -36,14 +36,18 @@ std::string EncodeGroup(Store& store, const ClaimMeta& claim, const GroupMeta& g
 
 }  // namespace
 
-std::string MakeClaim(const State& state, Batch& batch, int64_t num_groups, const std::optional<std::string>& parent) {
+std::string ClaimWaitsFor(const State& state, int64_t num_groups) {
   if (state.next_step() - state.first_uncommitted_step() > state.config().run_ahead) {
     return "the commit of step " + std::to_string(state.first_uncommitted_step()) + " (claim " + state.FindClaim(state.first_uncommitted_step())->id +
            ")";
   }
   const auto num_ready = static_cast<int64_t>(state.ready().size());
-  if (num_ready < num_groups)
-    return Count(num_groups - num_ready, "more group", "more groups") + " of " + std::to_string(num_groups) + ": " + DescribeSupply(state);
+  if (num_ready >= num_groups) return "";
+  return Count(num_groups - num_ready, "more group", "more groups") + " of " + std::to_string(num_groups) + ": " + DescribeSupply(state);
+}
+
+std::string MakeClaim(const State& state, Batch& batch, int64_t num_groups, const std::optional<std::string>& parent) {
+  if (std::string waits_for = ClaimWaitsFor(state, num_groups); !waits_for.empty()) return waits_for;
   ClaimEntry entry{HexU64(RandomId()), state.next_step(), parent, state.policy_version(), {}};
   auto ready = state.ready().begin();
   for (int64_t i = 0; i < num_groups; ++i, ++ready) {

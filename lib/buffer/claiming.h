@@ -12,6 +12,8 @@
 
 namespace april::buffer {
 
+/// What a claim of `num_groups` groups would wait for now; "" when it could be made.
+std::string ClaimWaitsFor(const State& state, int64_t num_groups);
 /// Claims the `num_groups` groups that became ready first, for the next step. Returns "" when it did, else what it waits for, having changed nothing.
 std::string MakeClaim(const State& state, Batch& batch, int64_t num_groups, const std::optional<std::string>& parent);
 

@@ -267,11 +267,12 @@ Map Hub::Claim(const Map& request, uint64_t id) {
   if (step == state.next_step()) {
     if (draining_) return {{"state", "stopped"}};
     const int64_t groups = fields.Int("groups") == 0 ? state.config().groups_per_step : fields.Int("groups");
-    std::string waits_for;
-    store_.Transact([&](Batch& batch) { waits_for = MakeClaim(state, batch, groups, fields.MaybeText("parent")); });
+    // While this hub serves nobody else writes: what is asked again and again needs no transaction.
+    const std::string waits_for = ClaimWaitsFor(state, groups);
     if (!waits_for.empty()) {
       return {{"state", IsExhausted(state) ? "empty" : "wait"}, {"waits_for", waits_for}, {"poll_ms", options_.poll_ms}};
     }
+    store_.Transact([&](Batch& batch) { MakeClaim(state, batch, groups, fields.MaybeText("parent")); });
     claimed_by_.clear();
     claimed_by_[state.FindClaim(step)->id] = id;
   }

@@ -17,7 +17,7 @@ namespace april::buffer {
 
 struct HubOptions {
   int64_t term_ms = 60'000;      ///< of a lease: how long a generator may be silent
-  int64_t poll_ms = 200;         ///< how soon clients that wait ask again
+  int64_t poll_ms = 20;          ///< how soon clients that wait ask again
   std::optional<int64_t> steps;  ///< the run's length, when it is known
 };
 

@@ -29,7 +29,7 @@ struct LeaseAnswer {
   /// Policy version that generation needs from now on: with an older one, fetch weights before the next token. nullopt: none was trained yet.
   std::optional<uint64_t> min_version;
   std::vector<uint64_t> lost;  ///< held uids whose lease is no longer this worker's: forget them, emit nothing for them
-  int64_t poll_ms = 200;       ///< ask again after this long, or when slots become free; well below the leases' term
+  int64_t poll_ms = 20;        ///< ask again after this long, or when slots become free; well below the leases' term
 };
 
 struct ClaimAnswer {
@@ -42,7 +42,7 @@ struct ClaimAnswer {
   State state = State::kWait;
   std::optional<ClaimInfo> claim;
   std::string waits_for;
-  int64_t poll_ms = 200;
+  int64_t poll_ms = 20;
 };
 
 enum class CommitOutcome { kCommitted, kRepeated };

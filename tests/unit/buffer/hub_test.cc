@@ -220,7 +220,7 @@ TEST_CASE("a lease set is closed by its sink's verified end, once the generator 
 
 TEST_CASE("generators drain after the last claim, on request, and when nothing is left; claims then end") {
   ScratchBuffer scratch(SmallConfig(), 2);
-  Hub hub(*scratch.store, {60'000, 200, 1});
+  Hub hub(*scratch.store, {60'000, 20, 1});
   Generator generator(hub, 1, "g");
   CHECK(generator.Lease(100) == 6);
   std::vector<record::Rollout> scored;
