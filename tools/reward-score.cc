@@ -109,9 +109,10 @@ void Run(const Options& options, cli::Context& context) {
   context.Summary(tally.Text());
   ScoreAll(options, context, &tally);
   if (tally.errors() > options.max_errors) {
-    throw Error(ErrorKind::kRejects,
-                std::to_string(tally.errors()) + " rollouts could not be judged, more than --max-errors " + std::to_string(options.max_errors),
-                "look at them: rollout-cat --json | grep '\"status\": *\"error\"'");
+    throw Error(
+        ErrorKind::kRejects,
+        "rollouts that could not be judged: " + std::to_string(tally.errors()) + ", more than --max-errors " + std::to_string(options.max_errors),
+        "look at them: rollout-cat --json | grep '\"status\": *\"error\"'");
   }
 }
 

@@ -105,7 +105,7 @@ nobody
 
 {{ [1, 2, 3] | join('-') }} {{ 7 // 2 * 2 % 4 - 1 }} {{ 'x' if false }} {{ missing | default('none given') }} {{ "a\\tb" "c" }}
 {% for i in range(5) %}{% if i == 1 %}{% continue %}{% elif i > 3 %}{% break %}{% endif %}{{ i }}{% endfor %}
-{{- messages | first is mapping }} {{ messages is iterable and messages is not string }} {{ 1 == 1.0 or false }} {{ not [] }}
+{{- messages | first is mapping }} {{ messages is iterable and messages is not string }}   {% if true %}in a line{% endif %}   {# so #} {{ 1 == 1.0 or false }} {{ not [] }}
 """,
 }
 CHATS = [
