@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# --prompt: text on stdout, and nothing else; the same seed gives the same answer.
+set -euo pipefail
+. "$APRIL_SOURCE/tests/cli/rollout-gen/common.bash"
+rollout-gen --model "$model" --prompt "What is 3 + 5?" --max-tokens 30 --seed 4 >one 2>log
+[ -s one ] && [ ! -s log ] || { cat log; exit 1; }
+rollout-gen --model "$model" --prompt "What is 3 + 5?" --max-tokens 30 --seed 4 >two
+cmp one two
+rollout-gen --model "$model" --prompt "What is 3 + 5?" --max-tokens 30 --seed 6 >three
+! cmp -s one three || { echo "another seed gives the same answer"; exit 1; }
+python3 -c 'open("one", encoding="utf-8").read()'

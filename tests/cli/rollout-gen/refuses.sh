@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Bad input and bad flags: one clear line, the right exit code, nothing written.
+set -euo pipefail
+. "$APRIL_SOURCE/tests/cli/rollout-gen/common.bash"
+work 2 2 20 >work.bin
+
+fails "no model is named" 2 rollout-gen --in work.bin
+fails "both given" 2 rollout-gen --model "$model" --weights weights --in work.bin
+fails "target-groups" 2 rollout-gen --model "$model" --from zmq+ipc://hub --target-groups 2
+fails "kernel" 2 rollout-gen --model "$model" --kernels abacus --in work.bin
+fails "no-such-model" 1 rollout-gen --model no-such-model --in work.bin
+fails "no published version" 7 rollout-gen --weights empty --peer-timeout-ms 200 --in work.bin
+fails "hub" 6 rollout-gen --model "$model" --from zmq+ipc://hub --peer-timeout-ms 300 --out out.zst
+fails "missing.bin" 1 rollout-gen --model "$model" --in missing.bin
+fails "memory" 1 rollout-gen --model "$model" --memory 250kB --in work.bin --out out.zst
+
+head -c 900 work.bin >cut.bin
+fails "no end record" 3 rollout-gen --model "$model" --in cut.bin --out out.zst
+[ ! -e out.zst ] || { echo "output of a truncated input"; exit 1; }
+
+# The token ids of another tokenizer.
+cp -r "$model" other
+python3 - <<'PY'
+import json
+spec = json.load(open("other/tokenizer.json"))
+vocab = spec["model"]["vocab"]
+vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+json.dump(spec, open("other/tokenizer.json", "w"))
+PY
+fails "tokenizer" 4 rollout-gen --model other --in work.bin --out out.zst
+
+# A damaged model.
+cp -r "$model" damaged
+python3 - <<'PY'
+data = open("damaged/model.safetensors", "rb").read()
+open("damaged/model.safetensors", "wb").write(data.replace(b"model.layers.1.mlp.up_proj.weight", b"model.layers.1.mlp.up_proj.height"))
+PY
+fails "model.layers.1.mlp.up_proj.weight" 3 rollout-gen --model damaged --in work.bin --out out.zst
+
+# A prompt longer than the context of 256: that rollout fails, the others do not, exit 5.
+{ prompts 1; python3 -c 'print("{\"prompt\":\"" + "long words " * 200 + "\"}")'; } >long.jsonl
+partial-buffer add -q --purpose eval --prompts long.jsonl --model "$model" --group-size 2 --max-tokens 20 --max-prompt-tokens 5000 --out long.bin
+fails "leaves no room in the model's context of 256 tokens" 5 rollout-gen --model "$model" --in long.bin --out long.zst
+expect "$(count long.zst complete)/$(count long.zst failed)" 2/2 "complete and failed"
+# A budget beyond the context ends with finish length, and says so.
+work 1 8 1000 | rollout-gen --model "$model" --out out.zst 2>log
+expect "$(count out.zst complete)" 8 "complete"
+! has out.zst '"finish":"length"' || grep -q "reached the model's context" log || { cat log; exit 1; }
