@@ -1,0 +1,36 @@
+# Sourced by the benchmarks: where things are, and how a figure is printed.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+. "$root/pipelines/lib.sh"
+here=$root/tests/bench
+
+need_peers() {  # DIR: sets $peers and $python
+  [ -n "${1:-}" ] || die 2 "usage: $(basename "$0") PEERS-DIR …; $here/peers/setup.sh PEERS-DIR makes it"
+  peers=$(realpath "$1")
+  python=$peers/venv/bin/python
+  local path
+  for path in venv/bin/python model/smollm2.gguf model/hf/model.safetensors; do
+    [ -e "$peers/$path" ] || die 2 "$peers/$path is missing; run $here/peers/setup.sh $peers"
+  done
+}
+
+# figure NAME UNIT higher|lower OURS THEIRS [KEY VALUE]…: OURS and THEIRS are files of one number a round, in the same order. The ratio is how many times
+# better ours is: ours / theirs where higher is better, theirs / ours where lower is.
+figure() {
+  python3 - "$@" <<'PY'
+import json, statistics, sys
+name, unit, better, ours, theirs, *rest = sys.argv[1:]
+ours, theirs = ([float(line) for line in open(path) if line.strip()] for path in (ours, theirs))
+if not ours or len(ours) != len(theirs):
+    sys.exit(f"{name}: {len(ours)} rounds of ours, {len(theirs)} of the peer's")
+ratios = [a / b if better == "higher" else b / a for a, b in zip(ours, theirs)]
+line = {"figure": name, "unit": unit}
+line.update({key: int(value) if value.isdigit() else value for key, value in zip(rest[::2], rest[1::2])})
+line.update(ours=round(statistics.median(ours), 3), theirs=round(statistics.median(theirs), 3), ratio_min=round(min(ratios), 3),
+            ratio_median=round(statistics.median(ratios), 3), ratio_max=round(max(ratios), 3), rounds=len(ratios))
+print(json.dumps(line), flush=True)
+PY
+}
+
+export HF_HUB_OFFLINE=1 TQDM_DISABLE=1 TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false
+work=$(mktemp -d "${TMPDIR:-/tmp}/april-bench.XXXXXX")
+trap 'rm -rf "$work"' EXIT
