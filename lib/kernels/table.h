@@ -278,7 +278,7 @@ struct SoftmaxGradientArgs {
   int64_t vocab;
   float scale;
   float log_sum_exp;
-  int64_t token;
+  int64_t token;  ///< -1: it is not among these logits, a slice of the vocabulary
   float logprob_gradient;
   float entropy;           ///< needed when entropy_gradient is not zero
   float entropy_gradient;  ///< 0: the term is left out

@@ -58,6 +58,7 @@ void SoftmaxGradient(const SoftmaxGradientArgs& a) {
     return d;
   };
   ForLanes(a.vocab, [&](int64_t i, int64_t n) { StoreElements<E>(out + i, Mul(gradient(i, n), scale), n); });
+  if (a.token < 0) return;
   const int64_t group = a.token / kLanes * kLanes;
   float d[16];
   Store(d, gradient(group, Minimum(kLanes, a.vocab - group)));
