@@ -176,7 +176,13 @@ T FromValue(Value&& value) {
     for (Value& element : std::get<Array>(value.held())) elements.push_back(FromValue<typename T::value_type>(std::move(element)));
     return elements;
   } else {
-    return FromMap<T>(TakeMap(std::move(value)));
+    const bool has_value = !std::is_same_v<T, Reward> || Find(value.AsMap(), "value");
+    T result = FromMap<T>(TakeMap(std::move(value)));
+    if constexpr (std::is_same_v<T, Reward>) {
+      if (result.status == "ok" && !has_value) throw Error::Data("status ok without a value");
+      if (result.status != "ok") result.value = 0;
+    }
+    return result;
   }
 }
 
@@ -228,6 +234,9 @@ void SetVersion(Header& header, Value&& value) {
   header.major = value.AsArray().at(0).AsInt();
   header.minor = value.AsArray().at(1).AsInt();
 }
+
+/// An error is not a zero: a reward that could not be determined has no value on the wire.
+Value GetRewardValue(const Reward& reward) { return reward.status == "ok" ? Value(reward.value) : Value(); }
 
 template <typename T>
 void AppendInfos(std::vector<KeyInfo>* table) {
@@ -327,7 +336,7 @@ const std::vector<Field<Lease>>& Fields() {
 template <>
 const std::vector<Field<Reward>>& Fields() {
   static const auto kFields = Named<Reward>("reward", {
-                                                          Need<&Reward::value>("value", "float"),
+                                                          {{"", "value", "float", "", kFirst, false}, GetRewardValue, SetMember<&Reward::value>},
                                                           May<&Reward::parts>("parts", "map"),
                                                           Need<&Reward::status>("status", "str"),
                                                           Need<&Reward::scorer>("scorer", "str"),

@@ -48,7 +48,7 @@ enum class Status { kQueued, kPartial, kWaiting, kComplete, kFailed };
 enum class Finish { kNone, kStop, kLength, kAbort, kError };
 
 struct Reward {
-  double value = 0;
+  double value = 0;  ///< left out on the wire unless status is ok
   std::vector<std::pair<std::string, double>> parts;
   std::string status = "ok";  ///< ok, error, timeout: only ok has a meaningful value
   std::string scorer;

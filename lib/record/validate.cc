@@ -118,6 +118,18 @@ uint64_t ElementBytes(const std::string& dtype) {
   return 0;
 }
 
+/// What no policy sampled is not trained.
+void CheckLossMask(const Rollout& rollout, const PerTokenArray& mask) {
+  for (const Segment& segment : rollout.segments) {
+    if (segment.kind == "generated") continue;
+    for (int64_t token = std::max(segment.start, mask.start); token < segment.start + segment.len; ++token) {
+      const auto i = static_cast<size_t>(token - mask.start);
+      if (i < mask.data.size() && mask.data[i] != 0)
+        Fail("per_token.loss_mask", segment.kind + " token " + std::to_string(token) + " has another mask than 0");
+    }
+  }
+}
+
 void CheckPerToken(const Rollout& rollout) {
   for (const auto& [name, array] : rollout.per_token) {
     const std::string key = "per_token." + name;
@@ -129,6 +141,7 @@ void CheckPerToken(const Rollout& rollout) {
       Fail(key, std::to_string(array.data.size()) + " bytes of " + array.dtype + " from token " + std::to_string(array.start) + ", but there are " +
                     std::to_string(rollout.tokens.size()) + " response tokens");
     }
+    if (name == "loss_mask" && array.dtype == "u8") CheckLossMask(rollout, array);
   }
 }
 
