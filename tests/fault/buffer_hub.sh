@@ -6,7 +6,7 @@ kills=${APRIL_KILLS:-25}
 RANDOM=${APRIL_SEED:-2}
 model=$APRIL_SOURCE/tests/data/tiny-model
 hub=zmq+ipc://hub
-export APRIL_STORE=b APRIL_CHECKPOINTS=checkpoints APRIL_DELAY_US=2000
+export APRIL_PRETEND=1 APRIL_STORE=b APRIL_CHECKPOINTS=checkpoints APRIL_DELAY_US=2000
 steps=100000
 
 for ((i = 0; i < 30; ++i)); do echo "{\"prompt\":\"$i\",\"label\":\"$i\"}"; done >prompts.jsonl

@@ -8,7 +8,7 @@ model=$APRIL_SOURCE/tests/data/tiny-model
 generator() { unit_buffer '[.generator]' -o /dev/null; }
 trainer() { unit_buffer '[.trainer]' -o /dev/null; }
 buffer() { partial-buffer "$@" 2>>log; }
-export APRIL_STORE=b APRIL_CHECKPOINTS=checkpoints APRIL_DELAY_US=3000
+export APRIL_PRETEND=1 APRIL_STORE=b APRIL_CHECKPOINTS=checkpoints APRIL_DELAY_US=3000
 
 for ((i = 0; i < 30; ++i)); do echo "{\"prompt\":\"$i\",\"label\":\"$i\"}"; done >prompts.jsonl
 buffer init -s b --model "$model" --group-size 4 --groups-per-step 3 --in-flight 24 --max-tokens 64 --retain-steps 100000 --seed 1
