@@ -9,8 +9,6 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/log.h"
-#include "base/signals.h"
 #include "cli/main.h"
 #include "hub_work_source.h"
 #include "record/io.h"
@@ -57,16 +55,10 @@ constexpr const char* kDescription =
     "\n"
     "Seed, temperature, stop tokens and budget come with each rollout. On SIGINT, SIGTERM or SIGUSR1 everything unfinished is written; exit 75.";
 
-stream::WriterOptions Writing(const stream::Endpoints& io) {
-  stream::WriterOptions writing;
-  writing.compress = io.compress;
-  writing.peer_timeout_ms = io.peer_timeout_ms;
-  return writing;
-}
-
 struct StreamSink : rollout::Sink {
   record::RecordWriter writer;
-  StreamSink(const Options& options, const record::Header& header) : writer(options.io.out, header, Writing(options.io)) {}
+  StreamSink(const Options& options, const record::Header& header)
+      : writer(options.io.out, header, {.compress = options.io.compress, .peer_timeout_ms = options.io.peer_timeout_ms}) {}
   void Write(const record::Record& record) override { writer.Write(record); }
   void Flush() override { writer.Flush(); }
 };
@@ -99,17 +91,7 @@ void Generate(const Options& options, rollout::Engine& engine, rollout::Schedule
   context.Summary(meter.Summary());
   const bool stopped = end == rollout::ScheduleEnd::kStopped;
   writer.Finish(stopped ? stream::EndStatus::kStopped : stream::EndStatus::kOk);
-  if (stopped) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
-  if (!stopped && scheduler.counters().defective > 0) context.ExitWith(static_cast<int>(ErrorKind::kRejects));
-}
-
-rollout::ScheduleOptions Schedule(const Options& options, const rollout::Generator& generator) {
-  rollout::ScheduleOptions schedule = options.schedule;
-  schedule.weights_timeout_ms = options.io.peer_timeout_ms;
-  schedule.stop_requested = StopRequested;
-  schedule.stop_tokens = generator.tokenizer()->stop_ids();
-  schedule.token_bytes = generator.token_bytes();
-  return schedule;
+  if (stopped || scheduler.counters().defective > 0) context.ExitWith(static_cast<int>(stopped ? ErrorKind::kStopped : ErrorKind::kRejects));
 }
 
 void RunPipe(const Options& options, rollout::Generator& generator, cli::Context& context) {
@@ -128,10 +110,11 @@ void RunPipe(const Options& options, rollout::Generator& generator, cli::Context
     }
     records.push_back(std::move(*record));
   }
-  if (reader.end_status() == stream::EndStatus::kError) log::Warn("the input ended with its writer's error; what came is generated");
+  if (reader.end_status() == stream::EndStatus::kError)
+    throw Error::Data("the input ended with its writer's error", "look at that program's message");
   rollout::Engine& engine = generator.Start(std::min<int64_t>(unfinished, 64), static_cast<int64_t>(longest));
   StreamSink sink(options, OutputHeader(reader.header(), engine.policy().version, context));
-  rollout::Scheduler scheduler(Schedule(options, generator), engine, sink, nullptr);
+  rollout::Scheduler scheduler(generator.Complete(options.schedule), engine, sink, nullptr);
   for (record::Record& record : records) scheduler.Give(std::move(record));
   records.clear();
   Generate(options, engine, scheduler, sink.writer, context);
@@ -145,7 +128,7 @@ void RunResident(const Options& options, rollout::Generator& generator, cli::Con
   const int64_t longest = config.max_prompt_tokens > 0 ? config.max_prompt_tokens + config.max_tokens : 0;
   rollout::Engine& engine = generator.Start(config.in_flight > 0 ? config.in_flight : config.Need(), longest);
   StreamSink sink(options, OutputHeader(buffer::StreamHeader(config), engine.policy().version, context));
-  rollout::Scheduler scheduler(Schedule(options, generator), engine, sink, &hub);
+  rollout::Scheduler scheduler(generator.Complete(options.schedule), engine, sink, &hub);
   Generate(options, engine, scheduler, sink.writer, context);
   hub.Bye();
 }

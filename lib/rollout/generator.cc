@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/signals.h"
 
 namespace april::rollout {
 namespace {
@@ -47,8 +48,14 @@ Generator::Generator(const GeneratorOptions& options, int64_t threads, int64_t t
       model_path_(policies_->ModelPath()),
       tokenizer_(text::Tokenizer::Load(model_path_)) {}
 
-TokenBytes Generator::token_bytes() const {
-  return [tokenizer = tokenizer_](uint32_t token) { return token < tokenizer->vocab_size() ? tokenizer->TokenBytes(token) : std::string_view(); };
+ScheduleOptions Generator::Complete(ScheduleOptions options) const {
+  options.stop_requested = StopRequested;
+  options.stop_tokens = tokenizer_->stop_ids();
+  // Ids between the tokenizer's vocabulary and the model's, which may be padded, have no text.
+  options.token_bytes = [tokenizer = tokenizer_](uint32_t token) {
+    return token < tokenizer->vocab_size() ? tokenizer->TokenBytes(token) : std::string_view();
+  };
+  return options;
 }
 
 void Generator::CheckTokenizer(std::optional<uint64_t> digest, const std::string& stream) const {

@@ -8,9 +8,9 @@
 
 #include "base/options.h"
 #include "kernels/thread_pool.h"
-#include "rollout/active_rollout.h"
 #include "rollout/local_engine.h"
 #include "rollout/policy_source.h"
+#include "rollout/scheduler.h"
 #include "text/tokenizer.h"
 
 namespace april::rollout {
@@ -35,8 +35,8 @@ class Generator {
 
   const std::string& model_path() const { return model_path_; }
   const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
-  /// Empty for ids between the tokenizer's vocabulary and the model's, which may be padded.
-  TokenBytes token_bytes() const;
+  /// The options with the model's stop tokens and texts, and signals, filled in.
+  ScheduleOptions Complete(ScheduleOptions options) const;
   /// Throws Incompatible unless the stream's token ids are this model's.
   void CheckTokenizer(std::optional<uint64_t> digest, const std::string& stream) const;
 

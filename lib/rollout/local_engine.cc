@@ -1,7 +1,6 @@
 #include "rollout/local_engine.h"
 
 #include <poll.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -10,6 +9,7 @@
 #include "base/rng.h"
 #include "base/signals.h"
 #include "model/forward.h"
+#include "rollout/memory_plan.h"
 #include "rollout/prompt_cache.h"
 #include "rollout/sampler.h"
 
@@ -17,35 +17,6 @@ namespace april::rollout {
 namespace {
 
 using model::KvCache;
-
-uint64_t FreeMemoryBytes() {
-  const long pages = sysconf(_SC_AVPHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
-  return pages > 0 && page_bytes > 0 ? static_cast<uint64_t>(pages) * static_cast<uint64_t>(page_bytes) : 0;
-}
-
-/// Blocks that the memory holds, at most what all slots can use.
-int64_t PlanBlocks(const LocalEngineOptions& options, const model::Policy& policy, bool weights_change) {
-  const model::Config& config = policy.config();
-  const uint64_t block_bytes = KvCache::BytesPerBlock(config, policy.kernels());
-  const int64_t longest = options.expected_positions > 0 ? std::min(options.expected_positions, config.max_positions) : config.max_positions;
-  // A shared prompt and the rollout's own copy of its last block stand side by side.
-  const int64_t alone = KvCache::BlocksFor(longest) + 2;
-  const int64_t useful = options.num_slots * alone + alone;
-  uint64_t kv_bytes = FreeMemoryBytes() / 2;
-  if (options.memory_bytes > 0) {
-    const uint64_t weight_bytes = policy.NumBytes() * (weights_change ? 2 : 1);
-    kv_bytes = options.memory_bytes > weight_bytes ? options.memory_bytes - weight_bytes : 0;
-  }
-  const int64_t blocks = std::min(useful, static_cast<int64_t>(kv_bytes / block_bytes));
-  if (blocks < alone) {
-    throw Error::Runtime("memory is too small: after the weights (" + HumanBytes(policy.NumBytes()) +
-                             (weights_change ? ", twice while a new version loads" : "") + ") " + HumanBytes(kv_bytes) +
-                             " is left for keys and values, and one rollout of " + std::to_string(longest) + " tokens needs " +
-                             HumanBytes(static_cast<uint64_t>(alone) * block_bytes),
-                         "raise --memory, or shorten prompts or --max-tokens");
-  }
-  return blocks;
-}
 
 class LocalEngine : public Engine {
  public:
@@ -55,7 +26,10 @@ class LocalEngine : public Engine {
         pool_(pool),
         current_(policies.First()),
         config_(current_.policy->config()),
-        cache_(config_, current_.policy->kernels(), PlanBlocks(options, *current_.policy, policies.Changes())),
+        cache_(config_, current_.policy->kernels(),
+               PlanKvBlocks({options.memory_bytes, current_.policy->NumBytes() * (policies.Changes() ? 2 : 1),
+                             KvCache::BytesPerBlock(config_, current_.policy->kernels()), options.num_slots, options.expected_positions,
+                             config_.max_positions})),
         prompts_(cache_),
         forward_(config_, current_.policy->kernels(), pool),
         slots_(options.num_slots) {

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/signals.h"
 #include "rollout/meter.h"
 #include "rollout/scheduler.h"
 #include "text/chat_template.h"
@@ -59,11 +58,8 @@ void AnswerPrompt(const PromptLineOptions& options, Generator& generator, uint64
   rollout.sampling.top_p = options.top_p;
 
   Engine& engine = generator.Start(1, static_cast<int64_t>(rollout.prompt_tokens.size()) + options.max_tokens);
-  ScheduleOptions schedule;
-  schedule.stop_tokens = generator.tokenizer()->stop_ids();
-  schedule.stop_requested = StopRequested;
   NoSink sink;
-  Scheduler scheduler(schedule, engine, sink, nullptr);
+  Scheduler scheduler(generator.Complete({}), engine, sink, nullptr);
   text::Detokenizer detokenizer(generator.tokenizer(), true);
   scheduler.set_token_observer([&](const record::Rollout& now) {
     const uint32_t token = now.tokens.back();

@@ -37,12 +37,13 @@ open("damaged/model.safetensors", "wb").write(data.replace(b"model.layers.1.mlp.
 PY
 fails "model.layers.1.mlp.up_proj.weight" 3 rollout-gen --model damaged --in work.bin --out out.zst
 
-# A prompt longer than the context of 256: that rollout fails, the others do not, exit 5.
-{ prompts 1; python3 -c 'print("{\"prompt\":\"" + "long words " * 200 + "\"}")'; } >long.jsonl
-partial-buffer add -q --purpose eval --prompts long.jsonl --model "$model" --group-size 2 --max-tokens 20 --max-prompt-tokens 5000 --out long.bin
-fails "leaves no room in the model's context of 256 tokens" 5 rollout-gen --model "$model" --in long.bin --out long.zst
-expect "$(count long.zst complete)/$(count long.zst failed)" 2/2 "complete and failed"
-# A budget beyond the context ends with finish length, and says so.
-work 1 8 1000 | rollout-gen --model "$model" --out out.zst 2>log
-expect "$(count out.zst complete)" 8 "complete"
-! has out.zst '"finish":"length"' || grep -q "reached the model's context" log || { cat log; exit 1; }
+# A model with a shorter context than the buffer knew: a prompt that fills it fails alone, exit 5.
+cp -r "$model" short
+sed -i 's/"max_position_embeddings": 256/"max_position_embeddings": 40/' short/config.json
+{ prompts 1; echo "{\"prompt\":\"$(printf 'What is the final answer? %.0s' 1 2 3 4 5 6 7 8)\"}"; } >mixed.jsonl
+partial-buffer add -q --purpose eval --prompts mixed.jsonl --model "$model" --group-size 6 --max-tokens 60 --out mixed.bin
+fails "leaves no room in the model's context of 40 tokens" 5 rollout-gen --model short --in mixed.bin --out mixed.zst
+expect "$(count mixed.zst complete)/$(count mixed.zst failed)" 6/6 "complete and failed"
+# A response that fills it ends with finish length, and says so.
+grep -q "reached the model's context of 40 tokens" stderr || { cat stderr; exit 1; }
+has mixed.zst '"finish":"length"' || { echo "no response was cut by the context"; exit 1; }
