@@ -38,26 +38,14 @@ struct Forward::State {
 void Forward::State::Reserve(int64_t rows) {
   if (rows <= capacity) return;
   capacity = std::min(kChunkRows, std::max(rows, 2 * capacity));
-  const int64_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
-  size_t used = 0;
-  const auto take = [&](int64_t columns, int64_t bytes) {
-    const size_t offset = used;
-    used += (static_cast<size_t>(capacity * columns * bytes) + 63) / 64 * 64;
-    return offset;
-  };
-  const int64_t elem = kernels.element_bytes;
-  const size_t x_at = take(config.hidden, sizeof(float)), h = take(config.hidden, elem), q_at = take(q, elem), k_at = take(kv, elem),
-               v_at = take(kv, elem), attended = take(q, elem), act = take(config.intermediate, elem);
+  const ActivationLayout layout{config, kernels, capacity, false};
+  const auto x_bytes = static_cast<size_t>(capacity * config.hidden) * sizeof(float);
+  const auto h_bytes = static_cast<size_t>(capacity * config.hidden * kernels.element_bytes);
   memory = {};
-  memory = kernels::Memory(used);
-  char* base = memory.as<char>();
-  x = reinterpret_cast<float*>(base + x_at);
-  activations.h = base + h;
-  activations.q = base + q_at;
-  activations.k = base + k_at;
-  activations.v = base + v_at;
-  activations.attended = base + attended;
-  activations.act = base + act;
+  memory = kernels::Memory(x_bytes + h_bytes + layout.Place(nullptr, &activations));
+  x = memory.as<float>();
+  activations.h = memory.as<char>() + x_bytes;
+  layout.Place(memory.as<char>() + x_bytes + h_bytes, &activations);
   const auto reserve = static_cast<size_t>(capacity);
   tokens.reserve(reserve);
   positions.reserve(reserve);

@@ -24,6 +24,33 @@ void AppendCut(const Span& span, std::vector<Span>* spans) {
   }
 }
 
+size_t ActivationLayout::Place(char* base, Activations* to) const {
+  const int64_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
+  size_t used = 0;
+  const auto take = [&](int64_t columns, int64_t bytes) {
+    char* at = base + used;
+    used += (static_cast<size_t>(rows * columns * bytes) + 63) / 64 * 64;
+    return at;
+  };
+  const auto floats = [&](int64_t columns) { return reinterpret_cast<float*>(take(columns, sizeof(float))); };
+  const int64_t elem = kernels.element_bytes;
+  to->q = take(q, elem);
+  to->k = take(kv, elem);
+  to->v = take(kv, elem);
+  to->attended = take(q, elem);
+  to->act = take(config.intermediate, elem);
+  if (!for_backward) return used;
+  to->x_mid = floats(config.hidden);
+  to->lse = floats(config.heads);
+  to->gate = take(config.intermediate, elem);
+  to->up = take(config.intermediate, elem);
+  if (config.qk_norm) {
+    to->q_raw = floats(q);
+    to->k_raw = floats(kv);
+  }
+  return used;
+}
+
 void ThreadScratch::Resize(int num_threads, size_t bytes) {
   memory_.clear();
   for (int i = 0; i < num_threads; ++i) memory_.emplace_back(bytes);
@@ -36,7 +63,8 @@ LayerPass::LayerPass(const Config& config, const kernels::Kernels& kernels, int 
       heads_at_once_(std::lcm(config.head_dim, kernels.column_block) / config.head_dim),
       blocks_at_once_(std::max<int64_t>(1, kGateUpColumns / kernels.column_block)) {
   const int64_t columns = std::max(heads_at_once_ * config.head_dim, 2 * blocks_at_once_ * kernels.column_block);
-  scratch_.Resize(num_threads, static_cast<size_t>(kPanelRows * columns) * sizeof(float));
+  scratch_bytes_ = static_cast<size_t>(kPanelRows * columns) * sizeof(float);
+  scratch_.Resize(num_threads, scratch_bytes_);
 }
 
 void LayerPass::LinearBlocks(const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, int64_t begin, int64_t end, float* out,
@@ -66,17 +94,21 @@ void LayerPass::Norm(Worker& worker, const float* x, int64_t rows, const std::ve
   worker.Barrier();
 }
 
-void LayerPass::Linear(Worker& worker, const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, float* out, int64_t out_stride,
-                       bool add) const {
-  const int64_t blocks = Divide(matrix.n, kernels_.column_block), panels = Divide(rows, kPanelRows);
-  const int64_t at_once = panels > 1 ? 1 : std::max<int64_t>(1, blocks / (8 * worker.num_threads()));
-  const int64_t tasks = Divide(blocks, at_once);
+void LayerPass::LinearRange(Worker& worker, const PackedMatrix& matrix, int64_t begin, int64_t end, const void* x, int64_t x_stride, int64_t rows,
+                            float* out, int64_t out_stride, bool add) const {
+  const int64_t panels = Divide(rows, kPanelRows), at_once = panels > 1 ? 1 : std::max<int64_t>(1, (end - begin) / (8 * worker.num_threads()));
+  const int64_t tasks = Divide(end - begin, at_once);
   for (int64_t task; (task = worker.NextTask(panels * tasks)) >= 0;) {
-    const int64_t row = task / tasks * kPanelRows, begin = task % tasks * at_once, end = std::min(blocks, begin + at_once);
-    LinearBlocks(matrix, static_cast<const char*>(x) + row * x_stride * kernels_.element_bytes, x_stride, std::min(kPanelRows, rows - row), begin,
-                 end, out + row * out_stride + begin * kernels_.column_block, out_stride, add);
+    const int64_t row = task / tasks * kPanelRows, first = begin + task % tasks * at_once, last = std::min(end, first + at_once);
+    LinearBlocks(matrix, static_cast<const char*>(x) + row * x_stride * kernels_.element_bytes, x_stride, std::min(kPanelRows, rows - row), first,
+                 last, out + row * out_stride + (first - begin) * kernels_.column_block, out_stride, add);
   }
   worker.Barrier();
+}
+
+void LayerPass::Linear(Worker& worker, const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, float* out, int64_t out_stride,
+                       bool add) const {
+  LinearRange(worker, matrix, 0, Divide(matrix.n, kernels_.column_block), x, x_stride, rows, out, out_stride, add);
 }
 
 void LayerPass::ProjectHeads(const PackedMatrix& matrix, const std::vector<float>& bias, const std::vector<float>& norm, bool rotate,
@@ -163,7 +195,8 @@ void LayerPass::GateUp(Worker& worker, const PackedLayer& layer, int64_t num_row
   worker.Barrier();
 }
 
-void LayerPass::Layer(Worker& worker, const PackedLayer& layer, const Batch& batch, const KvBase& kv, const Activations& to, float* x) const {
+void LayerPass::Layer(Worker& worker, const PackedLayer& layer, const Batch& batch, const KvBase& kv, const Activations& to, float* x,
+                      bool with_output) const {
   const int64_t q_columns = config_.heads * config_.head_dim;
   Norm(worker, x, batch.num_rows, layer.norm1, to.h, to.x_in);
   Project(worker, layer, batch, to);
@@ -171,7 +204,7 @@ void LayerPass::Layer(Worker& worker, const PackedLayer& layer, const Batch& bat
   Linear(worker, layer.o, to.attended, q_columns, batch.num_rows, x, config_.hidden, true);
   Norm(worker, x, batch.num_rows, layer.norm2, to.h, to.x_mid);
   GateUp(worker, layer, batch.num_rows, to);
-  Linear(worker, layer.down, to.act, config_.intermediate, batch.num_rows, x, config_.hidden, true);
+  if (with_output) Linear(worker, layer.down, to.act, config_.intermediate, batch.num_rows, x, config_.hidden, true);
 }
 
 void LayerPass::Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, float* logits) const {

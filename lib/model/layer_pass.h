@@ -58,6 +58,17 @@ struct Activations {
   void* act = nullptr;  ///< elem [rows, intermediate]
 };
 
+/// Activations without the pointers: lays them out in a block of memory.
+struct ActivationLayout {
+  const Config& config;
+  const kernels::Kernels& kernels;
+  int64_t rows;
+  bool for_backward;  ///< with x_mid, lse, gate and up, and q_raw and k_raw where the backward pass needs them
+
+  /// Sets the pointers into `base` (all but x_in and h); returns the bytes used.
+  size_t Place(char* base, Activations* to) const;
+};
+
 /// Private memory of each thread.
 class ThreadScratch {
  public:
@@ -74,16 +85,28 @@ class LayerPass {
 
   RopeTable& rope() { return rope_; }
 
+  ThreadScratch& scratch() { return scratch_; }
+  size_t scratch_bytes() const { return scratch_bytes_; }
+
   // Each is called by every thread of a region, and ends with all of them at a barrier.
   void Embed(Worker& worker, const PackedPolicy& policy, const Batch& batch, float* x) const;
-  /// x [rows, hidden] is the residual stream, read and updated.
-  void Layer(Worker& worker, const PackedLayer& layer, const Batch& batch, const KvBase& kv, const Activations& to, float* x) const;
+  /// x [rows, hidden] is the residual stream, read and updated. Without `with_output` it ends with the activation: what a recomputation for Backward
+  /// needs.
+  void Layer(Worker& worker, const PackedLayer& layer, const Batch& batch, const KvBase& kv, const Activations& to, float* x,
+             bool with_output = true) const;
   /// out[rows, n] (=, or += with `add`) x W^T.
   void Linear(Worker& worker, const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, float* out, int64_t out_stride,
               bool add) const;
+  /// The same for column blocks [begin, end); `out` starts with the first of them.
+  void LinearRange(Worker& worker, const PackedMatrix& matrix, int64_t begin, int64_t end, const void* x, int64_t x_stride, int64_t rows, float* out,
+                   int64_t out_stride, bool add) const;
   void Norm(Worker& worker, const float* x, int64_t rows, const std::vector<float>& weight, void* out, float* x_copy) const;
   /// Final norm of the named rows of x, then their logits [rows, vocab] into `logits`. `h`: elem [rows, hidden].
   void Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, float* logits) const;
+
+  /// For one thread: columns of blocks [begin, end) of a product, into `out` whose first column is the first of them.
+  void LinearBlocks(const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, int64_t begin, int64_t end, float* out,
+                    int64_t out_stride, bool add) const;
 
  private:
   void Project(Worker& worker, const PackedLayer& layer, const Batch& batch, const Activations& to) const;
@@ -91,14 +114,12 @@ class LayerPass {
                     const void* h, int64_t row, int64_t rows, int64_t head, int64_t heads, float* scratch, void* out, float* raw) const;
   void Attend(Worker& worker, const Batch& batch, const KvBase& kv, const Activations& to) const;
   void GateUp(Worker& worker, const PackedLayer& layer, int64_t num_rows, const Activations& to) const;
-  /// Columns of blocks [begin, end) of a product, into `out` whose first column is the first of them.
-  void LinearBlocks(const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, int64_t begin, int64_t end, float* out,
-                    int64_t out_stride, bool add) const;
 
   const Config config_;
   const kernels::Kernels& kernels_;
   RopeTable rope_;
   ThreadScratch scratch_;
+  size_t scratch_bytes_;
   int64_t heads_at_once_;   ///< heads whose columns fill whole blocks
   int64_t blocks_at_once_;  ///< column blocks of gate and up that a task takes
 };

@@ -64,6 +64,7 @@ class TrainingPass {
   void Backward(const Policy& policy, std::span<const float> logprob_gradients, std::span<const float> entropy_gradients, Gradients* gradients);
 
  private:
+  friend class BackwardPass;
   struct State;
   std::unique_ptr<State> state_;
 };

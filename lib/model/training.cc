@@ -1,0 +1,126 @@
+#include "model/training.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "model/forward.h"
+#include "model/training_state.h"
+
+namespace april::model {
+namespace {
+
+/// Rows whose logits are in memory at a time.
+constexpr int64_t kLogitRows = 128;
+static_assert(kLogitRows <= kHeadTiles * kernels::kGradientTile);
+
+}  // namespace
+
+void TrainingPass::State::Plan(std::span<const TrainingGroup> groups, double sampling_temperature, bool keep) {
+  kept = false;
+  plan.emplace(config, groups);
+  temperature = sampling_temperature;
+  pass.rope().Extend(plan->max_positions);
+  const auto rows = static_cast<int64_t>(plan->tokens.size());
+  const size_t kv_bytes = static_cast<size_t>(plan->num_blocks) * 2 * kernels.kv_block_bytes(config.kv_heads, config.head_dim);
+  std::memset(Room<char>(&kv_memory, static_cast<int64_t>(kv_bytes)), 0, kv_bytes);
+  x = Room<float>(&x_memory, rows * config.hidden);
+  h = Room<char>(&h_memory, std::max(rows, kHeadTiles * kernels::kGradientTile) * config.hidden * kernels.element_bytes);
+  Room<float>(&logits_memory, std::min(plan->num_targets(), kLogitRows) * config.vocab);
+  log_sum_exps.resize(static_cast<size_t>(plan->num_targets()));
+  PlaceActivations(keep);
+}
+
+void TrainingPass::State::PlaceActivations(bool keep) {
+  const auto rows = static_cast<int64_t>(plan->tokens.size());
+  const ActivationLayout light{config, kernels, rows, false}, whole{config, kernels, rows, true};
+  Activations unused;
+  const auto layer_bytes = static_cast<int64_t>(whole.Place(nullptr, &unused)),
+             input_bytes = rows * config.hidden * static_cast<int64_t>(sizeof(float));
+  const int64_t budget = static_cast<int64_t>(activation_bytes) - config.layers * input_bytes;
+  num_whole = keep ? std::clamp<int64_t>(budget / std::max<int64_t>(1, layer_bytes), 0, config.layers) : 0;
+  if (keep && num_whole < config.layers) num_whole = std::max<int64_t>(0, num_whole - 1);  // one is where layers are computed again
+  layers.assign(static_cast<size_t>(config.layers), {});
+  again = {};
+  if (num_whole < config.layers) {
+    char* base = Room<char>(&shared_memory, keep ? layer_bytes : static_cast<int64_t>(light.Place(nullptr, &unused)));
+    if (keep) whole.Place(base, &again);
+    for (int64_t i = num_whole; i < config.layers; ++i) light.Place(base, &layers[static_cast<size_t>(i)]);
+  }
+  char* base = Room<char>(&whole_memory, num_whole * layer_bytes);
+  for (int64_t i = 0; i < num_whole; ++i) whole.Place(base + i * layer_bytes, &layers[static_cast<size_t>(i)]);
+  float* inputs = keep ? Room<float>(&inputs_memory, config.layers * rows * config.hidden) : nullptr;
+  again.h = h;
+  for (int64_t i = 0; i < config.layers; ++i) {
+    layers[static_cast<size_t>(i)].h = h;
+    if (keep) layers[static_cast<size_t>(i)].x_in = inputs + i * rows * config.hidden;
+  }
+}
+
+KvBase TrainingPass::State::Kv() const {
+  const size_t bytes = kernels.kv_block_bytes(config.kv_heads, config.head_dim);
+  return {kv_memory.data(), kv_memory.as<char>() + bytes, static_cast<int64_t>(2 * bytes)};
+}
+
+void TrainingPass::State::RunLayers(Worker& worker, const PackedPolicy& policy) {
+  const Batch batch = plan->batch();
+  pass.Embed(worker, policy, batch, x);
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    pass.Layer(worker, policy.layer(layer), batch, Kv(), layers[static_cast<size_t>(layer)], x);
+  }
+}
+
+void TrainingPass::State::RunHead(Worker& worker, const PackedPolicy& policy, std::span<float> logprobs, std::span<float> entropies) {
+  float* logits = logits_memory.as<float>();
+  for (int64_t first = 0; first < plan->num_targets(); first += kLogitRows) {
+    const int64_t count = std::min(kLogitRows, plan->num_targets() - first);
+    pass.Logits(worker, policy, x, std::span(plan->target_rows).subspan(static_cast<size_t>(first), static_cast<size_t>(count)), h, logits);
+    for (int64_t i; (i = worker.NextTask(count)) >= 0;) {
+      const auto target = static_cast<size_t>(first + i);
+      const float* row = logits + i * config.vocab;
+      float* entropy = entropies.empty() ? nullptr : &entropies[target];
+      log_sum_exps[target] = LogSumExp(kernels, row, config.vocab, temperature, nullptr, nullptr, entropy);
+      logprobs[target] = TokenLogprob(row, plan->target_tokens[target], temperature, log_sum_exps[target]);
+    }
+    worker.Barrier();
+  }
+}
+
+TrainingPass::TrainingPass(const Config& config, const kernels::Kernels& kernels, kernels::ThreadPool& pool, uint64_t activation_bytes)
+    : state_(std::make_unique<State>(config, kernels, pool, activation_bytes)) {}
+TrainingPass::~TrainingPass() = default;
+
+void TrainingPass::Forward(const Policy& policy, std::span<const TrainingGroup> groups, double temperature, std::span<float> logprobs,
+                           std::span<float> entropies, bool keep) {
+  State& s = *state_;
+  s.Plan(groups, temperature, keep);
+  const auto num_targets = static_cast<size_t>(s.plan->num_targets());
+  if (logprobs.size() != num_targets || (!entropies.empty() && entropies.size() != num_targets)) {
+    throw Error::Runtime("log-probabilities of " + std::to_string(num_targets) + " response tokens do not fit " + std::to_string(logprobs.size()) +
+                         " places");
+  }
+  s.pool.Run([&](Worker& worker) {
+    s.RunLayers(worker, PackedPolicy::Of(policy));
+    s.RunHead(worker, PackedPolicy::Of(policy), logprobs, entropies);
+  });
+  s.entropy_values.assign(entropies.begin(), entropies.end());
+  s.kept = keep;
+}
+
+void TrainingPass::Backward(const Policy& policy, std::span<const float> logprob_gradients, std::span<const float> entropy_gradients,
+                            Gradients* gradients) {
+  State& s = *state_;
+  const PackedPolicy& packed = PackedPolicy::Of(policy);
+  if (!s.kept) throw Error::Runtime("Backward needs a Forward that kept its activations");
+  if (!packed.for_training()) throw Error::Runtime("Backward needs a policy that was packed for training");
+  const auto num_targets = static_cast<size_t>(s.plan->num_targets());
+  if (logprob_gradients.size() != num_targets || (!entropy_gradients.empty() && entropy_gradients.size() != num_targets)) {
+    throw Error::Runtime("gradients of " + std::to_string(logprob_gradients.size()) + " log-probabilities do not fit " + std::to_string(num_targets));
+  }
+  if (!entropy_gradients.empty() && s.entropy_values.empty()) throw Error::Runtime("gradients of entropies, which Forward was not asked for");
+  BackwardPass backward(s, packed, logprob_gradients, entropy_gradients, gradients);
+  s.pool.Run([&](Worker& worker) { backward.Run(worker); });
+  s.kept = false;
+}
+
+}  // namespace april::model

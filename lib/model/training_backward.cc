@@ -1,0 +1,405 @@
+// The backward pass: layers in reverse. Products in the element type with f32 accumulators, everything else in f32.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "model/training_state.h"
+
+namespace april::model {
+namespace {
+
+constexpr int64_t kRows = 8;           // of elementwise work that a thread takes at once
+constexpr int64_t kScratchRows = 128;  // of a product that is used up at once
+constexpr int64_t kScratchColumns = 64;
+
+int64_t Divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t TileRows(std::span<const Tile> tiles) { return tiles.back().row + tiles.back().rows - tiles.front().row; }
+
+}  // namespace
+
+/// Places of a layer's parameters after its first, in the order of Parameters().
+struct BackwardPass::Indices {
+  explicit Indices(const Config& config)
+      : q_norm(config.attention_bias ? 7 : 4),
+        o(q_norm + (config.qk_norm ? 2 : 0)),
+        norm2(o + 1),
+        gate(o + 2),
+        up(o + 3),
+        down(o + 4),
+        count(o + 5) {}
+  const size_t norm1 = 0, q = 1, k = 2, v = 3, q_bias = 4;
+  const size_t q_norm, o, norm2, gate, up, down, count;
+};
+
+BackwardPass::BackwardPass(TrainingPass::State& state, const PackedPolicy& policy, std::span<const float> logprob_gradients,
+                           std::span<const float> entropy_gradients, Gradients* gradients)
+    : s_(state),
+      plan_(*state.plan),
+      policy_(policy),
+      kernels_(state.kernels),
+      config_(state.config),
+      logprob_gradients_(logprob_gradients),
+      entropy_gradients_(entropy_gradients),
+      gradients_(*gradients),
+      lookup_slots_(gradients->LookupSlots(plan_.tokens)),
+      rows_(static_cast<int64_t>(plan_.tokens.size())),
+      hidden_(config_.hidden),
+      q_(config_.heads * config_.head_dim),
+      kv_(config_.kv_heads * config_.head_dim),
+      inner_(config_.intermediate) {
+  const int64_t elem = kernels_.element_bytes, head_rows = kHeadTiles * kernels::kGradientTile;
+  const auto row_tiles = static_cast<int64_t>(plan_.row_tiles.size());
+  const int64_t wide = std::max(2 * inner_, q_ + 2 * kv_);
+  Room<float>(&s_.dx, rows_ * hidden_);
+  Room<char>(&s_.dx_elem, rows_ * hidden_ * elem);
+  Room<float>(&s_.dh, std::max(rows_, head_rows) * hidden_);
+  Room<float>(&s_.inv_rms, std::max(rows_, head_rows));
+  Room<char>(&s_.wide, rows_ * wide * elem);
+  Room<char>(&s_.dattended, rows_ * q_ * elem);
+  Room<float>(&s_.delta, rows_ * config_.heads);
+  Room<float>(&s_.dq, rows_ * q_);
+  Room<float>(&s_.dk, rows_ * kv_);
+  Room<float>(&s_.dv, rows_ * kv_);
+  const auto packed = [&](int64_t tiles, int64_t n) { return static_cast<int64_t>(kernels_.packed_rows_bytes(kernels::kGradientTile, n)) * tiles; };
+  const int64_t head_tiles = std::min(kHeadTiles, static_cast<int64_t>(plan_.target_tiles.size()));
+  Room<char>(&s_.packed_dy, std::max(packed(row_tiles, std::max({inner_, hidden_, q_})), packed(head_tiles, kHeadSlice)));
+  Room<char>(&s_.packed_x, std::max(packed(row_tiles, std::max({inner_, hidden_, q_})), packed(head_tiles, hidden_)));
+  Room<float>(&s_.tiles, std::max(row_tiles, head_tiles) * std::max(hidden_, q_));
+  if (s_.num_whole < config_.layers) Room<float>(&s_.x_again, rows_ * hidden_);
+  const int64_t head_row_count = head_tiles * kernels::kGradientTile;
+  Room<float>(&s_.gathered, head_row_count * hidden_);
+  Room<float>(&s_.dgathered, head_row_count * hidden_);
+  Room<char>(&s_.dlogits, head_row_count * kHeadSlice * elem);
+  Room<float>(&s_.logits_memory, head_row_count * kHeadSlice);
+  const size_t attention = kernels_.attention_backward_bytes(plan_.max_positions + plan_.max_queries, plan_.max_queries, config_.head_dim);
+  const size_t bytes = std::max(attention, static_cast<size_t>(3 * kScratchRows * kScratchColumns) * sizeof(float));
+  if (bytes > s_.scratch_bytes) s_.scratch.Resize(s_.pool.num_threads(), s_.scratch_bytes = bytes);
+}
+
+void BackwardPass::Run(Worker& worker) {
+  const Indices at(config_);
+  RunHead(worker);
+  for (int64_t i = config_.layers; i-- > 0;) {
+    const PackedLayer& layer = policy_.layer(i);
+    if (i >= s_.num_whole) ComputeAgain(worker, i);
+    Activations saved = i < s_.num_whole ? s_.layers[static_cast<size_t>(i)] : s_.again;
+    saved.x_in = s_.layers[static_cast<size_t>(i)].x_in;
+    const size_t parameter = 1 + static_cast<size_t>(i) * at.count;
+    Mlp(worker, layer, saved, parameter);
+    Attention(worker, layer, saved, parameter);
+  }
+  Lookups(worker);
+}
+
+void BackwardPass::ComputeAgain(Worker& worker, int64_t layer) {
+  const float* x_in = s_.layers[static_cast<size_t>(layer)].x_in;
+  float* x = s_.x_again.as<float>();
+  for (int64_t task; (task = worker.NextTask(Divide(rows_, kRows))) >= 0;) {
+    const int64_t row = task * kRows;
+    std::memcpy(x + row * hidden_, x_in + row * hidden_, static_cast<size_t>(std::min(kRows, rows_ - row) * hidden_) * sizeof(float));
+  }
+  worker.Barrier();
+  s_.pass.Layer(worker, policy_.layer(layer), plan_.batch(), s_.Kv(), s_.again, x, false);
+}
+
+// ---- the last matrix and the final norm ----
+
+void BackwardPass::RunHead(Worker& worker) {
+  float* dx = s_.dx.as<float>();
+  for (int64_t row; (row = worker.NextTask(rows_)) >= 0;) std::memset(dx + row * hidden_, 0, static_cast<size_t>(hidden_) * sizeof(float));
+  worker.Barrier();
+  std::span<const Tile> tiles = plan_.target_tiles;
+  while (!tiles.empty()) {
+    const size_t count = std::min(static_cast<size_t>(kHeadTiles), tiles.size());
+    RunHeadTiles(worker, tiles.first(count));
+    tiles = tiles.subspan(count);
+  }
+}
+
+void BackwardPass::RunHeadTiles(Worker& worker, std::span<const Tile> tiles) {
+  const int64_t first = tiles.front().row, count = TileRows(tiles);
+  float *x = s_.gathered.as<float>(), *inv_rms = s_.inv_rms.as<float>();
+  for (int64_t i; (i = worker.NextTask(count)) >= 0;) {
+    const float* row = s_.x + plan_.target_rows[static_cast<size_t>(first + i)] * hidden_;
+    std::memcpy(x + i * hidden_, row, static_cast<size_t>(hidden_) * sizeof(float));
+    kernels_.rms_norm({row, hidden_, 1, hidden_, policy_.final_norm().data(), static_cast<float>(config_.rms_eps),
+                       At(s_.h_memory.data(), i * hidden_), hidden_, inv_rms + i});
+  }
+  worker.Barrier();
+  std::vector<Tile> local(tiles.begin(), tiles.end());
+  for (Tile& tile : local) tile.row -= first;
+  Pack(worker, local, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
+  for (int64_t slice = 0; slice * kHeadSlice < config_.vocab; ++slice) HeadSlice(worker, slice, tiles);
+
+  for (int64_t t; (t = worker.NextTask(static_cast<int64_t>(local.size()))) >= 0;) {
+    const Tile& tile = local[static_cast<size_t>(t)];
+    const int64_t offset = tile.row * hidden_;
+    kernels_.rms_norm_backward({x + offset, hidden_, inv_rms + tile.row, policy_.final_norm().data(), s_.dh.as<float>() + offset, hidden_, tile.rows,
+                                hidden_, s_.dgathered.as<float>() + offset, hidden_, false, s_.tiles.as<float>() + t * hidden_});
+  }
+  worker.Barrier();
+  AddTiles(worker, static_cast<int64_t>(local.size()), hidden_, 1 + static_cast<size_t>(config_.layers) * Indices(config_).count);
+  ScatterHidden(worker, tiles);
+}
+
+void BackwardPass::HeadSlice(Worker& worker, int64_t slice, std::span<const Tile> tiles) {
+  const int64_t first = tiles.front().row, count = TileRows(tiles), begin = slice * kHeadSlice, n = std::min(kHeadSlice, config_.vocab - begin);
+  const int64_t block = kernels_.column_block;
+  float* logits = s_.logits_memory.as<float>();
+  s_.pass.LinearRange(worker, policy_.head(), begin / block, Divide(begin + n, block), s_.h_memory.data(), hidden_, count, logits, kHeadSlice, false);
+  for (int64_t i; (i = worker.NextTask(count)) >= 0;) {
+    const auto target = static_cast<size_t>(first + i);
+    const int64_t token = static_cast<int64_t>(plan_.target_tokens[target]) - begin;
+    void* out = At(s_.dlogits.data(), i * kHeadSlice);
+    const float entropy_gradient = entropy_gradients_.empty() ? 0 : entropy_gradients_[target];
+    kernels_.softmax_gradient({logits + i * kHeadSlice, n, s_.Scale(), s_.log_sum_exps[target], token >= 0 && token < n ? token : -1,
+                               logprob_gradients_[target], entropy_gradient == 0 ? 0 : s_.entropy_values[target], entropy_gradient, out});
+    if (n % 2 != 0) std::memset(At(out, n), 0, static_cast<size_t>(kernels_.element_bytes));
+  }
+  worker.Barrier();
+  s_.pass.Linear(worker, policy_.head_t(slice), s_.dlogits.data(), kHeadSlice, count, s_.dh.as<float>(), hidden_, slice > 0);
+  std::vector<Tile> local(tiles.begin(), tiles.end());
+  for (Tile& tile : local) tile.row -= first;
+  Pack(worker, local, s_.dlogits.data(), kHeadSlice, n, &s_.packed_dy);
+  const size_t parameter = config_.tied_embeddings ? 0 : gradients_.size() - 1;
+  WeightGradient(worker, static_cast<int64_t>(local.size()), n, hidden_, gradients_.Pending(parameter).data() + begin * hidden_);
+}
+
+/// dx of each target's row, added in order: a prompt's last row belongs to several. A thread takes columns.
+void BackwardPass::ScatterHidden(Worker& worker, std::span<const Tile> tiles) {
+  const int64_t first = tiles.front().row, count = TileRows(tiles);
+  const float* from = s_.dgathered.as<float>();
+  for (int64_t task; (task = worker.NextTask(Divide(hidden_, kScratchColumns))) >= 0;) {
+    const int64_t column = task * kScratchColumns, n = std::min(kScratchColumns, hidden_ - column);
+    for (int64_t i = 0; i < count; ++i) {
+      kernels_.add(from + i * hidden_ + column, s_.dx.as<float>() + plan_.target_rows[static_cast<size_t>(first + i)] * hidden_ + column, n);
+    }
+  }
+  worker.Barrier();
+}
+
+// ---- a layer ----
+
+void BackwardPass::Mlp(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter) {
+  const Indices at(config_);
+  const auto num_tiles = static_cast<int64_t>(plan_.row_tiles.size());
+  RoundGradient(worker);
+  ActivationGradient(worker, layer, saved);
+  s_.pass.Linear(worker, layer.gate_up_t, s_.wide.data(), 2 * inner_, rows_, s_.dh.as<float>(), hidden_, false);
+
+  Pack(worker, plan_.row_tiles, s_.dx_elem.data(), hidden_, hidden_, &s_.packed_dy);
+  Pack(worker, plan_.row_tiles, saved.act, inner_, inner_, &s_.packed_x);
+  WeightGradient(worker, num_tiles, hidden_, inner_, gradients_.Pending(parameter + at.down).data());
+  NormAgain(worker, saved.x_mid, layer.norm2);
+  Pack(worker, plan_.row_tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
+  for (const size_t part : {0, 1}) {
+    Pack(worker, plan_.row_tiles, At(s_.wide.data(), static_cast<int64_t>(part) * inner_), 2 * inner_, inner_, &s_.packed_dy);
+    WeightGradient(worker, num_tiles, inner_, hidden_, gradients_.Pending(parameter + at.gate + part).data());
+  }
+  NormGradient(worker, saved.x_mid, layer.norm2, parameter + at.norm2);
+}
+
+/// Through the last product of the MLP and its activation: gradients of gate and up, side by side in `wide`.
+void BackwardPass::ActivationGradient(Worker& worker, const PackedLayer& layer, const Activations& saved) {
+  const int64_t block = kernels_.column_block, at_once = std::max<int64_t>(1, kScratchColumns / block), stride = at_once * block;
+  const int64_t blocks = Divide(inner_, block), tasks = Divide(blocks, at_once);
+  float* dact = static_cast<float*>(s_.scratch.Of(worker));
+  float *gate = dact + kScratchRows * stride, *up = gate + kScratchRows * stride;
+  for (int64_t task; (task = worker.NextTask(Divide(rows_, kScratchRows) * tasks)) >= 0;) {
+    const int64_t row = task / tasks * kScratchRows, rows = std::min(kScratchRows, rows_ - row), begin = task % tasks * at_once,
+                  end = std::min(blocks, begin + at_once), column = begin * block, n = std::min(inner_, end * block) - column;
+    s_.pass.LinearBlocks(layer.down_t, At(s_.dx_elem.data(), row * hidden_), hidden_, rows, begin, end, dact, stride, false);
+    for (int64_t r = 0; r < rows; ++r) {
+      kernels_.to_float(At(saved.gate, (row + r) * inner_ + column), gate + r * stride, n);
+      kernels_.to_float(At(saved.up, (row + r) * inner_ + column), up + r * stride, n);
+    }
+    void* dgate = At(s_.wide.data(), row * 2 * inner_ + column);
+    kernels_.silu_backward({gate, up, stride, dact, stride, rows, n, dgate, At(dgate, inner_), 2 * inner_});
+  }
+  worker.Barrier();
+}
+
+void BackwardPass::Attention(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter) {
+  const Indices at(config_);
+  const auto num_tiles = static_cast<int64_t>(plan_.row_tiles.size());
+  const int64_t qkv = q_ + 2 * kv_;
+  RoundGradient(worker);
+  AttendedGradient(worker, layer, saved);
+  RotationGradient(worker, layer, saved, parameter);
+  s_.pass.Linear(worker, layer.qkv_t, s_.wide.data(), qkv, rows_, s_.dh.as<float>(), hidden_, false);
+
+  Pack(worker, plan_.row_tiles, s_.dx_elem.data(), hidden_, hidden_, &s_.packed_dy);
+  Pack(worker, plan_.row_tiles, saved.attended, q_, q_, &s_.packed_x);
+  WeightGradient(worker, num_tiles, hidden_, q_, gradients_.Pending(parameter + at.o).data());
+  NormAgain(worker, saved.x_in, layer.norm1);
+  Pack(worker, plan_.row_tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
+  for (const size_t part : {0, 1, 2}) {
+    const int64_t first = part == 0 ? 0 : part == 1 ? q_ : q_ + kv_, n = part == 0 ? q_ : kv_;
+    Pack(worker, plan_.row_tiles, At(s_.wide.data(), first), qkv, n, &s_.packed_dy);
+    WeightGradient(worker, num_tiles, n, hidden_, gradients_.Pending(parameter + at.q + part).data());
+    if (!config_.attention_bias) continue;
+    for (int64_t t; (t = worker.NextTask(num_tiles)) >= 0;) {
+      const Tile& tile = plan_.row_tiles[static_cast<size_t>(t)];
+      kernels_.column_sum({At(s_.wide.data(), tile.row * qkv + first), qkv, tile.rows, n, s_.tiles.as<float>() + t * n});
+    }
+    worker.Barrier();
+    AddTiles(worker, num_tiles, n, parameter + at.q_bias + part);
+  }
+  NormGradient(worker, saved.x_in, layer.norm1, parameter + at.norm1);
+}
+
+/// Through the output product and attention itself: dq, dk, dv of rotated queries and keys. A group's prompt comes first, then its responses, in
+/// order.
+void BackwardPass::AttendedGradient(Worker& worker, const PackedLayer& layer, const Activations& saved) {
+  const int64_t block = kernels_.column_block, at_once = std::max<int64_t>(1, kScratchColumns / block), stride = at_once * block;
+  const int64_t blocks = Divide(q_, block), tasks = Divide(blocks, at_once);
+  float* scratch = static_cast<float*>(s_.scratch.Of(worker));
+  for (int64_t task; (task = worker.NextTask(Divide(rows_, kScratchRows) * tasks)) >= 0;) {
+    const int64_t row = task / tasks * kScratchRows, rows = std::min(kScratchRows, rows_ - row), begin = task % tasks * at_once,
+                  end = std::min(blocks, begin + at_once), column = begin * block;
+    s_.pass.LinearBlocks(layer.o_t, At(s_.dx_elem.data(), row * hidden_), hidden_, rows, begin, end, scratch, stride, false);
+    kernels_.convert({scratch, stride, rows, std::min(q_, end * block) - column, nullptr, At(s_.dattended.data(), row * q_ + column), q_});
+  }
+  worker.Barrier();
+  const int64_t heads = config_.heads, head_dim = config_.head_dim;
+  for (int64_t task; (task = worker.NextTask(Divide(rows_, kRows))) >= 0;) {
+    const int64_t row = task * kRows, rows = std::min(kRows, rows_ - row);
+    kernels_.attention_delta(
+        {At(saved.attended, row * q_), At(s_.dattended.data(), row * q_), q_, rows, heads, head_dim, s_.delta.as<float>() + row * heads, heads});
+    std::memset(s_.dk.as<float>() + row * kv_, 0, static_cast<size_t>(rows * kv_) * sizeof(float));
+    std::memset(s_.dv.as<float>() + row * kv_, 0, static_cast<size_t>(rows * kv_) * sizeof(float));
+  }
+  worker.Barrier();
+  const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim)));
+  for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(plan_.groups.size()) * config_.kv_heads)) >= 0;) {
+    const GroupRows& group = plan_.groups[static_cast<size_t>(task / config_.kv_heads)];
+    kernels::RowSpan spans[2] = {group.prompt, {}};
+    const auto run = [&](int64_t num_spans) {
+      kernels_.attention_backward({saved.q,
+                                   q_,
+                                   saved.k,
+                                   kv_,
+                                   saved.v,
+                                   kv_,
+                                   s_.dattended.data(),
+                                   q_,
+                                   saved.lse,
+                                   s_.delta.as<float>(),
+                                   heads,
+                                   spans,
+                                   num_spans,
+                                   heads,
+                                   config_.kv_heads,
+                                   head_dim,
+                                   task % config_.kv_heads,
+                                   scale,
+                                   s_.dq.as<float>(),
+                                   q_,
+                                   s_.dk.as<float>(),
+                                   s_.dv.as<float>(),
+                                   kv_,
+                                   s_.scratch.Of(worker)});
+    };
+    run(1);
+    for (const kernels::RowSpan& response : group.responses) {
+      spans[1] = response;
+      if (response.count > 0) run(2);
+    }
+  }
+  worker.Barrier();
+}
+
+/// From dq, dk, dv to the gradients of the three products' outputs, side by side in `wide`.
+void BackwardPass::RotationGradient(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter) {
+  const Indices at(config_);
+  const int64_t qkv = q_ + 2 * kv_;
+  const auto num_tiles = static_cast<int64_t>(plan_.row_tiles.size());
+  const auto data = [](const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); };
+  for (const bool keys : {false, true}) {
+    const int64_t n = keys ? kv_ : q_, first = keys ? q_ : 0;
+    const float *dy = keys ? s_.dk.as<float>() : s_.dq.as<float>(), *raw = keys ? saved.k_raw : saved.q_raw;
+    for (int64_t t; (t = worker.NextTask(num_tiles)) >= 0;) {
+      const Tile& tile = plan_.row_tiles[static_cast<size_t>(t)];
+      kernels_.rope_backward({dy + tile.row * n, n, tile.rows, plan_.positions.data() + tile.row, n / config_.head_dim, config_.head_dim,
+                              s_.pass.rope().Row(0), raw ? raw + tile.row * n : nullptr, n, data(keys ? layer.k_bias : layer.q_bias),
+                              data(keys ? layer.k_norm : layer.q_norm), static_cast<float>(config_.rms_eps),
+                              At(s_.wide.data(), tile.row * qkv + first), qkv,
+                              config_.qk_norm ? s_.tiles.as<float>() + t * config_.head_dim : nullptr});
+      if (keys)
+        kernels_.convert({s_.dv.as<float>() + tile.row * kv_, kv_, tile.rows, kv_, nullptr, At(s_.wide.data(), tile.row * qkv + q_ + kv_), qkv});
+    }
+    worker.Barrier();
+    if (config_.qk_norm) AddTiles(worker, num_tiles, config_.head_dim, parameter + at.q_norm + (keys ? 1 : 0));
+  }
+}
+
+void BackwardPass::Lookups(Worker& worker) {
+  for (int64_t task; (task = worker.NextTask(Divide(hidden_, kScratchColumns))) >= 0;) {
+    const int64_t column = task * kScratchColumns, n = std::min(kScratchColumns, hidden_ - column);
+    for (int64_t row = 0; row < rows_; ++row) {
+      kernels_.add(s_.dx.as<float>() + row * hidden_ + column, gradients_.Lookup(lookup_slots_[static_cast<size_t>(row)]) + column, n);
+    }
+  }
+  worker.Barrier();
+}
+
+// ---- parts ----
+
+void BackwardPass::RoundGradient(Worker& worker) {
+  for (int64_t task; (task = worker.NextTask(Divide(rows_, kRows))) >= 0;) {
+    const int64_t row = task * kRows;
+    kernels_.convert(
+        {s_.dx.as<float>() + row * hidden_, hidden_, std::min(kRows, rows_ - row), hidden_, nullptr, At(s_.dx_elem.data(), row * hidden_), hidden_});
+  }
+  worker.Barrier();
+}
+
+void BackwardPass::NormAgain(Worker& worker, const float* x, const std::vector<float>& weight) {
+  for (int64_t task; (task = worker.NextTask(Divide(rows_, kRows))) >= 0;) {
+    const int64_t row = task * kRows;
+    kernels_.rms_norm({x + row * hidden_, hidden_, std::min(kRows, rows_ - row), hidden_, weight.data(), static_cast<float>(config_.rms_eps),
+                       At(s_.h_memory.data(), row * hidden_), hidden_, s_.inv_rms.as<float>() + row});
+  }
+  worker.Barrier();
+}
+
+void BackwardPass::NormGradient(Worker& worker, const float* x, const std::vector<float>& weight, size_t parameter) {
+  const auto num_tiles = static_cast<int64_t>(plan_.row_tiles.size());
+  for (int64_t t; (t = worker.NextTask(num_tiles)) >= 0;) {
+    const Tile& tile = plan_.row_tiles[static_cast<size_t>(t)];
+    const int64_t offset = tile.row * hidden_;
+    kernels_.rms_norm_backward({x + offset, hidden_, s_.inv_rms.as<float>() + tile.row, weight.data(), s_.dh.as<float>() + offset, hidden_, tile.rows,
+                                hidden_, s_.dx.as<float>() + offset, hidden_, true, s_.tiles.as<float>() + t * hidden_});
+  }
+  worker.Barrier();
+  AddTiles(worker, num_tiles, hidden_, parameter);
+}
+
+void BackwardPass::Pack(Worker& worker, std::span<const Tile> tiles, const void* x, int64_t stride, int64_t n, kernels::Memory* packed) {
+  const size_t bytes = kernels_.packed_rows_bytes(kernels::kGradientTile, n);
+  for (int64_t t; (t = worker.NextTask(static_cast<int64_t>(tiles.size()))) >= 0;) {
+    const Tile& tile = tiles[static_cast<size_t>(t)];
+    kernels_.pack_rows({At(x, tile.row * stride), stride, tile.rows, n, 0, 1, packed->as<char>() + static_cast<size_t>(t) * bytes});
+  }
+  worker.Barrier();
+}
+
+void BackwardPass::WeightGradient(Worker& worker, int64_t num_tiles, int64_t n, int64_t k, float* dw) {
+  const int64_t n_panels = Divide(n, kernels_.panel_columns), k_panels = Divide(k, kernels_.panel_columns);
+  for (int64_t task; (task = worker.NextTask(n_panels * k_panels)) >= 0;) {
+    const int64_t n_panel = task / k_panels, k_panel = task % k_panels;
+    kernels_.weight_gradient({s_.packed_dy.data(), s_.packed_x.data(), num_tiles, n, k, n_panel, n_panel + 1, k_panel, k_panel + 1, dw, k});
+  }
+  worker.Barrier();
+}
+
+void BackwardPass::AddTiles(Worker& worker, int64_t num_tiles, int64_t n, size_t parameter) {
+  float* gradient = gradients_.Pending(parameter).data();
+  if (worker.NextTask(1) == 0) {
+    for (int64_t t = 0; t < num_tiles; ++t) kernels_.add(s_.tiles.as<float>() + t * n, gradient, n);
+  }
+  worker.Barrier();
+}
+
+}  // namespace april::model

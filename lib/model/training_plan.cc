@@ -1,0 +1,75 @@
+#include "model/training_plan.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "model/kv_cache.h"
+
+namespace april::model {
+namespace {
+
+void AddTiles(int64_t begin, int64_t end, std::vector<Tile>* tiles) {
+  for (; begin < end; begin += kernels::kGradientTile) tiles->push_back({begin, std::min(kernels::kGradientTile, end - begin)});
+}
+
+}  // namespace
+
+TrainingPlan::TrainingPlan(const Config& config, std::span<const TrainingGroup> training_groups) {
+  for (const TrainingGroup& group : training_groups) {
+    const auto first_row = static_cast<int64_t>(tokens.size());
+    const int64_t first_target = num_targets();
+    AddGroup(config, group);
+    AddTiles(first_row, static_cast<int64_t>(tokens.size()), &row_tiles);
+    AddTiles(first_target, num_targets(), &target_tiles);
+  }
+}
+
+void TrainingPlan::AddRows(const Config& config, std::span<const uint32_t> from, int64_t position) {
+  for (const uint32_t token : from) {
+    if (token >= config.vocab) {
+      throw Error::Incompatible("token " + std::to_string(token) + " is not in the model's vocabulary of " + std::to_string(config.vocab));
+    }
+    tokens.push_back(token);
+    positions.push_back(static_cast<int32_t>(position++));
+  }
+  max_positions = std::max(max_positions, position);
+  max_queries = std::max(max_queries, static_cast<int64_t>(from.size()));
+}
+
+void TrainingPlan::AddGroup(const Config& config, const TrainingGroup& group) {
+  if (group.prompt.empty()) throw Error::Data("a group has no prompt tokens");
+  const auto prompt_length = static_cast<int64_t>(group.prompt.size());
+  const int64_t whole = prompt_length / kernels::kKvBlock, tail = prompt_length % kernels::kKvBlock;
+  GroupRows rows{{static_cast<int64_t>(tokens.size()), prompt_length}, {}};
+  AddRows(config, group.prompt, 0);
+  const auto new_table = [&](std::span<const int32_t> shared, int64_t length) {
+    std::vector<int32_t>& table = block_tables_.emplace_back(shared.begin(), shared.end());
+    while (static_cast<int64_t>(table.size()) < KvCache::BlocksFor(length)) table.push_back(static_cast<int32_t>(num_blocks++));
+    return std::span<const int32_t>(table);
+  };
+  const std::span<const int32_t> prompt_table = new_table({}, prompt_length);
+  const Span prompt{rows.prompt.begin, prompt_length, 0, prompt_table.data()};
+  AppendCut(prompt, &stores);
+  AppendCut(prompt, &reads);
+  for (const std::span<const uint32_t> response : group.responses) {
+    const auto length = std::max<int64_t>(0, static_cast<int64_t>(response.size()) - 1);
+    const auto begin = static_cast<int64_t>(tokens.size());
+    for (size_t i = 0; i < response.size(); ++i) {
+      target_rows.push_back(i == 0 ? rows.prompt.begin + prompt_length - 1 : begin + static_cast<int64_t>(i) - 1);
+      target_tokens.push_back(response[i]);
+      if (response[i] >= config.vocab) AddRows(config, response.subspan(i, 1), 0);  // throws
+    }
+    rows.responses.push_back({begin, length});
+    if (length == 0) continue;
+    AddRows(config, response.first(static_cast<size_t>(length)), prompt_length);
+    const int32_t* table = new_table(prompt_table.first(static_cast<size_t>(whole)), prompt_length + length).data();
+    // The prompt's partly filled block is each response's own: its first rows are stored there once more.
+    if (tail > 0) stores.push_back({rows.prompt.begin + whole * kernels::kKvBlock, tail, whole * kernels::kKvBlock, table});
+    const Span own{begin, length, prompt_length, table};
+    AppendCut(own, &stores);
+    AppendCut(own, &reads);
+  }
+  groups.push_back(std::move(rows));
+}
+
+}  // namespace april::model

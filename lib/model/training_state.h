@@ -1,0 +1,108 @@
+// What Forward leaves for Backward. Private to the model.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "kernels/memory.h"
+#include "model/training.h"
+#include "model/training_plan.h"
+
+namespace april::model {
+
+/// Gradient tiles whose logits go through Backward together.
+inline constexpr int64_t kHeadTiles = 8;
+
+/// Grows `memory` to `count` values when it has less room; what it held is then lost.
+template <typename T>
+T* Room(kernels::Memory* memory, int64_t count) {
+  const size_t bytes = static_cast<size_t>(count) * sizeof(T);
+  if (memory->size() < bytes) {
+    *memory = {};
+    *memory = kernels::Memory(bytes);
+  }
+  return memory->as<T>();
+}
+
+struct TrainingPass::State {
+  State(const Config& model_config, const kernels::Kernels& kernel_set, kernels::ThreadPool& threads, uint64_t bytes)
+      : config(model_config), kernels(kernel_set), pool(threads), pass(model_config, kernel_set, threads.num_threads()), activation_bytes(bytes) {}
+
+  void Plan(std::span<const TrainingGroup> groups, double sampling_temperature, bool keep);
+  /// Lays out the kept activations: of every layer its input, of the first `num_whole` layers all.
+  void PlaceActivations(bool keep);
+  void RunLayers(Worker& worker, const PackedPolicy& policy);
+  void RunHead(Worker& worker, const PackedPolicy& policy, std::span<float> logprobs, std::span<float> entropies);
+  KvBase Kv() const;
+  float Scale() const { return static_cast<float>(1 / temperature); }
+
+  const Config config;
+  const kernels::Kernels& kernels;
+  kernels::ThreadPool& pool;
+  LayerPass pass;
+  const uint64_t activation_bytes;
+
+  std::optional<TrainingPlan> plan;
+  double temperature = 1;
+  bool kept = false;
+  int64_t num_whole = 0;
+  std::vector<Activations> layers;                  ///< what each layer's forward writes to
+  Activations again;                                ///< where a layer is computed again
+  std::vector<float> log_sum_exps, entropy_values;  ///< by target; entropies only when asked for
+
+  kernels::Memory kv_memory, x_memory, h_memory, logits_memory, inputs_memory, whole_memory, shared_memory;
+  float* x = nullptr;
+  void* h = nullptr;
+
+  // Working memory of Backward.
+  kernels::Memory dx, dx_elem, dh, inv_rms, wide, dattended, delta, dq, dk, dv, packed_dy, packed_x, tiles, x_again, gathered, dgathered, dlogits;
+  ThreadScratch scratch;
+  size_t scratch_bytes = 0;
+};
+
+/// The backward of the micro-batch in `state`, by all threads of a region.
+class BackwardPass {
+ public:
+  BackwardPass(TrainingPass::State& state, const PackedPolicy& policy, std::span<const float> logprob_gradients,
+               std::span<const float> entropy_gradients, Gradients* gradients);
+  void Run(Worker& worker);
+
+ private:
+  struct Indices;
+
+  void RunHead(Worker& worker);
+  void RunHeadTiles(Worker& worker, std::span<const Tile> tiles);
+  void HeadSlice(Worker& worker, int64_t slice, std::span<const Tile> tiles);
+  void ScatterHidden(Worker& worker, std::span<const Tile> tiles);
+  void ComputeAgain(Worker& worker, int64_t layer);
+  void Mlp(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter);
+  void ActivationGradient(Worker& worker, const PackedLayer& layer, const Activations& saved);
+  void Attention(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter);
+  void AttendedGradient(Worker& worker, const PackedLayer& layer, const Activations& saved);
+  void RotationGradient(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter);
+  void Lookups(Worker& worker);
+
+  void RoundGradient(Worker& worker);
+  void NormAgain(Worker& worker, const float* x, const std::vector<float>& weight);
+  void NormGradient(Worker& worker, const float* x, const std::vector<float>& weight, size_t parameter);
+  void Pack(Worker& worker, std::span<const Tile> tiles, const void* x, int64_t stride, int64_t n, kernels::Memory* packed);
+  /// dw [n, k] += packed_dy^T packed_x.
+  void WeightGradient(Worker& worker, int64_t num_tiles, int64_t n, int64_t k, float* dw);
+  /// Adds `tiles` [num_tiles, n] to the gradient, in order.
+  void AddTiles(Worker& worker, int64_t num_tiles, int64_t n, size_t parameter);
+
+  const void* At(const void* elem, int64_t offset) const { return static_cast<const char*>(elem) + offset * s_.kernels.element_bytes; }
+  void* At(void* elem, int64_t offset) const { return static_cast<char*>(elem) + offset * s_.kernels.element_bytes; }
+
+  TrainingPass::State& s_;
+  const TrainingPlan& plan_;
+  const PackedPolicy& policy_;
+  const kernels::Kernels& kernels_;
+  const Config& config_;
+  std::span<const float> logprob_gradients_, entropy_gradients_;
+  Gradients& gradients_;
+  std::vector<size_t> lookup_slots_;
+  int64_t rows_, hidden_, q_, kv_, inner_;
+};
+
+}  // namespace april::model
