@@ -35,9 +35,9 @@ void StoreKv(const StoreKvArgs& a) {
   }
 }
 
-/// scores[r][0..32) of query rows against the 32 positions of one block.
-template <class E>
-APRIL_INLINE void Scores(const char* const* q, int64_t rows, const char* keys, int64_t head_dim, float (*scores)[kKvBlock]) {
+/// scores[r][0..32) of query rows against the 32 positions of one block. With kFetch, what lies `ahead` bytes behind the keys is fetched on the way.
+template <class E, bool kFetch = false>
+APRIL_INLINE void Scores(const char* const* q, int64_t rows, const char* keys, int64_t head_dim, float (*scores)[kKvBlock], int64_t ahead = 0) {
   ForRowGroups<Lanes::kScoreRows>(rows, [&]<int kRows>(int64_t first) {
     Tile<kRows, 2> t;
     Clear(t);
@@ -46,6 +46,10 @@ APRIL_INLINE void Scores(const char* const* q, int64_t rows, const char* keys, i
     for (int r = 0; r < kRows; ++r) row[r] = q[first + r];
     for (int64_t u = 0; u < head_dim / E::kPack; ++u) {
       Bits k0 = LoadBits(keys + u * (kKvBlock * 4)), k1 = LoadBits(keys + u * (kKvBlock * 4) + 64);
+      if constexpr (kFetch) {
+        Prefetch(keys + u * (kKvBlock * 4) + ahead);
+        Prefetch(keys + u * (kKvBlock * 4) + ahead + 64);
+      }
       APRIL_UNROLL
       for (int r = 0; r < kRows; ++r) {
         Bits x = SetUnit(row[r] + u * 4);
@@ -111,11 +115,37 @@ APRIL_INLINE void Weigh(AttentionState<E>& s, int64_t rows, int64_t block_start,
   }
 }
 
+/// One block: its scores, its weights, its share of the output. With kFetch, the block `ahead` bytes further is brought near meanwhile.
+template <class E, bool kFetch>
+APRIL_INLINE void VisitBlock(const AttentionArgs& a, AttentionState<E>& s, int64_t rows, int64_t block, int64_t base, int64_t ahead) {
+  Scores<E, kFetch>(s.q, rows, static_cast<const char*>(a.keys) + base, a.head_dim, s.scores, ahead);
+  Weigh(s, rows, block * kKvBlock, a.scale);
+  const int64_t units = DivideUp(Minimum(kKvBlock, s.position[rows - 1] - block * kKvBlock + 1), E::kPack);
+  AccumulateRows<E, Lanes::kTileRows, kFetch>(reinterpret_cast<const char*>(s.weights), sizeof(s.weights[0]), 4,
+                                              static_cast<const char*>(a.values) + base, a.head_dim * 4, units, rows, a.head_dim, s.factor, s.out[0],
+                                              kMaxHeadDim, ahead);
+}
+
+/// Output of the finished rows.
+template <class E>
+APRIL_INLINE void Finish(const AttentionArgs& a, AttentionState<E>& s, int64_t rows, int64_t first, int64_t kv_head) {
+  const int64_t group = a.heads / a.kv_heads;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t row = (first + r) / group, head = kv_head * group + (first + r) % group;
+    const float sum = SumLanes(s.sum[r]);
+    const Vec inverse = Set(1.0f / sum);
+    auto* out = static_cast<typename E::Type*>(a.out) + row * a.out_stride + head * a.head_dim;
+    // Adding zero makes a negative zero positive: the sign of a zero may depend on what lies behind the mask.
+    for (int64_t i = 0; i < a.head_dim; i += kLanes) E::Store(out + i, Add(Mul(Load(s.out[r] + i), inverse), Zero()));
+    if (a.lse != nullptr) a.lse[row * a.lse_stride + head] = static_cast<float>(static_cast<double>(s.maximum[r]) + Log(static_cast<double>(sum)));
+  }
+}
+
 template <class E>
 void Attention(const AttentionArgs& a) {
-  using Type = typename E::Type;
   constexpr int64_t kRows = Lanes::kAttentionRows;
-  const int64_t group = a.heads / a.kv_heads, vectors = a.head_dim / kLanes, head_bytes = KvHeadBytes<E>(a.head_dim);
+  const int64_t group = a.heads / a.kv_heads, head_bytes = KvHeadBytes<E>(a.head_dim);
+  const bool fetch = a.rows * group <= kRows;  // decoding: every block is read once, so memory is the limit
   AttentionState<E> s;
   for (int64_t kv_head = a.kv_head_begin; kv_head < a.kv_head_end; ++kv_head) {
     // All (row, query head) pairs of this key head, in groups; those of one row share its keys, neighbouring rows nearly all of them.
@@ -123,32 +153,25 @@ void Attention(const AttentionArgs& a) {
       const int64_t rows = Minimum(kRows, a.rows * group - first);
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t row = (first + r) / group, head = kv_head * group + (first + r) % group;
-        s.q[r] = static_cast<const char*>(a.q) + (row * a.q_stride + head * a.head_dim) * static_cast<int64_t>(sizeof(Type));
+        s.q[r] = static_cast<const char*>(a.q) + (row * a.q_stride + head * a.head_dim) * static_cast<int64_t>(sizeof(typename E::Type));
         s.position[r] = a.first_position + row;
         s.maximum[r] = -kInfinity;
         s.sum[r] = Zero();
-        for (int64_t v = 0; v < vectors; ++v) Store(s.out[r] + v * kLanes, Zero());
+        for (int64_t i = 0; i < a.head_dim; i += kLanes) Store(s.out[r] + i, Zero());
       }
-      const int64_t last = s.position[rows - 1];
-      for (int64_t block = 0; block <= last / kKvBlock; ++block) {
+      const int64_t blocks = s.position[rows - 1] / kKvBlock + 1;
+      for (int64_t block = 0; block < blocks; ++block) {
         const int64_t base = a.blocks[block] * a.block_stride_bytes + kv_head * head_bytes;
-        Scores<E>(s.q, rows, static_cast<const char*>(a.keys) + base, a.head_dim, s.scores);
-        Weigh(s, rows, block * kKvBlock, a.scale);
-        const int64_t units = DivideUp(Minimum(kKvBlock, last - block * kKvBlock + 1), E::kPack);
-        AccumulateRows<E, Lanes::kTileRows>(reinterpret_cast<const char*>(s.weights), sizeof(s.weights[0]), 4,
-                                            static_cast<const char*>(a.values) + base, a.head_dim * 4, units, rows, a.head_dim, s.factor, s.out[0],
-                                            kMaxHeadDim);
+        const bool last = block + 1 == blocks;
+        if (fetch && !(last && kv_head + 1 == a.kv_head_end)) {
+          const int64_t next = last ? a.blocks[0] * a.block_stride_bytes + (kv_head + 1) * head_bytes
+                                    : a.blocks[block + 1] * a.block_stride_bytes + kv_head * head_bytes;
+          VisitBlock<E, true>(a, s, rows, block, base, next - base);
+        } else {
+          VisitBlock<E, false>(a, s, rows, block, base, 0);
+        }
       }
-      for (int64_t r = 0; r < rows; ++r) {
-        const int64_t row = (first + r) / group, head = kv_head * group + (first + r) % group;
-        const float sum = SumLanes(s.sum[r]);
-        const Vec inverse = Set(1.0f / sum);
-        Type* out = static_cast<Type*>(a.out) + row * a.out_stride + head * a.head_dim;
-        // Adding zero makes a negative zero positive: the sign of a zero may depend on what lies behind the mask.
-        for (int64_t v = 0; v < vectors; ++v) E::Store(out + v * kLanes, Add(Mul(Load(s.out[r] + v * kLanes), inverse), Zero()));
-        if (a.lse != nullptr)
-          a.lse[row * a.lse_stride + head] = static_cast<float>(static_cast<double>(s.maximum[r]) + Log(static_cast<double>(sum)));
-      }
+      Finish(a, s, rows, first, kv_head);
     }
   }
 }

@@ -53,13 +53,6 @@ size_t AttentionBackwardBytes(int64_t positions, int64_t, int64_t head_dim) {
   return BackwardScratch<E>::Bytes(positions, head_dim);
 }
 
-/// Row `index` of an operand whose units are along its rows.
-template <class E>
-APRIL_INLINE void PutRow(char* operand, int64_t index, const typename E::Type* row, int64_t head_dim) {
-  auto* out = reinterpret_cast<typename E::Type*>(operand) + index / E::kPack * head_dim * E::kPack + index % E::kPack;
-  for (int64_t d = 0; d < head_dim; ++d) out[d * E::kPack] = row == nullptr ? typename E::Type{} : row[d];
-}
-
 /// Position `index` of an operand in the form of stored keys.
 template <class E>
 APRIL_INLINE void PutColumn(char* operand, int64_t index, const typename E::Type* row, int64_t head_dim) {
@@ -116,12 +109,14 @@ void AttentionBackward(const AttentionBackwardArgs& a) {
 
   BackwardScratch<E> w;
   w.Place(static_cast<char*>(a.scratch), positions, head_dim);
+  // Position by position; the padding counts as zero.
+  const Type* unit_keys[E::kPack] = {};
   int64_t position = 0;
   auto put_position = [&](const Type* k, const Type* v) {
     PutColumn<E>(w.key_scores, position, k, head_dim);
     PutColumn<E>(w.value_scores, position, v, head_dim);
-    PutRow<E>(w.key_rows, position, k, head_dim);
-    ++position;
+    unit_keys[position % E::kPack] = k;
+    if (++position % E::kPack == 0) PutUnits<E>(unit_keys, head_dim, w.key_rows + (position / E::kPack - 1) * head_dim * 4);
   };
   for (int64_t i = 0; i < a.num_spans; ++i) {
     for (int64_t r = a.spans[i].begin; r < a.spans[i].begin + a.spans[i].count; ++r) {
@@ -138,17 +133,18 @@ void AttentionBackward(const AttentionBackwardArgs& a) {
   for (int64_t head = a.kv_head * group; head < (a.kv_head + 1) * group; ++head) {
     for (int64_t first = 0; first < queries.count; first += kQueryTile) {
       const int64_t rows = Minimum(kQueryTile, queries.count - first), row = queries.begin + first;
-      for (int64_t r = 0; r < rows; ++r) {
-        const Type* q = static_cast<const Type*>(a.q) + (row + r) * a.q_stride + head * head_dim;
-        const Type* d = static_cast<const Type*>(a.dout) + (row + r) * a.dout_stride + head * head_dim;
+      const Type* unit_q[E::kPack] = {};
+      const Type* unit_dout[E::kPack] = {};
+      for (int64_t r = 0; r < DivideUp(rows, E::kPack) * E::kPack; ++r) {
+        const Type* q = r < rows ? static_cast<const Type*>(a.q) + (row + r) * a.q_stride + head * head_dim : nullptr;
+        const Type* d = r < rows ? static_cast<const Type*>(a.dout) + (row + r) * a.dout_stride + head * head_dim : nullptr;
         q_rows[r] = reinterpret_cast<const char*>(q);
         dout_rows[r] = reinterpret_cast<const char*>(d);
-        PutRow<E>(w.query_rows, r, q, head_dim);
-        PutRow<E>(w.dout_rows, r, d, head_dim);
-      }
-      if (rows % E::kPack != 0) {
-        PutRow<E>(w.query_rows, rows, nullptr, head_dim);
-        PutRow<E>(w.dout_rows, rows, nullptr, head_dim);
+        unit_q[r % E::kPack] = q;
+        unit_dout[r % E::kPack] = d;
+        if ((r + 1) % E::kPack != 0) continue;
+        PutUnits<E>(unit_q, head_dim, w.query_rows + r / E::kPack * head_dim * 4);
+        PutUnits<E>(unit_dout, head_dim, w.dout_rows + r / E::kPack * head_dim * 4);
       }
       float* dq = a.dq + row * a.dq_stride + head * head_dim;
       for (int64_t r = 0; r < rows; ++r) __builtin_memset(dq + r * a.dq_stride, 0, static_cast<size_t>(head_dim) * 4);

@@ -47,6 +47,23 @@ struct F32 {
   static APRIL_INLINE void StorePart(Type* out, Vec x, int64_t n) { april::kernels::StorePart(out, x, n); }
 };
 
+/// Writes n units of neighbouring rows: rows[j][i] becomes element j of unit i. A null row counts as zero.
+template <class E>
+APRIL_INLINE void PutUnits(const typename E::Type* const (&rows)[E::kPack], int64_t n, void* units) {
+  using Type = typename E::Type;
+  auto* out = static_cast<Type*>(units);
+  int64_t i = 0;
+  if constexpr (E::kPack == 2) {
+    static const Type nothing[kLanes] = {};
+    for (; i + kLanes <= n; i += kLanes) {
+      StoreBits(out + i * 2, Interleave(rows[0] == nullptr ? nothing : rows[0] + i, rows[1] == nullptr ? nothing : rows[1] + i));
+    }
+  }
+  for (; i < n; ++i) {
+    for (int64_t j = 0; j < E::kPack; ++j) out[i * E::kPack + j] = rows[j] == nullptr ? Type{} : rows[j][i];
+  }
+}
+
 /// Calls body(begin, count) for each group of sixteen of [0, n); the last may be shorter.
 template <class Body>
 APRIL_INLINE void ForLanes(int64_t n, Body body) {

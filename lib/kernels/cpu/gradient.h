@@ -28,14 +28,14 @@ void PackRows(const PackRowsArgs& a) {
       auto* out = reinterpret_cast<Type*>(static_cast<char*>(a.packed) + (tile * panels + panel) * kPanelBytes<E>);
       const int64_t first = panel * kPanelColumns, columns = Minimum(kPanelColumns, a.n - first);
       for (int64_t i = 0; i < kGradientTile; i += E::kPack) {
-        Type* unit = out + i * kPanelColumns;
+        const Type* rows[E::kPack];
         for (int64_t j = 0; j < E::kPack; ++j) {
-          int64_t row = tile * kGradientTile + i + j;
-          const Type* in = x + row * a.x_stride + first;
-          int64_t valid = row < a.rows ? columns : 0;
-          for (int64_t c = 0; c < valid; ++c) unit[c * E::kPack + j] = in[c];
-          for (int64_t c = valid; c < kPanelColumns; ++c) unit[c * E::kPack + j] = 0;
+          const int64_t row = tile * kGradientTile + i + j;
+          rows[j] = row < a.rows ? x + row * a.x_stride + first : nullptr;
         }
+        Type* unit = out + i * kPanelColumns;
+        PutUnits<E>(rows, columns, unit);
+        for (int64_t c = columns * E::kPack; c < kPanelColumns * E::kPack; ++c) unit[c] = 0;
       }
     }
   }

@@ -91,6 +91,14 @@ APRIL_INLINE Vec LoadBf16(const uint16_t* x) {
           _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(hi), 16))};
 }
 
+APRIL_INLINE Bits Interleave(const uint16_t* even, const uint16_t* odd) {
+  __m128i lo[2], hi[2];
+  __builtin_memcpy(lo, even, 32);
+  __builtin_memcpy(hi, odd, 32);
+  return {_mm256_or_si256(_mm256_cvtepu16_epi32(lo[0]), _mm256_slli_epi32(_mm256_cvtepu16_epi32(hi[0]), 16)),
+          _mm256_or_si256(_mm256_cvtepu16_epi32(lo[1]), _mm256_slli_epi32(_mm256_cvtepu16_epi32(hi[1]), 16))};
+}
+
 /// bf16 in the low halves of the words; see RoundToBf16 of lanes_portable.h.
 APRIL_INLINE __m256i RoundBf16(__m256 x) {
   __m256i bits = _mm256_castps_si256(x);

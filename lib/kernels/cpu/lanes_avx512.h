@@ -56,6 +56,13 @@ APRIL_INLINE Vec LoadBf16(const uint16_t* x) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
+APRIL_INLINE Bits Interleave(const uint16_t* even, const uint16_t* odd) {
+  __m256i lo, hi;
+  __builtin_memcpy(&lo, even, 32);
+  __builtin_memcpy(&hi, odd, 32);
+  return _mm512_or_si512(_mm512_cvtepu16_epi32(lo), _mm512_slli_epi32(_mm512_cvtepu16_epi32(hi), 16));
+}
+
 #if defined(APRIL_LANES_BF16)
 APRIL_INLINE __m256i RoundBf16(Vec x) {
   __m256bh r = _mm512_cvtneps_pbh(x);

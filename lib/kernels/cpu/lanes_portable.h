@@ -131,6 +131,13 @@ APRIL_INLINE Vec LoadBf16(const uint16_t* x) {
   return AsVec(r);
 }
 
+/// Sixteen pairs of neighbouring rows' bf16 values.
+APRIL_INLINE Bits Interleave(const uint16_t* even, const uint16_t* odd) {
+  Bits r;
+  for (int i = 0; i < 16; ++i) r.p[i / 4][i % 4] = static_cast<uint32_t>(even[i]) | static_cast<uint32_t>(odd[i]) << 16;
+  return r;
+}
+
 /// Round to nearest even; denormals become zero, a NaN becomes quiet: what vcvtneps2bf16 does.
 APRIL_INLINE uint16_t RoundToBf16(float x) {
   uint32_t bits = __builtin_bit_cast(uint32_t, x);

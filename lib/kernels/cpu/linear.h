@@ -42,26 +42,29 @@ template <class E>
 void PackTransposed(const PackTransposedArgs& a) {
   auto* w = static_cast<const typename E::Type*>(a.w);
   auto* packed = static_cast<typename E::Type*>(a.packed);
-  for (int64_t i = 0; i < a.n; i += E::kPack) {
-    for (int64_t c = a.column_begin; c < a.column_end; ++c) {
-      typename E::Type* out = packed + PackedIndex<E>(c, a.reduce_begin + i, a.total);
-      for (int64_t j = 0; j < E::kPack; ++j) out[j] = w[(i + j) * a.w_stride + c];
+  for (int64_t c = a.column_begin; c < a.column_end;) {
+    const int64_t columns = Minimum(a.column_end - c, kBlockColumns - c % kBlockColumns);
+    for (int64_t i = 0; i < a.n; i += E::kPack) {
+      const typename E::Type* rows[E::kPack];
+      for (int64_t j = 0; j < E::kPack; ++j) rows[j] = w + (i + j) * a.w_stride + c;
+      PutUnits<E>(rows, columns, packed + PackedIndex<E>(c, a.reduce_begin + i, a.total));
     }
+    c += columns;
   }
 }
 
 // How far ahead weights are fetched by instruction. A handful of rows streams them at the memory's full rate without (the processor's own fetching is
 // then better); more rows compute so long on each line that it loses track.
-constexpr int kFetchAhead = 8192;
+constexpr int64_t kFetchAhead = 8192;
 constexpr int64_t kFetchFromRows = 6;
 
-template <class E, int kAhead, int kRows>
+template <class E, bool kFetch, int kRows>
 APRIL_INLINE void LinearTile(const LinearArgs& a, int64_t row, int64_t block) {
   const int64_t units = a.k / E::kPack, x_bytes = a.x_stride * static_cast<int64_t>(sizeof(typename E::Type));
   const char* w = static_cast<const char*>(a.packed) + block * units * kBlockColumns * 4;
   Tile<kRows, kBlockVectors> t;
   Clear(t);
-  MultiplyAdd<E, kAhead>(t, static_cast<const char*>(a.x) + row * x_bytes, x_bytes, 4, w, kBlockColumns * 4, units);
+  MultiplyAdd<E, kFetch>(t, static_cast<const char*>(a.x) + row * x_bytes, x_bytes, 4, w, kBlockColumns * 4, units, kFetchAhead);
   APRIL_UNROLL
   for (int r = 0; r < kRows; ++r) {
     float* out = a.out + (row + r) * a.out_stride + block * kBlockColumns;
@@ -81,9 +84,9 @@ void Linear(const LinearArgs& a) {
     ForRowGroups<Lanes::kLinearRows>(a.rows, [&]<int kRows>(int64_t row) {
       // The first group of rows brings a block in; it stays in the second cache for the others.
       if (fetch && row == 0) {
-        LinearTile<E, kFetchAhead, kRows>(a, row, block);
+        LinearTile<E, true, kRows>(a, row, block);
       } else {
-        LinearTile<E, 0, kRows>(a, row, block);
+        LinearTile<E, false, kRows>(a, row, block);
       }
     });
   }

@@ -24,16 +24,16 @@ APRIL_INLINE void Clear(Tile<kRows, kVectors>& t) {
 }
 
 /// t[r][v] += sum over units of a(r, u) * b(u, v): a(r, u) is one unit at a + r * a_row_bytes + u * a_unit_bytes, met with kVectors * 16 columns at
-/// b + u * b_unit_bytes. With kAhead, b is fetched into the second cache that many bytes in advance.
-template <class E, int kAhead = 0, int kRows, int kVectors>
+/// b + u * b_unit_bytes. With kFetch, what lies `ahead` bytes behind b is fetched into the second cache on the way.
+template <class E, bool kFetch = false, int kRows, int kVectors>
 APRIL_INLINE void MultiplyAdd(Tile<kRows, kVectors>& t, const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes,
-                              int64_t units) {
+                              int64_t units, int64_t ahead = 0) {
   for (int64_t u = 0; u < units; ++u) {
     Bits w[kVectors];
     APRIL_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       w[v] = LoadBits(b + v * 64);
-      if constexpr (kAhead > 0) Prefetch(b + v * 64 + kAhead);
+      if constexpr (kFetch) Prefetch(b + v * 64 + ahead);
     }
     APRIL_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -77,11 +77,10 @@ APRIL_INLINE void ForRowGroups(int64_t rows, Body body) {
   }
 }
 
-/// c[r, :] = c[r, :] * factor[r] + sum over units of a(r, u) * b(u, :), for `columns` (a multiple of 16) contiguous units of b. `factor` may be null
-/// (1).
-template <class E, int kMaxRows>
+/// c[r, :] = c[r, :] * factor[r] + sum over units of a(r, u) * b(u, :), for `columns` (a multiple of 16) contiguous units of b. A null factor is 1.
+template <class E, int kMaxRows, bool kFetch = false>
 APRIL_INLINE void AccumulateRows(const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes, int64_t units,
-                                 int64_t rows, int64_t columns, const float* factor, float* c, int64_t c_stride) {
+                                 int64_t rows, int64_t columns, const float* factor, float* c, int64_t c_stride, int64_t ahead = 0) {
   ForRowGroups<kMaxRows>(rows, [&]<int kRows>(int64_t first) {
     auto columns_of = [&]<int kVectors>(int64_t column) {
       Tile<kRows, kVectors> t;
@@ -93,7 +92,7 @@ APRIL_INLINE void AccumulateRows(const char* a, int64_t a_row_bytes, int64_t a_u
           if (factor != nullptr) t.v[r][v] = Mul(t.v[r][v], Set(factor[first + r]));
         }
       }
-      MultiplyAdd<E>(t, a + first * a_row_bytes, a_row_bytes, a_unit_bytes, b + column * 4, b_unit_bytes, units);
+      MultiplyAdd<E, kFetch>(t, a + first * a_row_bytes, a_row_bytes, a_unit_bytes, b + column * 4, b_unit_bytes, units, ahead);
       APRIL_UNROLL
       for (int r = 0; r < kRows; ++r) {
         APRIL_UNROLL
