@@ -79,13 +79,13 @@ double Meter::total() const {
 std::string Meter::ProgressText() const {
   const Counters& now = scheduler_.counters();
   const int64_t steps = now.steps - last_.steps;
-  std::string text = Grouped(PerSecond(now.tokens, Seconds())) + " tokens/s, " + std::to_string(now.running) + " of " +
-                     std::to_string(engine_.num_slots()) + " slots";
+  std::string text =
+      Grouped(PerSecond(now.tokens, Seconds())) + " tokens/s, " + std::to_string(now.running) + "/" + std::to_string(engine_.num_slots()) + " slots";
   if (steps == 0 && now.running > 0) text += " (paused)";
   if (now.groups > 0)
-    text += ", " + std::to_string(now.whole_groups) + " of " + std::to_string(target_groups_ > 0 ? target_groups_ : now.groups) + " groups";
-  text += ", " + std::to_string(now.finished) + " finished, " + std::to_string(now.waiting) + " waiting";
-  if (now.resumed > 0) text += ", " + std::to_string(now.resumed) + " resumed";
+    text += ", " + std::to_string(now.whole_groups) + "/" + std::to_string(target_groups_ > 0 ? target_groups_ : now.groups) + " groups";
+  text += ", " + std::to_string(now.finished) + " finished";
+  if (now.waiting > 0) text += ", " + std::to_string(now.waiting) + " waiting";
   if (engine_.policy().version > 0) text += ", version " + std::to_string(engine_.policy().version);
   return text;
 }

@@ -22,7 +22,7 @@ class Meter {
 
   double done() const;
   double total() const;              ///< 0 = unknown
-  std::string ProgressText() const;  ///< "1,204 tokens/s, 61 of 64 slots, 5 of 8 groups, …"
+  std::string ProgressText() const;  ///< "1,204 tokens/s, 61/64 slots, 5/8 groups, …": the important first, for it may be cut
   std::string Summary() const;       ///< its counts add up
 
  private:
