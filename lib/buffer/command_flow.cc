@@ -64,6 +64,10 @@ class Sink {
   virtual ~Sink() = default;
   virtual const RunConfig& config() const = 0;
   virtual void Put(const std::vector<std::string>& records) = 0;
+  virtual void Beat() {}
+  virtual int64_t BeatMs() const { return 60'000; }
+  /// The input was cut: nothing more will come of it.
+  virtual void Cut() {}
   /// The input's end was verified. Returns how many rollouts went back to the queue, where that is known.
   virtual int64_t End() = 0;
   const PutCounts& counts() const { return counts_; }
@@ -105,8 +109,14 @@ class HubSink final : public Sink {
     for (const std::string& record : records) NameLease(record);
     counts_ += client_.Put(records);
   }
+  void Beat() override { client_.Beat(); }
+  int64_t BeatMs() const override { return client_.term_ms() / 4; }
+  void Cut() override {
+    client_.PutEnd({leases_.begin(), leases_.end()}, /*whole=*/false);
+    client_.Bye();
+  }
   int64_t End() override {
-    client_.PutEnd({leases_.begin(), leases_.end()});
+    client_.PutEnd({leases_.begin(), leases_.end()}, /*whole=*/true);
     client_.Bye();
     return 0;
   }
@@ -189,22 +199,27 @@ void RunPut(const PutOptions& options, Invocation& invocation) {
     if (whole && returned > 0) invocation.summary += "; " + std::to_string(returned) + " leased rollouts returned to the queue";
   };
   try {
-    for (;;) {
-      const std::vector<std::string> records = queue.Take();
-      if (records.empty()) break;
+    for (std::vector<std::string> records; queue.Take(sink->BeatMs(), &records);) {
+      if (records.empty()) {
+        sink->Beat();
+        continue;
+      }
       read += static_cast<int64_t>(records.size());
       sink->Put(records);
+      // At once, not only at the end: a resident sink may have no end for days.
+      if (sink->counts().rejected > 0) log::WarnOnce("a record was rejected", "a record was rejected: " + sink->counts().first_reject);
     }
     returned = sink->End();
-  } catch (...) {
+  } catch (const Error& error) {
     summarise(false);
+    if (error.kind() == ErrorKind::kData) sink->Cut();
     throw;
   }
   summarise(true);
   const PutCounts& counts = sink->counts();
-  if (counts.rejected > 0) log::Warn(std::to_string(counts.rejected) + " records were rejected, the first: " + counts.first_reject);
   if (counts.rejected > options.max_rejects) {
-    throw Error(ErrorKind::kRejects, std::to_string(counts.rejected) + " defective records, allowed are " + std::to_string(options.max_rejects));
+    throw Error(ErrorKind::kRejects, std::to_string(counts.rejected) + " defective records, allowed are " + std::to_string(options.max_rejects) +
+                                         "; the first: " + counts.first_reject);
   }
   if (queue.end_status() == stream::EndStatus::kError)
     throw Error::Runtime("the program that wrote the stream failed; everything that it wrote is kept");

@@ -66,7 +66,7 @@ struct ProgressEntry {
 };
 struct ReleaseEntry {
   uint64_t lease = 0;
-  std::string why;  ///< returned, ended, reclaimed, expired, lost
+  std::string why;  ///< returned, rejected, ended, reclaimed, expired, lost
   std::vector<uint64_t> rollouts;
 };
 struct SupersededEntry {

@@ -1,6 +1,7 @@
 #include "buffer/hub.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -31,6 +32,8 @@ std::vector<uint64_t> Uids(const Array& array) {
 }
 
 Value UidArray(const std::vector<uint64_t>& uids) { return Array(uids.begin(), uids.end()); }
+
+std::string NameOf(uint64_t session, const std::string& worker) { return worker.empty() ? HexU64(session) : worker; }
 
 Map InfoMap(const ClaimInfo& info) {
   return {{"id", info.id},
@@ -120,7 +123,7 @@ Map Hub::Hello(const Map& request, uint64_t id, Session& session) {
       if (other_id != id && other.role == "generate" && other.worker == session.worker) other.bye = true;
     }
   }
-  return {{"config", ToMap(store_.state().config())}};
+  return {{"config", ToMap(store_.state().config())}, {"term_ms", options_.term_ms}};
 }
 
 Map Hub::Lease(const Map& request, uint64_t id, Session& session) {
@@ -138,7 +141,8 @@ Map Hub::Lease(const Map& request, uint64_t id, Session& session) {
           {"demand", kDemandNames[static_cast<int>(demand)]},
           {"min_version", version && *version >= ahead ? Value(*version - ahead) : Value()},
           {"lost", UidArray(lost)},
-          {"poll_ms", options_.poll_ms}};
+          // Who generates asks anyway when a slot is free; who waits for the trainer should not wait longer than it must.
+          {"poll_ms", demand == Demand::kGo ? 10 * options_.poll_ms : options_.poll_ms}};
 }
 
 /// Renews the leases, and learns which rollouts are in the generator's hands and which on their way through the pipe.
@@ -221,6 +225,7 @@ Demand Hub::CurrentDemand() const {
 Map Hub::Put(const Map& request, Session& session) {
   PutCounts counts;
   std::set<uint64_t> leases;
+  if (MapFields(request, kSubject).Array("records").empty()) return Counts(counts);  // a beat
   store_.Transact([&](Batch& batch) {
     for (const Value& record : MapFields(request, kSubject).Array("records")) PutRecord(store_, batch, record.AsBin(), &counts, &leases);
   });
@@ -234,7 +239,12 @@ Map Hub::Put(const Map& request, Session& session) {
 
 Map Hub::PutEnd(const Map& request, Session& session) {
   session.leases.clear();
-  for (const uint64_t lease : Uids(MapFields(request, kSubject).Array("leases"))) {
+  const MapFields fields(request, kSubject);
+  for (const uint64_t lease : Uids(fields.Array("leases"))) {
+    if (!fields.Bool("whole")) {
+      ReleaseInPipe(lease, 0);
+      continue;
+    }
     const auto generator = sessions_.find(lease);
     if (generator == sessions_.end()) {
       store_.Transact([&](Batch& batch) { ReleaseLease(store_.state(), batch, lease, "ended"); });
@@ -324,27 +334,40 @@ bool Hub::Quiet(int64_t silent_ms) const {
   return true;
 }
 
+/// Gives back what the generator emitted and nobody put for `min_age_ns`.
+void Hub::ReleaseInPipe(uint64_t lease, int64_t min_age_ns) {
+  const auto generator = sessions_.find(lease);
+  const auto set = store_.state().leases().find(lease);
+  if (generator == sessions_.end() || set == store_.state().leases().end()) return;
+  ReleaseEntry lost{lease, "lost", {}};
+  for (const auto& [key, since] : generator->second.in_pipe) {
+    if (Now() - since >= min_age_ns && set->second.held.contains(key)) lost.rollouts.push_back(store_.state().rollout(key).uid);
+  }
+  if (lost.rollouts.empty()) return;
+  store_.Transact([&](Batch& batch) { batch.Add(lost); });
+  log::Warn(std::to_string(lost.rollouts.size()) + " rollouts left generator " + NameOf(lease, generator->second.worker) +
+            " and were never put: they returned to the queue");
+}
+
 void Hub::Tick() {
+  const int64_t term_ns = options_.term_ms * kNsPerMs;
   for (auto& [id, session] : sessions_) {
+    const bool silent = Now() - session.seen_ns >= term_ns;
+    if (silent && !session.leases.empty()) {
+      // A sink that died: what was in its pipe comes no more.
+      for (const uint64_t lease : std::exchange(session.leases, {})) ReleaseInPipe(lease, 0);
+    }
     const auto set = store_.state().leases().find(id);
     if (session.role != "generate" || set == store_.state().leases().end() || set->second.held.empty()) continue;
-    if (Now() - session.seen_ns >= options_.term_ms * kNsPerMs) {
-      int64_t released = 0;
-      store_.Transact([&](Batch& batch) { released = ReleaseLease(store_.state(), batch, id, "expired"); });
-      session.in_pipe.clear();
-      log::Warn("generator " + (session.worker.empty() ? HexU64(id) : session.worker) + " was silent for " +
-                HumanSeconds(static_cast<double>(options_.term_ms) / 1000) + ": " + std::to_string(released) + " rollouts returned to the queue");
+    if (!silent) {
+      ReleaseInPipe(id, kPipeTerms * term_ns);
       continue;
     }
-    ReleaseEntry lost{id, "lost", {}};
-    for (const auto& [key, since] : session.in_pipe) {
-      const bool is_late = Now() - since >= kPipeTerms * options_.term_ms * kNsPerMs;
-      if (is_late && set->second.held.contains(key)) lost.rollouts.push_back(store_.state().rollout(key).uid);
-    }
-    if (lost.rollouts.empty()) continue;
-    store_.Transact([&](Batch& batch) { batch.Add(lost); });
-    log::Warn(std::to_string(lost.rollouts.size()) + " rollouts left generator " + session.worker +
-              " and were never put: they returned to the queue");
+    int64_t released = 0;
+    store_.Transact([&](Batch& batch) { released = ReleaseLease(store_.state(), batch, id, "expired"); });
+    session.in_pipe.clear();
+    log::Warn("generator " + NameOf(id, session.worker) + " was silent for " + HumanSeconds(static_cast<double>(options_.term_ms) / 1000) + ": " +
+              std::to_string(released) + " rollouts returned to the queue");
   }
 }
 

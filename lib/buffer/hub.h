@@ -68,6 +68,7 @@ class Hub {
   void NoteHeld(const stream::Map& request, uint64_t id, Session& session, std::vector<uint64_t>* lost);
   std::vector<uint64_t> NewLeases(const stream::Map& request, uint64_t id, const Session& session);
   void CloseIfOver(uint64_t lease);
+  void ReleaseInPipe(uint64_t lease, int64_t min_age_ns);
   int64_t NumPresumedReady() const;
   int64_t Now() const { return store_.clock().MonotonicNs(); }
 

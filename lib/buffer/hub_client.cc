@@ -48,6 +48,7 @@ const RunConfig& HubClient::Hello(const std::string& role, std::optional<int64_t
   role_ = role;
   const Map answer = Call("hello", {{"steps", OrNil(steps)}});
   config_ = RunConfigFromMap(MapFields(answer, kSubject).Map("config"));
+  term_ms_ = MapFields(answer, kSubject).Int("term_ms");
   return config_;
 }
 
@@ -82,7 +83,9 @@ PutCounts HubClient::Put(const std::vector<std::string>& records) {
   return counts;
 }
 
-void HubClient::PutEnd(const std::vector<uint64_t>& lease_ids) { Call("put_end", {{"leases", UidArray(lease_ids)}}); }
+void HubClient::Beat() { Call("put", {{"records", Array{}}}); }
+
+void HubClient::PutEnd(const std::vector<uint64_t>& lease_ids, bool whole) { Call("put_end", {{"leases", UidArray(lease_ids)}, {"whole", whole}}); }
 
 int64_t HubClient::FirstStep(const std::optional<CheckpointInfo>& checkpoint) {
   Map arguments;

@@ -50,7 +50,7 @@ enum class CommitOutcome { kCommitted, kRepeated };
 /// One object, one session, one thread. Every call throws Peer when the hub does not answer in time, and the hub's own errors by their kind.
 /// Calls are idempotent: one that is repeated after a lost connection or a restart of the hub does what it did.
 ///   A generator      Hello("generate"); Lease in a loop; on kDrain or a stop emit everything held, finish the stream, Bye.
-///   A sink           Hello("put"); Put in batches; PutEnd once its input's end was verified; Bye.
+///   A sink           Hello("put"); Put in batches, Beat in between; PutEnd; Bye.
 ///   A trainer's feed Hello("claim"); Claim(step), FetchClaim; next step; Bye. A committer: Hello("commit"); Commit; Bye.
 class HubClient {
  public:
@@ -65,6 +65,7 @@ class HubClient {
   /// Waits for a hub that is not up yet, within the timeout.
   const RunConfig& Hello(const std::string& role, std::optional<int64_t> steps = std::nullopt);
   const RunConfig& config() const { return config_; }
+  int64_t term_ms() const { return term_ms_; }  ///< how long the hub lets a session be silent
 
   /// Asks for up to `want` rollouts (0: only news), renews the session's leases. `held` are the uids that this worker is still working on: a leased
   /// rollout that is no longer held counts as emitted and on its way through the pipe. `version` is the policy version now loaded.
@@ -72,8 +73,11 @@ class HubClient {
 
   /// Encoded rollout and progress records (other types are ignored). Returns once they are durable. Split into messages as the limits ask.
   PutCounts Put(const std::vector<std::string>& records);
-  /// The input's end was verified: closes the lease sets that its records named; their rollouts that were not mentioned return to the queue.
-  void PutEnd(const std::vector<uint64_t>& lease_ids);
+  /// Nothing to put, but alive: to be said several times a term.
+  void Beat();
+  /// The input ended. Whole (its end was verified): closes the lease sets that its records named, once their generators said bye; their rollouts that
+  /// were not mentioned return to the queue. Cut: what generators emitted and nobody put returns at once.
+  void PutEnd(const std::vector<uint64_t>& lease_ids, bool whole);
 
   /// The first step that a trainer which resumes from `checkpoint` (nullopt: from what the buffer knows to be durable) has to be given.
   int64_t FirstStep(const std::optional<CheckpointInfo>& checkpoint);
@@ -101,6 +105,7 @@ class HubClient {
   std::string worker_, role_ = "look";
   uint64_t session_ = 0;
   uint64_t lease_request_ = 0;
+  int64_t term_ms_ = 60'000;
   RunConfig config_;
 };
 

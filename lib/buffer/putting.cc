@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/error.h"
+#include "buffer/map_fields.h"
 #include "buffer/payloads.h"
 
 namespace april::buffer {
@@ -161,6 +162,24 @@ Outcome PutProgress(Store& store, Batch& batch, const Progress& progress, std::s
   return Outcome::kAccepted;
 }
 
+/// A defective record ended its rollout: nobody works on it any more, so it returns to the queue with what is journaled of it.
+void ReleaseRejected(const State& state, Batch& batch, std::string_view bytes) {
+  uint64_t uid = 0;
+  std::optional<Lease> lease;
+  try {
+    const stream::Value record = stream::Decode(bytes);
+    const MapFields fields(record.AsMap(), "record");
+    if (fields.Text("type") != "rollout") return;
+    const MapFields lease_fields(fields.Map("lease"), "lease");
+    uid = fields.Uint("uid");
+    lease = Lease{lease_fields.Uint("id"), lease_fields.Uint("epoch")};
+  } catch (const Error&) {
+    return;  // too defective to tell whose it is: its lease's end or term brings the rollout back
+  }
+  const auto key = state.FindRollout(uid);
+  if (key && IsCurrent(state.rollout(*key), lease)) batch.Add(ReleaseEntry{lease->id, "rejected", {uid}});
+}
+
 }  // namespace
 
 void CheckHeader(const RunConfig& config, const record::Header& header) {
@@ -200,6 +219,7 @@ void PutRecord(Store& store, Batch& batch, std::string_view bytes, PutCounts* co
     ++(outcome == Outcome::kAccepted ? counts->accepted : outcome == Outcome::kRepeated ? counts->repeated : counts->superseded);
   } catch (const Defect& defect) {
     if (counts->rejected++ == 0) counts->first_reject = defect.what;
+    ReleaseRejected(store.state(), batch, bytes);
   }
 }
 

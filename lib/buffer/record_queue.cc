@@ -1,5 +1,6 @@
 #include "buffer/record_queue.h"
 
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <iterator>
@@ -60,15 +61,16 @@ void RecordQueue::Read(const std::shared_ptr<Shared>& shared) {
   shared->arrived.notify_all();
 }
 
-std::vector<std::string> RecordQueue::Take() {
+bool RecordQueue::Take(int64_t timeout_ms, std::vector<std::string>* records) {
   std::unique_lock lock(shared_->mutex);
-  shared_->arrived.wait(lock, [this] { return !shared_->records.empty() || shared_->ended; });
-  std::vector<std::string> records = std::move(shared_->records);
+  shared_->arrived.wait_for(lock, std::chrono::milliseconds(timeout_ms), [this] { return !shared_->records.empty() || shared_->ended; });
+  *records = std::move(shared_->records);
   shared_->records.clear();
   shared_->bytes = 0;
   shared_->taken.notify_all();
-  if (records.empty() && shared_->failure) std::rethrow_exception(shared_->failure);
-  return records;
+  if (!records->empty() || !shared_->ended) return true;
+  if (shared_->failure) std::rethrow_exception(shared_->failure);
+  return false;
 }
 
 stream::EndStatus RecordQueue::end_status() const { return shared_->reader->end_status(); }

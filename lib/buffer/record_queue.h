@@ -1,6 +1,7 @@
 // Reads a stream on its own thread, so that what has arrived can be journaled while the next record is awaited.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <thread>
@@ -18,9 +19,10 @@ class RecordQueue {
   RecordQueue(const RecordQueue&) = delete;
   RecordQueue& operator=(const RecordQueue&) = delete;
 
-  /// Everything that has arrived, at least one record; empty after a verified end. What the reader threw is thrown once all before it was taken.
-  std::vector<std::string> Take();
-  /// Valid after Take returned an empty list.
+  /// Everything that has arrived: waits for one record, but not longer than the timeout. False after a verified end. What the reader threw is thrown
+  /// once all before it was taken.
+  bool Take(int64_t timeout_ms, std::vector<std::string>* records);
+  /// Valid after Take returned false.
   stream::EndStatus end_status() const;
 
  private:

@@ -210,12 +210,40 @@ TEST_CASE("a lease set is closed by its sink's verified end, once the generator 
   Generator generator(hub, 1, "g");
   generator.Lease(4);
   PutTo(hub, {Generate(generator.Emit(), 2, 0)});
-  CallAs(hub, 500, "put", "put_end", {{"leases", Array{uint64_t{1}}}});
+  CallAs(hub, 500, "put", "put_end", {{"leases", Array{uint64_t{1}}}, {"whole", true}});
   CHECK(scratch.state().num_leased() == 3);  // the generator lives: another sink may carry the rest
   generator.Call("bye", {});
   CHECK(scratch.state().num_leased() == 0);
   CHECK(scratch.state().partial().size() == 1);
   CHECK(hub.Quiet(0));
+}
+
+TEST_CASE("what was in the pipe of a sink that was cut, or died, returns to the queue; what the generator holds stays") {
+  for (const bool cut : {true, false}) {
+    ScratchBuffer scratch(SmallConfig(), 12);
+    Hub hub(*scratch.store, {});
+    Generator generator(hub, 1, "g");
+    generator.Lease(4);
+    PutTo(hub, {Scored(Generate(generator.Emit(), 2, 0), 1)});
+    generator.Emit();
+    generator.Lease(0);
+    CHECK(scratch.state().num_leased() == 3);
+    if (cut) {
+      CallAs(hub, 500, "put", "put_end", {{"leases", Array{uint64_t{1}}}, {"whole", false}});
+    } else {
+      scratch.clock.now_ns += kTermNs - 1;
+      CallAs(hub, 500, "put", "put", {{"records", Array{}}});
+      generator.Lease(0);
+      scratch.clock.now_ns += 2;
+      hub.Tick();
+      CHECK(scratch.state().num_leased() == 3);  // it beats
+      scratch.clock.now_ns += kTermNs - 2;
+      generator.Lease(0);
+      hub.Tick();
+    }
+    CHECK(scratch.state().num_leased() == 2);
+    CHECK(scratch.state().queued().size() == 1 + 2);
+  }
 }
 
 TEST_CASE("generators drain after the last claim, on request, and when nothing is left; claims then end") {
@@ -287,7 +315,7 @@ TEST_CASE("the client speaks to a hub behind a socket") {
       CHECK(error.kind() == ErrorKind::kRuntime);
     }
     CHECK(buffer::MapFields(trainer.Stat(), "stat").Int("next_step") == 1);
-    sink.PutEnd({});
+    sink.PutEnd({}, true);
     generator.Bye();
   }
   done = true;

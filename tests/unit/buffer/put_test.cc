@@ -78,29 +78,52 @@ TEST_CASE("identical repeats are no-ops, late writers change nothing and are cou
   CHECK(MetaOf(scratch, issued.uid).reward == 0.5f);
 }
 
-TEST_CASE("records that do not continue what is journaled are rejected with the reason, and the others are kept") {
+TEST_CASE("records that do not continue what is journaled are rejected with the reason, and their rollouts return with what is") {
   ScratchBuffer scratch;
-  const auto issued = Take(*scratch.store, 3, 10);
-  const record::Rollout base = Generate(issued[0], 6, 0);
-  Put(*scratch.store, {Delta(issued[0], base)});
-  record::Rollout other_token = Generate(base, 1, 0);
+  const auto issued = Take(*scratch.store, 5, 10);
+  std::vector<record::Rollout> base;
+  for (const auto& rollout : issued) {
+    base.push_back(Generate(rollout, 6, 0));
+    Put(*scratch.store, {Delta(rollout, base.back())});
+  }
+  record::Rollout other_token = Generate(base[1], 1, 0);
   other_token.tokens[2] ^= 1;
-  record::Rollout other_logprob = Generate(base, 1, 0);
+  record::Rollout other_logprob = Generate(base[2], 1, 0);
   other_logprob.logprobs[3] = -0.125f;
-  record::Progress gap = Delta(base, Generate(base, 2, 0));
+  record::Progress gap = Delta(base[3], Generate(base[3], 2, 0));
   gap.start += 1;
   gap.weight_versions[0] = {0, 100, 7, 9, {}};
   gap.segments[0].start = 7;
-  const auto counts = Put(*scratch.store, {Generate(issued[0], 3, 0), other_token, other_logprob, gap, Scored(Generate(issued[1], 2, 0), 1)});
+  const auto counts = Put(*scratch.store, {Generate(issued[0], 3, 0), other_token, other_logprob, gap, Scored(Generate(base[4], 2, 0), 1)});
   CheckCounts(counts, 1, 0, 0, 4);
   CHECK_THAT(counts.first_reject, Catch::Contains("3 tokens, but 6 are journaled"));
-  CHECK(MetaOf(scratch, issued[0].uid).tokens == 6);
-  record::Rollout foreign = Scored(Generate(issued[2], 1, 0), 1);
+  for (const int i : {0, 1, 2}) {
+    CHECK(MetaOf(scratch, issued[static_cast<size_t>(i)].uid).state == RolloutState::kPartial);
+    CHECK(MetaOf(scratch, issued[static_cast<size_t>(i)].uid).tokens == 6);
+  }
+  CHECK(MetaOf(scratch, issued[3].uid).state == RolloutState::kLeased);  // its generator goes on: the whole record is still to come
+  CheckCounts(Put(*scratch.store, {Scored(Generate(base[3], 3, 0), 1)}), 1, 0, 0, 0);
+}
+
+TEST_CASE("records of another run, or that were never issued, are rejected; a defective one that tells its lease frees its rollout") {
+  ScratchBuffer scratch;
+  const auto issued = Take(*scratch.store, 2, 10);
+  record::Rollout foreign = Scored(Generate(issued[0], 1, 0), 1);
   foreign.run = "another";
+  foreign.lease->id = 11;
   CheckCounts(Put(*scratch.store, {foreign}), 0, 0, 0, 1);
   foreign.run = "test";
   foreign.uid = 12345;
   CheckCounts(Put(*scratch.store, {foreign}), 0, 0, 0, 1);
+  CHECK(scratch.state().num_leased() == 2);
+  stream::Value cut = stream::Decode(record::EncodeRecord(Scored(Generate(issued[1], 3, 0), 1)));
+  stream::Set(std::get<stream::Map>(cut.held()), "logprobs", stream::Bin{"1234"});
+  buffer::PutCounts counts;
+  std::set<uint64_t> leases;
+  scratch.store->Transact([&](buffer::Batch& batch) { buffer::PutRecord(*scratch.store, batch, stream::Encode(cut), &counts, &leases); });
+  CheckCounts(counts, 0, 0, 0, 1);
+  CHECK_THAT(counts.first_reject, Catch::Contains("logprobs"));
+  CHECK(MetaOf(scratch, issued[1].uid).state == RolloutState::kQueued);
 }
 
 TEST_CASE("defective bytes are rejected, other record types ignored") {
