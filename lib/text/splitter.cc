@@ -1,5 +1,6 @@
 #include "text/splitter.h"
 
+#include "base/error.h"
 #include "text/utf8.h"
 
 namespace april::text {
@@ -41,7 +42,11 @@ Splitter::Splitter(const std::vector<SplitStep>& steps) {
     if (step.kind == SplitStep::Kind::kPrefixSpace) {
       steps_.emplace_back(std::nullopt);
     } else {
-      steps_.emplace_back(Regex(step.pattern));
+      try {
+        steps_.emplace_back(Regex(step.pattern));
+      } catch (const Error& error) {  // it came with the model, not from the command line
+        throw Error::Incompatible("tokenizer's split: " + error.message());
+      }
     }
   }
 }

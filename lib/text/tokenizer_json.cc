@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cctype>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -10,6 +11,8 @@ namespace april::text {
 namespace {
 
 using FastJson = nlohmann::json;  // a vocabulary is an object of 100,000 keys: base/json.h's ordered kind would search them one by one
+
+constexpr uint64_t kMostTokens = 2'000'000;
 
 class JsonTokenizer {
  public:
@@ -43,7 +46,7 @@ class JsonTokenizer {
   }
 
   void SetToken(uint64_t id, std::string bytes) {
-    if (id > 10'000'000) throw Error::Data(spec_.source + ": token id " + std::to_string(id) + " is beyond any vocabulary");
+    if (id >= kMostTokens) throw Error::Data(spec_.source + ": token id " + std::to_string(id) + " is beyond any vocabulary");
     if (id >= spec_.tokens.size()) spec_.tokens.resize(id + 1);
     spec_.tokens[id] = std::move(bytes);
   }
@@ -91,6 +94,14 @@ class JsonTokenizer {
     return found->second;
   }
 
+  uint32_t ExistingId(const FastJson& number) const {
+    const auto id = number.get<int64_t>();
+    if (id < 0 || id >= static_cast<int64_t>(spec_.tokens.size()) || !spec_.tokens[static_cast<size_t>(id)]) {
+      throw Error::Data(spec_.source + ": the token id " + std::to_string(id) + " is named, but the vocabulary lacks it");
+    }
+    return static_cast<uint32_t>(id);
+  }
+
   /// Otherwise unknown tokens cannot come up, and whether one is named makes no difference.
   bool LacksBytes() const {
     for (int byte = 0; byte < 256; ++byte) {
@@ -132,6 +143,15 @@ class JsonTokenizer {
 
   void AddSplit(const std::string& pattern) { spec_.split.push_back({SplitStep::Kind::kRegex, pattern}); }
 
+  static std::string Literally(const std::string& text) {
+    std::string pattern;
+    for (const char c : text) {
+      if (std::ispunct(static_cast<unsigned char>(c)) != 0) pattern += '\\';
+      pattern += c;
+    }
+    return pattern;
+  }
+
   void ReadPreTokenizer(const FastJson& step) {
     if (step.is_null()) return;
     const auto type = step.at("type").get<std::string>();
@@ -150,7 +170,7 @@ class JsonTokenizer {
       const auto behavior = step.at("behavior").get<std::string>();
       if (behavior != "Isolated") Refuse("pre_tokenizer", "Split with behavior " + behavior);
       const FastJson& pattern = step.at("pattern");
-      AddSplit(pattern.contains("Regex") ? pattern["Regex"].get<std::string>() : "\\Q" + pattern.at("String").get<std::string>() + "\\E");
+      AddSplit(pattern.contains("Regex") ? pattern["Regex"].get<std::string>() : Literally(pattern.at("String").get<std::string>()));
     } else {
       Refuse("pre_tokenizer", type);
     }
@@ -177,7 +197,7 @@ class JsonTokenizer {
     for (const FastJson& part : processor.at("single")) {
       if (!part.contains("SpecialToken")) break;
       const auto name = part["SpecialToken"].at("id").get<std::string>();
-      for (const FastJson& id : processor.at("special_tokens").at(name).at("ids")) spec_.plain_prefix.push_back(id.get<uint32_t>());
+      for (const FastJson& id : processor.at("special_tokens").at(name).at("ids")) spec_.plain_prefix.push_back(ExistingId(id));
     }
   }
 
@@ -192,9 +212,9 @@ class JsonTokenizer {
   void ReadStopIds(const FastJson& generation) {
     const FastJson& ids = Member(generation, "eos_token_id");
     if (ids.is_array()) {
-      spec_.stop_ids = ids.get<std::vector<uint32_t>>();
-    } else if (ids.is_number_unsigned()) {
-      spec_.stop_ids = {ids.get<uint32_t>()};
+      for (const FastJson& id : ids) spec_.stop_ids.push_back(ExistingId(id));
+    } else if (ids.is_number_integer()) {
+      spec_.stop_ids = {ExistingId(ids)};
     } else if (spec_.eos_id) {
       spec_.stop_ids = {*spec_.eos_id};
     }

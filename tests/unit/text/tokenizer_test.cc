@@ -274,5 +274,32 @@ TEST_CASE("components that are not supported are refused by name") {
   CHECK_THAT(KindOfError(json, R"("merges":[["Ġ")", R"("merges":[["missing!")"), Catch::StartsWith("3"));
   CHECK_THAT(KindOfError(json, R"("model":)", R"("modal":)"), Catch::StartsWith("3"));
   CHECK_THAT(KindOfError(json, "}", ""), Catch::StartsWith("3"));
+  CHECK_THAT(KindOfError(json, R"("merges":[["Ġ")", R"("merges":["Ġ",[)"), Catch::StartsWith("3"));
   CHECK_THROWS_AS(Tokenizer::Load("/nonexistent"), Error);
+
+  TokenizerSpec spec = Small("qwen2")->spec();
+  spec.split[0].pattern = "(";
+  CHECK_THROWS_WITH(Tokenizer::FromSpec(spec), Catch::Contains("split"));
+  CHECK_THROWS_WITH(SpecFromJson("t", json, "", R"({"eos_token_id": 9999})"), Catch::Contains("9999"));
+  CHECK_THROWS_WITH(SpecFromJson("t", json, "", R"({"eos_token_id": -1})"), Catch::Contains("-1"));
+}
+
+TEST_CASE("a damaged tokenizer.json is an error or a tokenizer, nothing else") {
+  const std::string json = ReadFile(SystemFiles(), kData + "llama3.tokenizer.json");
+  for (uint64_t i = 0; i < 400; ++i) {
+    std::string text = json;
+    for (uint64_t j = 0; j < 3; ++j) {
+      const uint64_t place = RandomBits(5, RandomUse::kTest, i, 2 * j) % text.size();
+      const uint64_t what = RandomBits(5, RandomUse::kTest, i, 2 * j + 1);
+      if (what % 3 == 0) text[place] = "09-\"{}[],x"[what / 3 % 11];
+      if (what % 3 == 1) text.erase(place, 1 + what / 3 % 40);
+      if (what % 3 == 2) text.insert(place, text.substr(what / 3 % text.size(), 1 + what / 7 % 40));
+    }
+    try {
+      const auto tokenizer = Tokenizer::FromSpec(SpecFromJson("damaged", text, "", ""));
+      tokenizer->EncodePlainPrompt(ParityString(i));
+    } catch (const Error& error) {
+      CHECK((error.kind() == ErrorKind::kData || error.kind() == ErrorKind::kIncompatible));
+    }
+  }
 }
