@@ -23,6 +23,11 @@ for options in "--in-flight 1" "--in-flight 7 --threads 2 --prefill-rows 3" "--i
   rollout-cat -q --canonical --in other.bin >other.canonical
   rollout-cat -q --canonical --in whole.zst | cmp -s other.canonical - || { echo "another canonical stream with $options"; exit 1; }
 done
+rollout-cat -q --in @zmq+ipc://socket --out through.zst &
+rollout-gen -q --model "$model" --in work.bin --out zmq+ipc://socket
+wait $!
+rollout-cat -q --canonical --in through.zst | cmp -s other.canonical - || { echo "another canonical stream through ZeroMQ"; exit 1; }
+
 rollout-gen -q --model "$model" --kernels portable --precision f32 --in work.bin --out portable.zst
 expect "$(count portable.zst complete)" 40 "finished with portable kernels"
 
