@@ -85,7 +85,7 @@ inline std::vector<record::Rollout> Take(buffer::Store& store, int64_t count, ui
 }
 
 /// Token i of a rollout's response, and its log-probability: the same however often it is interrupted.
-inline uint32_t TokenAt(uint64_t uid, size_t i) { return static_cast<uint32_t>(Mix64(uid + i) % 1000); }
+inline uint32_t TokenAt(uint64_t uid, size_t i) { return static_cast<uint32_t>(Mix64(uid + i) % 256); }
 inline float LogprobAt(uint64_t uid, size_t i) { return -static_cast<float>(Mix64(uid ^ (i + 1)) % 1000) / 256.0f; }
 
 /// The rollout `count` tokens further, sampled under policy `version`: partial.

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Steps on plain pipes: the counts add up, repeats change nothing, claims are given again until they are committed.
+set -euo pipefail
+. "$APRIL_SOURCE/tests/cli/partial-buffer/common.bash"
+make 20
+partial-buffer take -s b --worker w >taken 2>log
+grep -q "took 16 rollouts, of them 0 to resume" log || { cat log; exit 1; }
+expect "$(in_state leased)" 16 "leased rollouts"
+fails "leased by w (16)" 7 partial-buffer take -s b --worker other
+# A quarter of the work, twice: repeats are no-ops.
+APRIL_ROUNDS=3 generate <taken >done
+partial-buffer put -s b --in done 2>log
+grep -Eq "read ([0-9]+), accepted \1, repeated 0, superseded 0, rejected 0, other 0" log || { cat log; exit 1; }
+expect "$(in_state leased)" 0 "leased rollouts"
+partial-buffer put -s b --in done 2>log
+grep -Eq "read ([0-9]+), accepted 0, repeated \1, superseded 0, rejected 0, other 0" log || { cat log; exit 1; }
+# Until two groups are whole; what is unfinished goes on where it was.
+fails "awaits .* more group" 7 partial-buffer claim -s b
+rounds=0
+until partial-buffer claim -q -s b >claim 2>/dev/null; do
+  ((++rounds < 20)) || { echo "no claim after 20 rounds"; exit 1; }
+  partial-buffer take -q -s b --worker w | generate | partial-buffer put -q -s b
+done
+partial-buffer claim -s b >again 2>log
+grep -q "claimed 0 steps, replayed 1" log || { cat log; exit 1; }
+train <claim >steps
+partial-buffer commit -q -s b --in steps --out passed
+partial-buffer commit -s b --in passed 2>log
+grep -q "read 1, committed 0, repeated 1, other 0" log || { cat log; exit 1; }
+expect "$(number first_uncommitted_step)" 1 "next step"
+# A trainer that lost its weights gets the step again, and makes the same of it.
+rm -r checkpoints
+partial-buffer claim -q -s b --checkpoints checkpoints >replayed 2>/dev/null || true
+train <replayed | partial-buffer commit -q -s b
+audit
+
+# An abandoned claim's groups come again; the old trainer is refused.
+until partial-buffer claim -q -s b --checkpoints checkpoints >claim 2>/dev/null; do partial-buffer take -q -s b --worker w | generate | partial-buffer put -q -s b; done
+cp -r checkpoints kept
+train <claim >old
+id=$(partial-buffer stat -s b 2>/dev/null | sed -n 's/^claim *\([0-9a-f]*\) of step.*/\1/p')
+partial-buffer abandon -q -s b "$id"
+fails "was abandoned" 1 partial-buffer commit -s b --in old
+rm -r checkpoints && mv kept checkpoints
+partial-buffer claim -q -s b --checkpoints checkpoints | train | partial-buffer commit -q -s b
+audit
