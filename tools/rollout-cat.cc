@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -58,20 +59,6 @@ constexpr const char* kDescription =
     "  rollout-cat --in @zmq+tcp://*:5555 --out recorded.stream\n"
     "  cmp <(rollout-cat --canonical a.stream) <(rollout-cat --canonical b.stream)";
 
-/// Text lines on stdout; false once nobody reads them any more.
-class Lines {
- public:
-  bool Print(std::string line) {
-    line += '\n';
-    open_ = open_ && std::fwrite(line.data(), 1, line.size(), stdout) == line.size();
-    return open_;
-  }
-  bool Flush() { return open_ = open_ && std::fflush(stdout) == 0; }
-
- private:
-  bool open_ = true;
-};
-
 std::string JsonLine(std::string_view record) { return record::ToJson(record).dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 std::string Indented(const text::Tokenizer& tokenizer, const char* name, const std::vector<uint32_t>& tokens) {
@@ -112,28 +99,77 @@ void CheckOptions(const Options& options) {
   if (!options.file.empty() && options.io.in != "-") throw Error::Usage("the stream is named twice: " + options.file + " and --in " + options.io.in);
 }
 
-/// Sorted canonical records, as JSON lines or as a stream.
-bool PrintCanonical(const Options& options, std::string_view header, std::vector<record::CanonicalRecord> records, stream::EndStatus status,
-                    Lines& lines) {
-  std::sort(records.begin(), records.end());
-  const std::string canonical_header = record::Canonical(header).bytes;
-  if (!options.json) {
-    const auto writer = stream::Writer::Open(options.io.out, canonical_header, {options.io.compress, options.io.peer_timeout_ms});
-    for (const auto& record : records) writer->Write(record.bytes);
-    writer->Finish(status);
-    return true;
+/// What is done with each record in turn, and at the end.
+class Viewer {
+ public:
+  Viewer(const Options& options, const std::string& header) : options_(options), header_(header) {
+    const record::Header decoded = record::DecodeHeader(header);
+    if (options.text) tokenizer_ = LoadTokenizer(options, decoded);
+    const bool views = options.json || options.text || options.check || options.count || options.canonical;
+    is_copy_ = !views && !(options.io.out == "-" && ::isatty(STDOUT_FILENO));
+    if (is_copy_) writer_ = Open(header);
+    if (options.json && !options.canonical && !options.count) Print(JsonLine(header));
   }
-  bool open = lines.Print(JsonLine(canonical_header));
-  for (auto record = records.begin(); open && record != records.end(); ++record) open = lines.Print(JsonLine(record->bytes));
-  return open;
-}
 
-bool PrintCounts(const Options& options, const std::map<std::string, uint64_t>& counts, Lines& lines) {
-  if (options.json) return lines.Print(Json(counts).dump());
-  bool open = true;
-  for (const auto& [type, count] : counts) open = open && lines.Print(type + " " + std::to_string(count));
-  return open;
-}
+  bool is_copy() const { return is_copy_; }
+  bool open() const { return open_; }  ///< false once nobody reads the text any more
+
+  void Take(std::string_view record) {
+    ++counts_[std::string(stream::TypeOf(record))];
+    if (writer_) return writer_->Write(record);
+    if (options_.canonical) return canonical_.push_back(record::Canonical(record));
+    if (options_.count) return;
+    if (options_.json) return Print(JsonLine(record));
+    const record::Record decoded = record::DecodeRecord(record);
+    if (!options_.check) Print(options_.text ? AsText(*tokenizer_, decoded) : record::OneLine(decoded));
+  }
+
+  void Finish(stream::EndStatus status) {
+    if (writer_) writer_->Finish(status);
+    if (options_.canonical) FinishCanonical(status);
+    if (options_.count) PrintCounts();
+    open_ = open_ && std::fflush(stdout) == 0;
+  }
+
+ private:
+  std::unique_ptr<stream::Writer> Open(const std::string& header) const {
+    stream::WriterOptions writing;
+    writing.compress = options_.io.compress;
+    writing.peer_timeout_ms = options_.io.peer_timeout_ms;
+    return stream::Writer::Open(options_.io.out, header, writing);
+  }
+
+  void Print(const std::string& line) {
+    open_ = open_ && std::fwrite(line.data(), 1, line.size(), stdout) == line.size() && std::fputc('\n', stdout) != EOF;
+    if (!open_ && errno != EPIPE) throw Error::System("cannot write", "stdout", errno);
+  }
+
+  void PrintCounts() {
+    if (options_.json) return Print(Json(counts_).dump());
+    for (const auto& [type, count] : counts_) Print(type + " " + std::to_string(count));
+  }
+
+  void FinishCanonical(stream::EndStatus status) {
+    std::sort(canonical_.begin(), canonical_.end());
+    const std::string header = record::Canonical(header_).bytes;
+    if (options_.json) {
+      Print(JsonLine(header));
+      for (const auto& record : canonical_) Print(JsonLine(record.bytes));
+    } else {
+      const auto writer = Open(header);
+      for (const auto& record : canonical_) writer->Write(record.bytes);
+      writer->Finish(status);
+    }
+  }
+
+  const Options& options_;
+  const std::string header_;
+  std::shared_ptr<const text::Tokenizer> tokenizer_;
+  std::unique_ptr<stream::Writer> writer_;
+  std::vector<record::CanonicalRecord> canonical_;
+  std::map<std::string, uint64_t> counts_;
+  bool is_copy_ = false, open_ = true;
+};
 
 void Run(const Options& options, cli::Context& context) {
   CheckOptions(options);
@@ -142,57 +178,29 @@ void Run(const Options& options, cli::Context& context) {
   reading.sources = options.io.sources;
   reading.allow_truncated = options.allow_truncated;
   const auto reader = stream::Reader::Open(options.file.empty() ? options.io.in : options.file, reading);
-  const record::Header header = record::DecodeHeader(reader->header());
+  Viewer viewer(options, reader->header());
 
-  const bool is_copy =
-      !options.json && !options.text && !options.check && !options.count && !options.canonical && !(options.io.out == "-" && ::isatty(1));
-  const auto tokenizer = options.text ? LoadTokenizer(options, header) : nullptr;
-  std::unique_ptr<stream::Writer> writer;
-  if (is_copy) writer = stream::Writer::Open(options.io.out, reader->header(), {options.io.compress, options.io.peer_timeout_ms});
-  Lines lines;
-  std::vector<record::CanonicalRecord> canonical;
-  std::map<std::string, uint64_t> counts;
-  uint64_t num_records = 0, num_bytes = 0;
-
-  const auto show = [&](std::string_view record) {
-    if (options.canonical) return canonical.push_back(record::Canonical(record)), true;
-    if (options.count) return true;
-    if (options.json) return lines.Print(JsonLine(record));
-    const record::Record typed = record::DecodeRecord(record);
-    if (options.check) return true;
-    return lines.Print(options.text ? AsText(*tokenizer, typed) : record::OneLine(typed));
-  };
-
-  bool open = !options.json || options.canonical || options.count || lines.Print(JsonLine(reader->header()));
+  int64_t num_records = 0;
+  uint64_t num_bytes = 0;
   bool whole = false;
-  while (open && (options.head < 0 || num_records < static_cast<uint64_t>(options.head))) {
+  while (viewer.open() && num_records != options.head) {
     const auto record = reader->Next();
-    if (!record) {
-      whole = true;
-      break;
-    }
+    whole = !record;
+    if (whole) break;
     ++num_records;
     num_bytes += record->size();
-    ++counts[std::string(stream::TypeOf(*record))];
-    if (writer) {
-      writer->Write(*record);
-      continue;
-    }
     try {
-      open = show(*record);
+      viewer.Take(*record);
     } catch (const Error& error) {
-      throw error.Within(reader->Position());
+      throw error.kind() == ErrorKind::kData ? error.Within(reader->Position()) : error;
     }
   }
-
   const stream::EndStatus status = whole ? reader->end_status() : stream::EndStatus::kOk;
-  if (writer) writer->Finish(status);
-  if (options.canonical) open = PrintCanonical(options, reader->header(), std::move(canonical), status, lines);
-  if (options.count) open = PrintCounts(options, counts, lines);
-  open = lines.Flush() && open;
-  if (!open || (is_copy && status == stream::EndStatus::kStopped)) context.ExitWith(static_cast<int>(open ? ErrorKind::kStopped : ErrorKind::kPeer));
-  context.Summary("read " + std::to_string(num_records) + " records, " + HumanBytes(num_bytes) +
-                  (!whole ? ", not to the end" : std::string(", ended ") + stream::EndStatusText(status)));
+  viewer.Finish(status);
+  if (viewer.is_copy() && status == stream::EndStatus::kStopped) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
+  if (!viewer.open()) context.ExitWith(static_cast<int>(ErrorKind::kPeer));
+  const std::string end = whole ? std::string(", ended ") + stream::EndStatusText(status) : ", not to the end";
+  context.Summary("read " + std::to_string(num_records) + " records, " + HumanBytes(num_bytes) + end);
 }
 
 }  // namespace

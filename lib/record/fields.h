@@ -1,9 +1,6 @@
 // How the key table drives the codec: each key names a member, and the member's C++ type says how it is put on the wire.
 #pragma once
 
-#include <cstring>
-#include <map>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,9 +18,58 @@ struct Field {
   void (*set)(T&, stream::Value&&);  ///< throws Data on another type or value
 };
 
-/// The keys of a struct; specialised in fields.cc for each struct that has a map of its own.
 template <typename T>
-const std::vector<Field<T>>& Fields();
+struct Table {
+  const char* map;  ///< name of the map in the document
+  std::vector<Field<T>> fields;
+};
+
+/// Specialised in fields.cc for each struct that has a map of its own.
+template <typename T>
+Table<T> MakeTable();
+
+template <>
+Table<Header> MakeTable();
+template <>
+Table<ProvenanceEntry> MakeTable();
+template <>
+Table<Rollout> MakeTable();
+template <>
+Table<WeightSpan> MakeTable();
+template <>
+Table<Segment> MakeTable();
+template <>
+Table<PerTokenArray> MakeTable();
+template <>
+Table<Sampling> MakeTable();
+template <>
+Table<Lease> MakeTable();
+template <>
+Table<Reward> MakeTable();
+template <>
+Table<Prompt> MakeTable();
+template <>
+Table<Group> MakeTable();
+template <>
+Table<Progress> MakeTable();
+template <>
+Table<Step> MakeTable();
+template <>
+Table<Metrics> MakeTable();
+template <>
+Table<Weights> MakeTable();
+template <>
+Table<Control> MakeTable();
+
+template <typename T>
+const std::vector<Field<T>>& Fields() {
+  static const std::vector<Field<T>> kFields = [] {
+    Table<T> table = MakeTable<T>();
+    for (Field<T>& field : table.fields) field.info.map = table.map;
+    return table.fields;
+  }();
+  return kFields;
+}
 
 template <typename T>
 stream::Map ToMap(const T& source) {

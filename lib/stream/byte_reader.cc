@@ -23,7 +23,10 @@ class ByteReader final : public Reader {
   ByteReader(const std::string& address, const ReaderOptions& options)
       : options_(options), source_(OpenSource(address, &name_)), scanner_(options.limits) {
     const auto bytes = NextMap();
-    if (!bytes) throw Error::Data(name_ + (end_ == 0 ? " is empty: a stream begins with a header" : " ends within its header"), kLookUpstream);
+    if (!bytes) {
+      if (end_ == 0) Locate([&] { return source_->AtEnd(); });  // says when compressed bytes are there, but cut off
+      throw Error::Data(name_ + (end_ == 0 ? " is empty: a stream begins with a header" : " ends within its header"), kLookUpstream);
+    }
     Locate([&] { verifier_.Take(*bytes); });
     header_ = *bytes;
   }

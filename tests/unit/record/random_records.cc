@@ -57,7 +57,7 @@ void RecordMaker::FillResponse(int64_t first, int64_t num_tokens, std::vector<ui
     segment.wall_ms = Real() + 512;
     segment.unknown = MakeMap();
     for (int64_t i = 0; i < segment.len; ++i) {
-      tokens->push_back(static_cast<uint32_t>(Below(50'000)));
+      tokens->push_back(static_cast<uint32_t>(Below(700)));
       logprobs->push_back(segment.kind == "generated" ? -static_cast<float>(Below(1000)) / 128 : 0.0f);
       if (truncated) sampled->push_back(logprobs->back() / 2);
     }
@@ -107,7 +107,7 @@ Rollout RecordMaker::MakeRollout() {
   rollout.epoch = static_cast<int64_t>(Below(3));
   rollout.uid = RolloutUid(rollout.run, rollout.prompt_id, rollout.epoch, rollout.index, 0) ^ Below(1 << 20);
   rollout.group_id = GroupId(rollout.run, rollout.prompt_id, rollout.epoch);
-  for (uint64_t i = Below(100); i > 0; --i) rollout.prompt_tokens.push_back(static_cast<uint32_t>(Below(50'000)));
+  for (uint64_t i = Below(100); i > 0; --i) rollout.prompt_tokens.push_back(static_cast<uint32_t>(Below(700)));
   FillResponse(0, static_cast<int64_t>(Below(200)), &rollout.tokens, &rollout.logprobs, &rollout.sampled_logprobs, &rollout.weight_versions,
                &rollout.segments);
   FillPerToken(&rollout);

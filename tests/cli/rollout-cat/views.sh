@@ -1,0 +1,34 @@
+# What each view prints, and the summary.
+set -euo pipefail
+. "$APRIL_SOURCE/tests/cli/rollout-cat/common.bash"
+stream=$golden/every-type.stream
+
+expect "$(rollout-cat -q --count "$stream")" "control 1
+group 1
+metrics 1
+progress 1
+prompt 1
+rollout 4
+step 1
+weights 1"
+expect "$(rollout-cat -q --count --json <"$stream")" '{"control":1,"group":1,"metrics":1,"progress":1,"prompt":1,"rollout":4,"step":1,"weights":1}'
+expect "$(rollout-cat -q --json --head 2 "$stream" | wc -l)" 3
+expect "$(rollout-cat --check "$stream" 2>&1 >/dev/null | sed 's/;.*//')" "rollout-cat: read 11 records, 3.8 kB, ended ok"
+expect "$(rollout-cat --check "$stream" 2>/dev/null)" ""
+expect "$(rollout-cat --head 3 "$stream" 2>/dev/null | rollout-cat --count 2>/dev/null)" "control 1
+group 1
+prompt 1"
+
+# As text: every rollout with its prompt and response; a stream that another tokenizer made is refused.
+tokenizer=$APRIL_SOURCE/tests/unit/text/data/smollm.tokenizer.json
+random_stream in.stream 40
+rollouts=$(rollout-cat -q --count in.stream | sed -n 's/^rollout //p')
+rollout-cat -q --text --model "$tokenizer" in.stream >text
+expect "$(grep -c '^  response: ' text)" "$rollouts"
+fails 4 'the stream was made with 0123456789abcdef' rollout-cat --text --model "$tokenizer" "$stream"
+
+# The terminal gets a line a record.
+if command -v script >/dev/null; then
+  expect "$(script -qec "rollout-cat -q $stream" /dev/null </dev/null | wc -l)" 11
+  script -qec "rollout-cat -q $stream" /dev/null </dev/null | grep -q 'rollout a1b2c3d4e5f60718  addition-2-3 2/4  complete (stop)  5+5 tokens, versions 12:0-2 13:4-5, resumed 1x, reward 1, advantage -0.5'
+fi
