@@ -14,7 +14,7 @@ int64_t Size(const std::vector<uint32_t>& tokens) { return static_cast<int64_t>(
 ActiveRollout::ActiveRollout(record::Rollout rollout, const Limits& limits)
     : rollout_(std::move(rollout)), limits_(limits), stop_strings_(rollout_.sampling.stop_strings), truncates_(Truncates(rollout_.sampling)) {
   journaled_ = Size(rollout_.tokens);
-  if (journaled_ > 0) rollout_.resumes++;
+  taken_up_again_ = journaled_ == 0;
   if (!Defect().empty()) return;
   if (rollout_.tokens.empty()) {
     if (rollout_.max_tokens <= 0) Complete(record::Finish::kLength);
@@ -70,6 +70,8 @@ void ActiveRollout::Append(const SlotEvent& event, const Engine& engine, double 
     segment.min_p = sampling.min_p;
     rollout_.segments.push_back(std::move(segment));
   }
+  if (!taken_up_again_) rollout_.resumes++;
+  taken_up_again_ = true;
   rollout_.tokens.push_back(event.token);
   rollout_.logprobs.push_back(event.logprob);
   if (truncates_) rollout_.sampled_logprobs.push_back(event.sampled_logprob);

@@ -58,6 +58,7 @@ class ActiveRollout {
   StopStrings stop_strings_;
   bool truncates_ = false;
   bool hit_context_limit_ = false;
+  bool taken_up_again_ = true;  // false until the first token of a resumed rollout: only then it counts as a resume
   bool segment_open_ = false;
   double segment_begin_ms_ = 0;
   size_t told_segment_ = static_cast<size_t>(-1);  // the segment that the last delta ended in, and how much of its time it told

@@ -306,6 +306,7 @@ void LocalEngine::RunForward() {
 }
 
 void LocalEngine::Sample(std::vector<SlotEvent>* events) {
+  if (draws_.empty()) return;
   choices_.resize(draws_.size());
   pool_.Run([&](kernels::ThreadPool::Worker& worker) {
     Sampler& sampler = samplers_[worker.index()];
