@@ -96,6 +96,7 @@ struct Session::Parts {
 
   void Load();
   uint64_t Publish(bool supersede);
+  void PublishStep(const Claim& claim);
   void CheckOrder(const Claim& claim) const;
   void WriteCheckpoint(PhaseSeconds* seconds);
 
@@ -154,6 +155,23 @@ uint64_t Session::Parts::Publish(bool supersede) {
   publishing.keep = options.keep_versions;
   publishing.supersede = supersede;
   return versions.Publish(state->version, state->RoundedViews(), sidecars, publishing).digest;
+}
+
+void Session::Parts::PublishStep(const Claim& claim) {
+  constexpr const char* kHint =
+      "a replay needs the same build, kernel set and options as the first run; to train these groups anew instead, abandon the claim first";
+  const std::string name = "replaying claim " + claim.id + " of step " + std::to_string(claim.step);
+  try {
+    info.weights = Publish(/*supersede=*/!claim.replay);
+  } catch (const Error& error) {
+    if (!claim.replay || error.kind() != ErrorKind::kIncompatible) throw;
+    throw Error::Data(name + " gave other weights than the first run: " + error.message(), kHint);
+  }
+  if (claim.trained_weights && *claim.trained_weights != info.weights) {
+    throw Error::Data(name + " gave weights " + HexU64(info.weights) + " for version " + std::to_string(state->version) + ", and " +
+                          HexU64(*claim.trained_weights) + " were recorded",
+                      kHint);
+  }
 }
 
 void Session::Parts::CheckOrder(const Claim& claim) const {
@@ -231,13 +249,8 @@ StepReport Session::Train(const Claim& claim) {
   ++parts.state->version;
 
   const int64_t begin = SystemClock().MonotonicNs();
-  parts.info.weights = parts.Publish(/*supersede=*/!claim.replay);
+  parts.PublishStep(claim);
   result.metrics.seconds.publish += static_cast<double>(SystemClock().MonotonicNs() - begin) * 1e-9;
-  if (claim.trained_weights && *claim.trained_weights != parts.info.weights) {
-    throw Error::Data("replaying " + claim.id + " gave weights " + HexU64(parts.info.weights) + " for version " +
-                          std::to_string(parts.state->version) + ", and " + HexU64(*claim.trained_weights) + " were recorded",
-                      "a replay needs the same build, kernel set and method options");
-  }
   parts.doubtful = false;
   report.step = {claim.id, claim.step, parts.state->version, parts.info.weights, result.advanced, std::nullopt, batch.outcomes, {}, {}};
   parts.info.last_steps.push_back(report.step);
