@@ -68,6 +68,12 @@ TEST_CASE("log-sum-exp, its chunks and the entropy") {
       again.out = other.data();
       Portable(*kernels).softmax_gradient(again);
       REQUIRE(out.SameBits(other));
+      // A slice without the token: the same numbers as in the whole row.
+      again.token = -1;
+      again.vocab = token;
+      again.out = other.data();
+      kernels->softmax_gradient(again);
+      REQUIRE(std::memcmp(out.data(), other.data(), static_cast<size_t>(token * kernels->element_bytes)) == 0);
       std::vector<double> expected;
       for (int64_t i = 0; i < vocab; ++i) {
         const double log_p = static_cast<double>(logits[static_cast<size_t>(i)]) * static_cast<double>(scale) - static_cast<double>(lse),
