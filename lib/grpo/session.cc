@@ -224,7 +224,7 @@ StepReport Session::Train(const Claim& claim) {
   StepReport report;
   const auto remembered =
       std::find_if(parts.info.last_steps.begin(), parts.info.last_steps.end(), [&](const auto& step) { return step.claim == claim.id; });
-  if (claim.step < parts.state->step && remembered != parts.info.last_steps.end()) {
+  if (remembered != parts.info.last_steps.end()) {
     report.step = *remembered;
     if (!report.step.checkpoint && report.step.step < parts.checkpoint_step) report.step.checkpoint = parts.newest_checkpoint;
     report.repeated = true;
