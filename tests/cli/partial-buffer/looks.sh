@@ -7,14 +7,14 @@ partial-buffer take -q -s b --worker w | APRIL_ROUNDS=3 APRIL_VERSION=2 generate
 partial-buffer take -q -s b --worker w | APRIL_ROUNDS=2 APRIL_VERSION=3 generate | partial-buffer put -q -s b
 partial-buffer ls -q -s b >list
 expect "$(tail -n +2 list | wc -l)" "$(partial-buffer ls -q -s b --json | wc -l)" "rollouts listed"
-partial-buffer ls -q -s b --groups | grep -q "open\|ready" || { echo "no group is listed"; exit 1; }
+partial-buffer ls -q -s b --groups | grep >/dev/null "open\|ready" || { echo "no group is listed"; exit 1; }
 uid=$(partial-buffer ls -q -s b --json | python3 -c '
 import json, sys
 print(next(r["uid"] for r in map(json.loads, sys.stdin) if r["oldest_version"] == 2 and r["newest_version"] == 3))')
 partial-buffer show -q -s b "${uid:0:8}" --color always >shown
 grep -q "^uid        $uid" shown && grep -q "^version    2 made tokens 0 to" shown && grep -q "^version    3 made tokens" shown || { cat shown; exit 1; }
 [ "$(grep -c $'\x1b\[3[0-9]m' shown)" -gt 0 ] || { echo "no colour"; exit 1; }
-! partial-buffer show -q -s b "$uid" | grep -q $'\x1b\[3' || { echo "colour without a terminal"; exit 1; }
+! partial-buffer show -q -s b "$uid" | grep >/dev/null $'\x1b\[3' || { echo "colour without a terminal"; exit 1; }
 partial-buffer show -q -s b "$uid" --json | python3 -c 'import json, sys; json.load(sys.stdin)'
 fails "no rollout that is kept begins with" 2 partial-buffer show -s b zzzz
 partial-buffer stat -q -s b --json | python3 -c '
@@ -22,7 +22,7 @@ import json, sys
 stat = json.load(sys.stdin)
 assert sum(v for k, v in stat["rollouts"].items() if k != "ungraded") == 4 * (stat["groups"]["open"] + stat["groups"]["ready"]), stat
 assert stat["sampled"]["rollouts"] == sum(c["rollouts"] for c in stat["sampled"]["classes"]), stat'
-partial-buffer stat -q -s b | grep -q "^staleness" || { echo "stat lacks the staleness"; exit 1; }
+partial-buffer stat -q -s b | grep >/dev/null "^staleness" || { echo "stat lacks the staleness"; exit 1; }
 for command in init add take put claim commit abandon serve ls show stat; do
-  partial-buffer $command --help | grep -q -- "--help" || { echo "$command has no help"; exit 1; }
+  partial-buffer $command --help | grep >/dev/null -- "--help" || { echo "$command has no help"; exit 1; }
 done

@@ -11,8 +11,8 @@ p2 None None None
 p3 None error gsm8k
 p4 0.25 ok earlier" "what gsm8k made"
 expect "$(rollout-cat --count --in out.stream 2>/dev/null)" "$(rollout-cat --count --in in.stream 2>/dev/null)" "the number of records"
-rollout-cat --json --in out.stream 2>/dev/null | grep -q '"x_note"'
-rollout-cat --json --in out.stream 2>/dev/null | grep -q '"later"'
+rollout-cat --json --in out.stream 2>/dev/null | grep >/dev/null '"x_note"'
+rollout-cat --json --in out.stream 2>/dev/null | grep >/dev/null '"later"'
 python3 - <<'PY'
 import json
 lines = [json.loads(line) for line in open("metrics.jsonl")]

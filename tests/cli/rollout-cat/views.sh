@@ -30,5 +30,6 @@ fails 4 'the stream was made with 0123456789abcdef' rollout-cat --text --model "
 # The terminal gets a line a record.
 if command -v script >/dev/null; then
   expect "$(script -qec "rollout-cat -q $stream" /dev/null </dev/null | wc -l)" 11
-  script -qec "rollout-cat -q $stream" /dev/null </dev/null | grep -q 'rollout a1b2c3d4e5f60718  addition-2-3 2/4  complete (stop)  5+5 tokens, versions 12:0-2 13:4-5, resumed 1x, reward 1, advantage -0.5'
+  script -qec "rollout-cat -q $stream" /dev/null </dev/null >terminal
+  grep -q 'rollout a1b2c3d4e5f60718  addition-2-3 2/4  complete (stop)  5+5 tokens, versions 12:0-2 13:4-5, resumed 1x, reward 1, advantage -0.5' terminal
 fi

@@ -9,7 +9,7 @@ weight-sync publish -q --model w/v00000001 --to w --version 7 --durable
 [ "$(cat w/LATEST)" = 7 ]
 [ "$(weight-sync list w | grep -c .)" = 3 ]
 [ "$(weight-sync list w | grep -o '"weights":"[0-9a-f]*"' | sort -u | wc -l)" = 1 ]
-weight-sync list w | grep '"version":7' | grep -q '"latest":true'
+weight-sync list w | grep '"version":7' | grep >/dev/null '"latest":true'
 [ -s w/v00000000/config.json ] && [ -s w/v00000000/tokenizer.json ] && [ -s w/v00000000/manifest.json ]
 weight-sync verify -q w
 
