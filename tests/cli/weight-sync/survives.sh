@@ -53,8 +53,7 @@ diff -r w/v00000002 f/v00000002
 weight-sync fetch -q --from zmq+ipc://socket --to g --peer-timeout-ms 700 2>err.txt &
 fetch=$!
 for _ in $(seq 2000); do [ -e g/v00000002.partial/model.safetensors ] && break; sleep 0.001; done
-kill -9 $server
-wait $server 2>/dev/null || true
+{ kill -9 $server && wait $server; } 2>/dev/null || true
 status=0
 wait $fetch || status=$?
 if [ $status -ne 0 ]; then
