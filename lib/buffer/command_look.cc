@@ -129,14 +129,24 @@ uint64_t FindByPrefix(const State& state, const std::string& digits) {
   return *found;
 }
 
+/// Text that cannot move a terminal's cursor or change its state, whatever a model wrote.
+std::string Printable(const std::string& text) {
+  std::string printable;
+  for (const char c : text) {
+    const bool control = (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f;
+    printable += control ? std::string("\xef\xbf\xbd") : std::string(1, c);
+  }
+  return printable;
+}
+
 /// The response, each stretch of one policy version in a colour of its own.
 std::string ColoredResponse(const text::Tokenizer& tokenizer, const record::Rollout& rollout, bool color) {
-  if (!color || rollout.weight_versions.empty()) return tokenizer.Decode(rollout.tokens, false);
+  if (!color || rollout.weight_versions.empty()) return Printable(tokenizer.Decode(rollout.tokens, false));
   std::string text;
   size_t next = 0;
   const auto add = [&](int64_t end, const std::string& begin_color) {
     const std::span<const uint32_t> tokens(rollout.tokens.data() + next, static_cast<size_t>(end) - next);
-    if (!tokens.empty()) text += begin_color + tokenizer.Decode(tokens, false) + (begin_color.empty() ? "" : "\x1b[0m");
+    if (!tokens.empty()) text += begin_color + Printable(tokenizer.Decode(tokens, false)) + (begin_color.empty() ? "" : "\x1b[0m");
     next = static_cast<size_t>(end);
   };
   for (const record::WeightSpan& span : rollout.weight_versions) {
@@ -168,7 +178,7 @@ std::string Describe(const Store& store, const record::Rollout& rollout, const G
   if (rollout.reward) {
     const record::Reward& reward = *rollout.reward;
     text += Line("reward", (reward.status == "ok" ? Format("%g", reward.value) : reward.status) + " by " + reward.scorer +
-                               (reward.detail.empty() ? "" : ": " + reward.detail));
+                               (reward.detail.empty() ? "" : ": " + Printable(reward.detail)));
   }
   return text;
 }
@@ -245,7 +255,8 @@ void RunShow(const ShowOptions& options, Invocation&) {
   Print(Describe(store, rollout, group, store.state().rollout(key)));
   const auto tokenizer = text::Tokenizer::Load(options.model.empty() ? store.state().config().model : options.model);
   const bool color = options.color == "always" || (options.color == "auto" && ::isatty(STDOUT_FILENO) == 1);
-  Print("--- prompt\n" + tokenizer->Decode(rollout.prompt_tokens, false) + "\n--- response\n" + ColoredResponse(*tokenizer, rollout, color) + "\n");
+  Print("--- prompt\n" + Printable(tokenizer->Decode(rollout.prompt_tokens, false)) + "\n--- response\n" +
+        ColoredResponse(*tokenizer, rollout, color) + "\n");
 }
 
 void RunStat(const StatOptions& options, Invocation&) {

@@ -114,6 +114,8 @@ void ClaimOptions::Register(OptionsVisitor& options) {
   options.Flag("follow", &follow, "hub only: claim step after step, each once the one before it is committed; wait while too little is ready");
   options.Integer("steps", &steps, 0, kNoUpperLimit,
                   "with --follow: the run's number of steps; the hub drains its generators after the last claim. 0 = no end");
+  options.Integer("max-wait-ms", &max_wait_ms, 100, kNoUpperLimit,
+                  "with --follow: exit 7 when a step has waited for so long; what was claimed before is whole");
   options.Section("Output");
   io.RegisterOut(options);
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -97,16 +98,23 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
   if (!waits_for.empty()) throw Error::NotReady("nothing was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for);
 }
 
+constexpr double kFirstWarningS = 60;  // then after twice the time, and so on
+
 /// Asks until the claim is granted. nullopt: the hub ends, or a stop was requested.
 std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options, int64_t step, const std::optional<std::string>& parent) {
-  for (std::string said; !StopRequested();) {
+  const double begin_s = SystemClock().MonotonicSeconds();
+  for (double warn_s = begin_s + kFirstWarningS; !StopRequested();) {
     ClaimAnswer answer = hub.Claim(step, options.groups, parent);
     if (answer.state == ClaimAnswer::State::kGranted) return answer.claim;
     if (answer.state == ClaimAnswer::State::kStopped) return std::nullopt;
     const std::string waits = "step " + std::to_string(step) + " awaits " + answer.waits_for;
     if (answer.state == ClaimAnswer::State::kEmpty || !options.follow) throw Error::NotReady(waits);
-    if (waits != said) log::Detail(waits);
-    said = waits;
+    const double now_s = SystemClock().MonotonicSeconds();
+    if (now_s - begin_s >= static_cast<double>(options.max_wait_ms) / 1000) throw Error::NotReady(waits, "--max-wait-ms says how long it may wait");
+    if (now_s >= warn_s) {
+      log::Warn("for " + HumanSeconds(now_s - begin_s) + " " + waits);
+      warn_s = now_s + (now_s - begin_s);
+    }
     Pause(answer.poll_ms);
   }
   return std::nullopt;

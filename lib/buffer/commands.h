@@ -91,7 +91,7 @@ void RunPut(const PutOptions& options, Invocation& invocation);
 struct ClaimOptions {
   StoreOption store;
   stream::Endpoints io;
-  int64_t groups = 0, steps = 0;
+  int64_t groups = 0, steps = 0, max_wait_ms = 3'600'000;
   bool follow = false;
   std::string checkpoints;
   void Register(OptionsVisitor& options);

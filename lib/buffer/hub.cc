@@ -278,8 +278,11 @@ Map Hub::Claim(const Map& request, uint64_t id) {
     if (draining_) return {{"state", "stopped"}};
     const int64_t groups = fields.Int("groups") == 0 ? state.config().groups_per_step : fields.Int("groups");
     // While this hub serves nobody else writes: what is asked again and again needs no transaction.
-    const std::string waits_for = ClaimWaitsFor(state, groups);
+    std::string waits_for = ClaimWaitsFor(state, groups);
     if (!waits_for.empty()) {
+      const bool generating =
+          std::any_of(sessions_.begin(), sessions_.end(), [&](const auto& item) { return item.second.role == "generate" && IsLive(item.second); });
+      if (!generating) waits_for += "; no generator is connected";
       return {{"state", IsExhausted(state) ? "empty" : "wait"}, {"waits_for", waits_for}, {"poll_ms", options_.poll_ms}};
     }
     store_.Transact([&](Batch& batch) { MakeClaim(state, batch, groups, fields.MaybeText("parent")); });
