@@ -65,7 +65,7 @@ generation=$!
 
 status=0
 partial-buffer claim -s $hub --follow --steps "$steps" --checkpoints checkpoints |
-  grpo-step --model weights/v00000000 --from checkpoints --publish weights --lr "$lr" --checkpoint-every "$checkpoint_every" --metrics metrics/grpo-step.jsonl $trainer |
+  grpo-step --model "$model" --from checkpoints --publish weights --lr "$lr" --checkpoint-every "$checkpoint_every" --metrics metrics/grpo-step.jsonl $trainer |
   partial-buffer commit -s $hub || status=$?
 [ $status -eq 0 ] || kill -TERM $server 2>/dev/null || true
 

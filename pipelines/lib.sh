@@ -19,7 +19,7 @@ need_programs() {
 
 # value_of KEY FILE: that key's number on every line of a file of flat JSON objects, one a line; "nan" where it is missing.
 value_of() {
-  awk -v key="\"$1\":" '{ at = index($0, key); if (!at) { print "nan"; next } rest = substr($0, at + length(key)); match(rest, /^ *[-+0-9.eE]+/); print RLENGTH > 0 ? substr(rest, 1, RLENGTH) + 0 : "nan" }' "$2"
+  awk -v key="\"$1\":" '{ at = index($0, key); if (!at) { print "nan"; next } rest = substr($0, at + length(key)); match(rest, /^ *[-+0-9.eE]+/); print (RLENGTH > 0 ? substr(rest, 1, RLENGTH) + 0 : "nan") }' "$2"
 }
 
 # now: seconds since the epoch, with milliseconds.

@@ -80,7 +80,7 @@ seconds            $(awk -F'\t' '{ printf "%s%s %s", NR > 1 ? ", " : "", $1, $2 
 the curve          $run/report.svg
 a look inside      partial-buffer stat -s $run/buffer
                    partial-buffer ls -s $run/buffer | head
-                   rollout-cat --text --model $run/weights/v00000000 --in $run/after/sampled.zst | less
+                   rollout-cat --text --model $dir/model/smollm2.gguf --in $run/after/sampled.zst | less
 the trained model  $run/checkpoints (loads in transformers as it is)
 (the programs are in $dir/release/bin)
 END

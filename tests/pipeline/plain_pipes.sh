@@ -6,7 +6,7 @@ weight-sync publish -q --model "$APRIL_MODEL" --to run/weights --version 0
 partial-buffer init -q -s run/buffer --model "$APRIL_MODEL" --group-size 4 --groups-per-step 4 --in-flight 32 --max-tokens 32 --seed 1
 partial-buffer add -q -s run/buffer --prompts addition.jsonl
 mkdir run/metrics
-"$APRIL_SOURCE/pipelines/round.sh" run
-"$APRIL_SOURCE/pipelines/round.sh" run
+"$APRIL_SOURCE/pipelines/round.sh" run "$APRIL_MODEL"
+"$APRIL_SOURCE/pipelines/round.sh" run "$APRIL_MODEL"
 [ "$(cat run/weights/LATEST)" = 2 ] || fail "two rounds should publish version 2"
 every on_policy_differing_tokens run/metrics/grpo-step.jsonl 'x == 0'

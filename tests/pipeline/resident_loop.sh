@@ -1,13 +1,27 @@
-# Two steps of the real model in the resident loop, stopped by a signal in between and resumed: nothing is lost, every on-policy token agrees in every bit.
+# Steps of the real model in the resident loop, stopped by Ctrl-C and resumed: nothing is lost or trained twice, every on-policy token agrees in every bit.
 . "$APRIL_SOURCE/tests/pipeline/common.bash"
+. "$APRIL_SOURCE/pipelines/lib.sh"
 addition >addition.jsonl
-april() { "$APRIL_SOURCE/pipelines/april.sh" --dir run --model "$APRIL_MODEL" --prompts addition.jsonl --groups 4 --group-size 4 --max-tokens 32 --checkpoint-every 1 "$@"; }
+april() { "$APRIL_SOURCE/pipelines/april.sh" --dir run --model "$APRIL_MODEL" --prompts addition.jsonl --groups 4 --group-size 4 --max-tokens 32 --checkpoint-every 2 "$@"; }
 
 april --steps 1
 [ "$(cat run/weights/LATEST)" = 1 ] || fail "one step should publish version 1, LATEST is $(cat run/weights/LATEST)"
-april --steps 2 --resume
-[ "$(cat run/weights/LATEST)" = 2 ] || fail "two steps should publish version 2"
-[ "$(wc -l <run/metrics/grpo-step.jsonl)" = 2 ] || fail "expected two lines of trainer metrics"
+
+# Ctrl-C: SIGINT to the whole process group, once another step was trained.
+set -m
+april --steps 30 --resume &
+loop=$!
+set +m
+for _ in $(seq 600); do [ "$(wc -l <run/metrics/grpo-step.jsonl)" -ge 2 ] && break; sleep 0.2; done
+kill -INT -- -$loop
+status=0
+wait $loop || status=$?
+[ $status -eq 75 ] || fail "Ctrl-C should end the loop with exit 75, got $status"
+steps=$(($(wc -l <run/metrics/grpo-step.jsonl) + 1))
+april --steps $steps --resume
+[ "$(cat run/weights/LATEST)" = $steps ] || fail "$steps steps should publish version $steps, LATEST is $(cat run/weights/LATEST)"
+
+[ "$(value_of step run/metrics/grpo-step.jsonl | sort -n | uniq | wc -l)" = $steps ] || fail "every step should be trained: $(value_of step run/metrics/grpo-step.jsonl | tr '\n' ' ')"
 every on_policy_differing_tokens run/metrics/grpo-step.jsonl 'x == 0'
-every on_policy_tokens run/metrics/grpo-step.jsonl 'x > 0'
-partial-buffer stat -s run/buffer --json >stat.json
+[ "$(value_of on_policy_tokens run/metrics/grpo-step.jsonl | awk '{ sum += $1 } END { print (sum > 0) }')" = 1 ] || fail "no token was trained on policy"
+partial-buffer stat -s run/buffer --json | grep >/dev/null "\"trained\":{\"groups\":$((4 * steps)),\"rollouts\":$((16 * steps))," || fail "the buffer should have $((4 * steps)) trained groups: $(partial-buffer stat -s run/buffer --json)"
