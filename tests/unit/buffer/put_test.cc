@@ -170,6 +170,18 @@ TEST_CASE("a group is ready when its members have ended and enough of them are s
   CHECK(scratch.state().group(1).num_scored == 2);
 }
 
+TEST_CASE("a worker that got a rollout twice cannot change it by its first lease") {
+  ScratchBuffer scratch;
+  const record::Rollout first = Take(*scratch.store, 1, 10)[0];
+  Put(*scratch.store, {first});  // given back
+  const record::Rollout second = Take(*scratch.store, 1, 10)[0];
+  REQUIRE(second.uid == first.uid);
+  REQUIRE(second.lease == record::Lease{10, 2});
+  CheckCounts(Put(*scratch.store, {Scored(Generate(first, 2, 0), 1)}), 0, 0, 1, 0);
+  CHECK(MetaOf(scratch, first.uid).state == RolloutState::kLeased);
+  CheckCounts(Put(*scratch.store, {Scored(Generate(second, 2, 0), 1)}), 1, 0, 0, 0);
+}
+
 TEST_CASE("a complete rollout without a reward waits for one") {
   ScratchBuffer scratch;
   const record::Rollout rollout = Generate(Take(*scratch.store, 1, 10)[0], 2, 0);

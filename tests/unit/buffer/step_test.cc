@@ -70,10 +70,10 @@ TEST_CASE("a claim short of its number changes nothing and says what it awaits")
 
 TEST_CASE("a claim is its groups by id with their scored members by index, in pages of any size, the same after a restart") {
   ScratchBuffer scratch;
-  Finish(scratch, 6);
-  REQUIRE(Claim(scratch, 2).empty());
+  Finish(scratch, 24);
+  REQUIRE(Claim(scratch, 8).empty());
   const auto records = AllRecords(scratch, 0, 1 << 20);
-  REQUIRE(records.size() == 2 + 6);
+  REQUIRE(records.size() == 8 + 24);
   uint64_t last_group = 0;
   for (size_t i = 0; i < records.size(); i += 4) {
     const auto group = std::get<record::Group>(record::DecodeRecord(records[i]));
