@@ -57,7 +57,8 @@ fi
 hub=zmq+ipc://hub
 partial-buffer serve -s buffer --bind $hub --metrics metrics/buffer.jsonl &
 server=$!
-trap 'kill -TERM $server 2>/dev/null || true' INT TERM  # the server ends its generators and claims in order; Ctrl-C reaches them anyway
+# The server ends its generators and claims in order. SIGUSR1, since Ctrl-C has reached it already and a second SIGTERM would kill it.
+trap 'kill -USR1 $server 2>/dev/null || true' INT TERM
 rollout-gen --from $hub --weights weights --kv "$kv" --metrics metrics/rollout-gen.jsonl $generator |
   reward-score --scorer "$scorer" --model "$model" --metrics metrics/reward-score.jsonl |
   partial-buffer put -s $hub &
@@ -67,7 +68,7 @@ status=0
 partial-buffer claim -s $hub --follow --steps "$steps" --checkpoints checkpoints |
   grpo-step --model "$model" --from checkpoints --publish weights --lr "$lr" --checkpoint-every "$checkpoint_every" --metrics metrics/grpo-step.jsonl $trainer |
   partial-buffer commit -s $hub || status=$?
-[ $status -eq 0 ] || kill -TERM $server 2>/dev/null || true
+[ $status -eq 0 ] || kill -USR1 $server 2>/dev/null || true
 
 finish() { while kill -0 "$1" 2>/dev/null; do wait "$1" && return 0 || { code=$?; kill -0 "$1" 2>/dev/null || return $code; }; done; wait "$1"; }
 finish $generation || generation_status=$?

@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# tests/run.sh [--fast] [--ci] [NAME...]: sets up what is missing, builds, runs the tests; the last line is "N passed, N failed".
-#   --fast   no model, no pipelines: at most a minute once built
-#   --ci     warnings are errors; also builds with clang, and runs the torch-free tests under the address, undefined and thread sanitizers
-#   NAME     only tests whose name contains NAME, e.g. unit/stream or cli/rollout-cat
+# tests/run.sh [options] [NAME...]: sets up what is missing, builds, runs the tests; the last line is "N passed, N failed".
+#   --fast       no model, no pipelines: at most a minute once built
+#   --werror     warnings are errors
+#   --clang      also builds all that needs no LibTorch with clang, warnings as errors
+#   --sanitize   also runs the unit tests that need no LibTorch under the address, undefined and thread sanitizers
+#   NAME         only tests whose name contains NAME, e.g. unit/stream or cli/rollout-cat
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
-fast=false ci=false names=()
+fast=false werror=OFF clang=false sanitize=false names=()
 for argument in "$@"; do
   case $argument in
     --fast) fast=true ;;
-    --ci) ci=true ;;
-    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --werror) werror=ON ;;
+    --clang) clang=true ;;
+    --sanitize) sanitize=true ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) echo "tests/run.sh: unknown option $argument; try --help" >&2; exit 2 ;;
     *) names+=("$argument") ;;
   esac
@@ -83,11 +87,9 @@ build() {  # FOLDER TARGET CMAKE_ARGUMENTS...
 }
 
 setup_arguments=()
-if $ci || [ "${CI:-}" = true ]; then setup_arguments=(--yes clang libclang-rt-14-dev); fi
+if [ "${CI:-}" = true ]; then setup_arguments=(--yes); fi
+if $clang; then setup_arguments+=(clang); fi
 pipelines/setup.sh "${setup_arguments[@]}"
-
-werror=OFF
-! $ci || werror=ON
 build build/release all -DCMAKE_BUILD_TYPE=Release -DAPRIL_WERROR=$werror
 export PATH=$root/build/release/bin:$PATH APRIL_SOURCE=$root APRIL_BIN=$root/build/release/bin
 unset APRIL_MODEL APRIL_MODEL_HF
@@ -115,8 +117,10 @@ if ! $fast; then
   done
 fi
 
-if $ci; then
+if $clang; then
   build build/clang all -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=clang++ -DAPRIL_WERROR=ON -DAPRIL_TORCH=OFF
+fi
+if $sanitize; then
   for sanitizer in address,undefined thread; do
     folder=build/sanitize-${sanitizer%%,*}
     build "$folder" all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAPRIL_SANITIZE="$sanitizer" -DAPRIL_TORCH=OFF
