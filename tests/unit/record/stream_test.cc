@@ -24,8 +24,7 @@ std::vector<Record> RandomRecords(uint64_t seed, size_t count) {
 void WriteAll(const std::string& endpoint, const std::vector<Record>& records) {
   RecordWriter writer(endpoint, RecordMaker(1).MakeHeader(), {});
   for (const Record& record : records) writer.Write(record);
-  writer.Finish();
-  CHECK(writer.num_records() == records.size());
+  writer.Finish();  // no assertion here: this also runs in threads, and Catch's belong to the main one
 }
 
 std::vector<Record> ReadAll(const std::string& endpoint) {
