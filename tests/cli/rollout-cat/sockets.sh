@@ -30,8 +30,7 @@ rollout-cat --peer-timeout-ms 1000 --in @$socket --out x.stream 2>stderr &
 reader=$!
 await x.stream.tmp
 sleep 0.3
-kill -9 $writer
-wait $writer 2>/dev/null || true
+{ kill -9 $writer; wait $writer; } 2>/dev/null || true
 status=0
 wait $reader || status=$?
 [ $status -eq 6 ] || { echo "exit $status after a killed writer"; cat stderr; exit 1; }
@@ -43,8 +42,7 @@ reader=$!
 APRIL_STREAM_TIMEOUT_MS=1000 random_stream $socket 200 10 2>/dev/null &
 writer=$!
 await y.stream.tmp
-kill -9 $reader
-wait $reader 2>/dev/null || true
+{ kill -9 $reader; wait $reader; } 2>/dev/null || true
 status=0
 wait $writer || status=$?
 [ $status -ne 0 ] || { echo "the writer did not notice that its reader was killed"; exit 1; }
