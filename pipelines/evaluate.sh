@@ -27,23 +27,20 @@ if [ -z "$out" ]; then out=$(mktemp -d); trap 'rm -rf "$out"' EXIT; fi
 mkdir -p "$out"
 
 measure() {  # NAME SAMPLES TEMPERATURE
-  local stream=$out/$1.zst
+  local metrics=$out/$1.jsonl
+  rm -f "$metrics"
   partial-buffer add -q --prompts "$prompts" --model "$model" --purpose eval --group-size "$2" --max-tokens "$max_tokens" --temperature "$3" --seed "$seed" --out - |
     rollout-gen -q --model "$model" |
-    reward-score -q --scorer "$scorer" --model "$model" --out "$stream"
-  rollout-cat -q --json --in "$stream" | awk -v name="$1" -v temperature="$3" '
-    /"type":"rollout"/ {
-      responses++
-      if (/"finish":"length"/) truncated++
-      if (match($0, /"num_tokens":[0-9]+/)) tokens += substr($0, RSTART + 13, RLENGTH - 13)
-      at = index($0, "\"reward\":{"); reward = substr($0, at)
-      if (at && reward ~ /"status":"ok"/) { scored++; match(reward, /"value":[-+0-9.e]+/); sum += substr(reward, RSTART + 8, RLENGTH - 8) }
-    }
-    END {
-      if (!scored) { print "evaluate: no response was scored" > "/dev/stderr"; exit 1 }
-      printf "{\"evaluation\":\"%s\",\"temperature\":%s,\"responses\":%d,\"scored\":%d,\"accuracy\":%.4f,\"mean_tokens\":%.1f,\"truncated_share\":%.4f}\n",
-        name, temperature, responses, scored, sum / scored, tokens / responses, truncated / responses
-    }'
+    reward-score -q --scorer "$scorer" --model "$model" --metrics "$metrics" --out "$out/$1.zst"
+  paste <(value_of rollouts "$metrics") <(value_of mean_reward "$metrics") <(value_of mean_response_tokens "$metrics") \
+    <(value_of truncated_share "$metrics") <(value_of errors "$metrics") |
+    awk -F'\t' -v name="$1" -v temperature="$3" '
+      { scored += $1; reward += $1 * $2; tokens += $1 * $3; truncated += $1 * $4; errors = $5 }
+      END {
+        if (!scored) { print "evaluate: no response was scored" > "/dev/stderr"; exit 1 }
+        printf "{\"evaluation\":\"%s\",\"temperature\":%s,\"scored\":%d,\"errors\":%d,\"accuracy\":%.4f,\"mean_tokens\":%.1f,\"truncated_share\":%.4f}\n",
+          name, temperature, scored, errors, reward / scored, tokens / scored, truncated / scored
+      }'
 }
 measure sampled "$samples" "$temperature"
 measure greedy 1 0

@@ -56,4 +56,15 @@ PLOT
 }
 draw 'svg size 1100,1000 background rgb "white"' report.svg
 draw 'pngcairo size 1100,1000' report.png
+
+# total FILE KEY: the sum of that key's column; a step that was trained again after a restart counts once.
+total() { table <(column step "$1") <(column "$2" "$1") | awk -F'\t' '$2 != "nan" { sum += $2 } END { printf "%d", sum }'; }
+now_held() { partial-buffer stat -q -s buffer --json | value_of "$1" -; }
+{
+  printf 'rollouts           %d trained in %d steps, %d of them continued under newer weights or after an interruption\n' \
+    "$(($(total $trainer rollouts_trained) + $(total $trainer rollouts_skipped)))" "$(grep -c . "$steps")" "$(total $trainer rollouts_continued)"
+  printf 'in the buffer      %s unfinished, %s finished and not yet trained\n' "$(now_held unfinished_rollouts)" "$(now_held finished_rollouts)"
+  awk -F'\t' '$3 != "nan" { sum += $3; n++ } END { if (n) printf "tokens per second  %.0f generated", sum / n }' "$sampled"
+  awk -F'\t' '{ sum += $4; n++ } END { printf ", %.0f trained (each while busy)\n", sum / n }' "$steps"
+} >summary.txt
 echo "$run/report.svg"

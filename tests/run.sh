@@ -90,7 +90,7 @@ setup_arguments=()
 if [ "${CI:-}" = true ]; then setup_arguments=(--yes); fi
 if $clang; then setup_arguments+=(clang); fi
 pipelines/setup.sh "${setup_arguments[@]}"
-build build/release all -DCMAKE_BUILD_TYPE=Release -DAPRIL_WERROR=$werror
+build build/release all -DCMAKE_BUILD_TYPE=Release -DAPRIL_TESTS=ON -DAPRIL_WERROR=$werror
 export PATH=$root/build/release/bin:$PATH APRIL_SOURCE=$root APRIL_BIN=$root/build/release/bin
 unset APRIL_MODEL APRIL_MODEL_HF
 if ! $fast; then

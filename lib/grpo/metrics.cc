@@ -18,6 +18,7 @@ void Metrics::AddBatch(const Batch& batch) {
     num_zero_groups_ += group.zero_advantage;
     for (const TrainingSequence& sequence : group.sequences) {
       ++num_sequences_;
+      num_continued_ += sequence.rollout->resumes > 0 || sequence.rollout->weight_versions.size() > 1;
       num_length_finish_ += sequence.rollout->finish == record::Finish::kLength;
       num_response_tokens_ += static_cast<int64_t>(sequence.rollout->tokens.size());
       const double reward = sequence.rollout->reward->value;
@@ -69,6 +70,7 @@ Json Metrics::ToJson() const {
     const double mean = reward_mean(), variance = reward_squares_ / static_cast<double>(num_sequences_) - mean * mean;
     json["reward_mean"] = mean;
     json["reward_std"] = std::sqrt(std::max(variance, 0.0));
+    json["rollouts_continued"] = num_continued_;
     json["zero_advantage_group_share"] = Share(num_zero_groups_, num_groups_);
     json["response_mean_tokens"] = static_cast<double>(num_response_tokens_) / static_cast<double>(num_sequences_);
     json["truncated_share"] = truncated_share();
@@ -95,7 +97,8 @@ Json Metrics::ToJson() const {
   json["on_policy_tokens"] = num_compared_;
   json["on_policy_differing_tokens"] = num_differing_;
   json["on_policy_largest_difference_nats"] = largest_difference_;
-  const double busy = seconds.forward + seconds.backward + seconds.optimizer;
+  const double busy = seconds.prepare + seconds.forward + seconds.backward + seconds.optimizer;
+  json["prepare_s"] = seconds.prepare;
   json["forward_s"] = seconds.forward;
   json["backward_s"] = seconds.backward;
   json["optimizer_s"] = seconds.optimizer;

@@ -12,7 +12,7 @@
 namespace april::grpo {
 
 struct PhaseSeconds {
-  double forward = 0, backward = 0, optimizer = 0, publish = 0, checkpoint = 0;
+  double prepare = 0, forward = 0, backward = 0, optimizer = 0, publish = 0, checkpoint = 0;
 };
 
 class Metrics {
@@ -40,6 +40,7 @@ class Metrics {
 
  private:
   int64_t num_groups_ = 0, num_zero_groups_ = 0, num_sequences_ = 0, num_length_finish_ = 0, num_response_tokens_ = 0;
+  int64_t num_continued_ = 0;  ///< rollouts that were interrupted once at least: by newer weights, or to be resumed from the buffer
   double reward_sum_ = 0, reward_squares_ = 0;
   std::map<int64_t, int64_t> tokens_by_age_;
 
