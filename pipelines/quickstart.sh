@@ -65,7 +65,8 @@ if [ ! -s "$run/before.jsonl" ]; then
 fi
 
 say "training $steps steps; Ctrl-C stops, the same command goes on"
-phase training "$here/april.sh" --dir "$run" --model "$dir/model/smollm2.gguf" --prompts "$run/addition.jsonl" --steps "$steps" "${resume[@]}"
+phase training "$here/april.sh" --dir "$run" --model "$dir/model/smollm2.gguf" --prompts "$run/addition.jsonl" --steps "$steps" \
+  --trainer "--keep 1" "${resume[@]}"  # one whole checkpoint is 1.8 GB
 
 say "asking all 64 questions after training"
 phase evaluation evaluate "$run/weights/v$(printf %08d "$steps")" after
@@ -75,7 +76,7 @@ cat <<END
 
 sampled accuracy   $(accuracy before sampled) before, $(accuracy after sampled) after $steps steps (greedy: $(accuracy before greedy), $(accuracy after greedy))
 $(cat "$run/summary.txt")
-seconds            $(awk -F'\t' '{ printf "%s%s %s", NR > 1 ? ", " : "", $1, $2 }' "$times"), in all $(echo "$(now) $begin" | awk '{printf "%.0f", $1 - $2}')
+seconds            $(awk -F'\t' '{ printf "%s%s %s", (NR > 1 ? ", " : ""), $1, $2 }' "$times"), in all $(echo "$(now) $begin" | awk '{printf "%.0f", $1 - $2}')
 
 the curve          $run/report.svg
 a look inside      partial-buffer stat -s $run/buffer
