@@ -1,191 +1,132 @@
-// Values to msgpack and back. Written here rather than on a library's packer and visitor, because limits must hold before allocation, integers must
-// take their shortest form and floats keep their width; the tests check it against msgpack-cxx.
+// Values to msgpack and back, through msgpack-cxx's packer and parser.
 #include <bit>
-#include <cstring>
 #include <limits>
+#include <msgpack.hpp>
 
 #include "base/bytes.h"
 #include "base/error.h"
-#include "stream/msgpack_token.h"
+#include "stream/rule_visitor.h"
 #include "stream/value.h"
 
 namespace april::stream {
 namespace {
 
-void PutByte(std::string* out, unsigned byte) { out->push_back(static_cast<char>(byte)); }
-
-void PutBigEndian(std::string* out, unsigned first, uint64_t value, int size) {
-  char bytes[9];
-  bytes[0] = static_cast<char>(first);
-  const uint64_t swapped = __builtin_bswap64(value);
-  std::memcpy(bytes + 1, reinterpret_cast<const char*>(&swapped) + 8 - size, static_cast<size_t>(size));
-  out->append(bytes, static_cast<size_t>(size) + 1);
-}
-
-void PutUint(std::string* out, uint64_t value) {
-  if (value < 0x80) return PutByte(out, static_cast<unsigned>(value));
-  if (value <= 0xff) return PutBigEndian(out, 0xcc, value, 1);
-  if (value <= 0xffff) return PutBigEndian(out, 0xcd, value, 2);
-  if (value <= 0xffffffff) return PutBigEndian(out, 0xce, value, 4);
-  PutBigEndian(out, 0xcf, value, 8);
-}
-
-void PutInt(std::string* out, int64_t value) {
-  if (value >= 0) return PutUint(out, static_cast<uint64_t>(value));
-  const auto bits = static_cast<uint64_t>(value);
-  if (value >= -32) return PutByte(out, static_cast<unsigned>(bits & 0xff));
-  if (value >= std::numeric_limits<int8_t>::min()) return PutBigEndian(out, 0xd0, bits, 1);
-  if (value >= std::numeric_limits<int16_t>::min()) return PutBigEndian(out, 0xd1, bits, 2);
-  if (value >= std::numeric_limits<int32_t>::min()) return PutBigEndian(out, 0xd2, bits, 4);
-  PutBigEndian(out, 0xd3, bits, 8);
-}
-
-/// `small` is the first byte of the one-byte form that holds sizes below `small_limit`; `wide` that of the 16-bit form (the 8-bit form is one below).
-struct SizeForms {
-  unsigned small, small_limit;
-  unsigned wide;
-  bool has_8_bit;
+/// Where the packer writes.
+struct Sink {
+  std::string* out;
+  void write(const char* bytes, size_t size) { out->append(bytes, size); }
 };
 
-void PutSize(std::string* out, size_t size, SizeForms forms) {
-  if (size > 0xffffffff) throw Error::Data("a msgpack value of " + std::to_string(size) + " elements or bytes is larger than the format can hold");
-  if (size < forms.small_limit) return PutByte(out, forms.small | static_cast<unsigned>(size));
-  if (forms.has_8_bit && size <= 0xff) return PutBigEndian(out, forms.wide - 1, size, 1);
-  if (size <= 0xffff) return PutBigEndian(out, forms.wide, size, 2);
-  PutBigEndian(out, forms.wide + 1, size, 4);
-}
+class Encoder {
+ public:
+  explicit Encoder(std::string* out) : sink_{out}, packer_(sink_) {}
 
-constexpr SizeForms kStringForms = {0xa0, 32, 0xda, true};
-constexpr SizeForms kBinForms = {0, 0, 0xc5, true};
-constexpr SizeForms kArrayForms = {0x90, 16, 0xdc, false};
-constexpr SizeForms kMapForms = {0x80, 16, 0xde, false};
-
-struct Encoder {
-  std::string* out;
-
-  void operator()(std::monostate) const { PutByte(out, 0xc0); }
-  void operator()(bool value) const { PutByte(out, value ? 0xc3 : 0xc2); }
-  void operator()(int64_t value) const { PutInt(out, value); }
-  void operator()(uint64_t value) const { PutUint(out, value); }
-  void operator()(float value) const { PutBigEndian(out, 0xca, std::bit_cast<uint32_t>(value), 4); }
-  void operator()(double value) const { PutBigEndian(out, 0xcb, std::bit_cast<uint64_t>(value), 8); }
-  void operator()(const std::string& value) const { PutString(value); }
-  void operator()(const Bin& value) const {
-    PutSize(out, value.bytes.size(), kBinForms);
-    out->append(value.bytes);
+  void operator()(std::monostate) { packer_.pack_nil(); }
+  void operator()(bool value) { value ? packer_.pack_true() : packer_.pack_false(); }
+  void operator()(int64_t value) { packer_.pack_int64(value); }
+  void operator()(uint64_t value) { packer_.pack_uint64(value); }
+  // The packer would make whole numbers integers: their width and the sign of a zero would be lost, and bytes, thus digests, would differ from those
+  // of other versions of the library. So the bits go out as a fixed-width integer, whose first byte then becomes a float's.
+  void operator()(float value) {
+    packer_.pack_fix_uint32(std::bit_cast<uint32_t>(value));
+    SetFirstByte(0xca, sizeof value);
   }
-  void operator()(const Array& value) const {
-    PutSize(out, value.size(), kArrayForms);
+  void operator()(double value) {
+    packer_.pack_fix_uint64(std::bit_cast<uint64_t>(value));
+    SetFirstByte(0xcb, sizeof value);
+  }
+  void operator()(const std::string& value) {
+    packer_.pack_str(Size(value.size()));
+    packer_.pack_str_body(value.data(), Size(value.size()));
+  }
+  void operator()(const Bin& value) {
+    packer_.pack_bin(Size(value.bytes.size()));
+    packer_.pack_bin_body(value.bytes.data(), Size(value.bytes.size()));
+  }
+  void operator()(const Array& value) {
+    packer_.pack_array(Size(value.size()));
     for (const Value& element : value) std::visit(*this, element.held());
   }
-  void operator()(const Map& value) const {
-    PutSize(out, value.size(), kMapForms);
+  void operator()(const Map& value) {
+    packer_.pack_map(Size(value.size()));
     for (const auto& [key, element] : value) {
-      PutString(key);
+      (*this)(key);
       std::visit(*this, element.held());
     }
   }
-  void PutString(std::string_view value) const {
-    PutSize(out, value.size(), kStringForms);
-    out->append(value);
-  }
-};
-
-class Decoder {
- public:
-  Decoder(std::string_view bytes, const DecodeLimits& limits) : bytes_(bytes), limits_(limits), values_left_(limits.max_values) {}
-
-  Value DecodeWhole() {
-    if (bytes_.size() > limits_.max_bytes) {
-      throw Error::Data("a value of " + HumanBytes(bytes_.size()) + ", more than the limit of " + HumanBytes(limits_.max_bytes));
-    }
-    Value value = DecodeOne(0);
-    if (offset_ != bytes_.size()) Fail(std::to_string(bytes_.size() - offset_) + " bytes follow the value");
-    return value;
-  }
 
  private:
-  [[noreturn]] void Fail(const std::string& what) const { throw Error::Data("msgpack: " + what + " at offset " + std::to_string(offset_)); }
-
-  Token Next() {
-    const auto token = ReadToken(bytes_, offset_);
-    if (!token) Fail("the value is cut off");
-    offset_ += token->head_bytes;
-    return *token;
-  }
-
-  std::string_view Payload(uint64_t size) {
-    if (size > bytes_.size() - offset_) Fail("a string or bin of " + std::to_string(size) + " bytes is cut off");
-    const std::string_view payload = bytes_.substr(offset_, size);
-    offset_ += size;
-    return payload;
-  }
-
-  /// Elements take at least one byte each, so a count beyond the remaining bytes is known to be false before anything is reserved.
-  void CheckCount(uint64_t num_values, int depth) {
-    if (depth >= limits_.max_depth) Fail("values nest deeper than " + std::to_string(limits_.max_depth));
-    if (num_values > bytes_.size() - offset_) Fail("an array or map of " + std::to_string(num_values) + " values is cut off");
-    if (num_values > values_left_) Fail("more than " + std::to_string(limits_.max_values) + " values in one record");
-    values_left_ -= num_values;
-  }
-
-  Value DecodeOne(int depth) {
-    const Token token = Next();
-    switch (token.kind) {
-      case Token::Kind::kNil:
-        return {};
-      case Token::Kind::kBool:
-        return token.bits != 0;
-      case Token::Kind::kUint:
-        return token.bits;
-      case Token::Kind::kInt:
-        return static_cast<int64_t>(token.bits);
-      case Token::Kind::kFloat:
-        return std::bit_cast<float>(static_cast<uint32_t>(token.bits));
-      case Token::Kind::kDouble:
-        return std::bit_cast<double>(token.bits);
-      case Token::Kind::kString:
-        return Payload(token.bits);
-      case Token::Kind::kBin:
-        return Bin{std::string(Payload(token.bits))};
-      case Token::Kind::kArray:
-        return DecodeArray(token.bits, depth);
-      case Token::Kind::kMap:
-        return DecodeMap(token.bits, depth);
+  static uint32_t Size(size_t size) {
+    if (size > std::numeric_limits<uint32_t>::max()) {
+      throw Error::Data("a msgpack value of " + std::to_string(size) + " elements or bytes is larger than the format can hold");
     }
-    Fail("unknown token");
+    return static_cast<uint32_t>(size);
+  }
+  void SetFirstByte(unsigned byte, size_t payload_bytes) { (*sink_.out)[sink_.out->size() - payload_bytes - 1] = static_cast<char>(byte); }
+
+  Sink sink_;
+  msgpack::packer<Sink> packer_;
+};
+
+/// Builds what it visits. Arrays and maps get their whole room when they begin, so that pointers into them hold until they end.
+class ValueMaker : public RuleVisitor {
+ public:
+  ValueMaker(const DecodeLimits& limits, uint64_t num_bytes) : RuleVisitor(limits, Whole::kAnyValue, num_bytes) {}
+
+  Value Take() { return std::move(whole_value_); }
+
+  bool visit_nil() { return RuleVisitor::visit_nil() && Put<std::monostate>(); }
+  bool visit_boolean(bool value) { return RuleVisitor::visit_boolean(value) && Put<bool>(value); }
+  bool visit_positive_integer(uint64_t value) { return RuleVisitor::visit_positive_integer(value) && Put<uint64_t>(value); }
+  bool visit_negative_integer(int64_t value) {  // the parser calls it for every signed form
+    return RuleVisitor::visit_negative_integer(value) && (value < 0 ? Put<int64_t>(value) : Put<uint64_t>(static_cast<uint64_t>(value)));
+  }
+  bool visit_float32(float value) { return RuleVisitor::visit_float32(value) && Put<float>(value); }
+  bool visit_float64(double value) { return RuleVisitor::visit_float64(value) && Put<double>(value); }
+  bool visit_str(const char* bytes, uint32_t size) {
+    const bool is_key = at_key();
+    if (!RuleVisitor::visit_str(bytes, size)) return false;
+    if (!is_key) return Put<std::string>(bytes, size);
+    std::get<Map>(open_.back()->held()).emplace_back(std::string(bytes, size), Value());
+    return true;
+  }
+  bool visit_bin(const char* bytes, uint32_t size) { return RuleVisitor::visit_bin(bytes, size) && Put<Bin>(Bin{std::string(bytes, size)}); }
+  bool start_array(uint32_t size) { return RuleVisitor::start_array(size) && Begin<Array>(size); }
+  bool start_map(uint32_t size) { return RuleVisitor::start_map(size) && Begin<Map>(size); }
+  bool end_array() { return End() && RuleVisitor::end_array(); }
+  bool end_map() { return End() && RuleVisitor::end_map(); }
+
+ private:
+  /// Where the next value goes: into the innermost open array, or behind the last key of the innermost open map.
+  Value& Next() {
+    if (open_.empty()) return whole_value_;
+    if (auto* array = std::get_if<Array>(&open_.back()->held())) return array->emplace_back();
+    return std::get<Map>(open_.back()->held()).back().second;
+  }
+  template <typename T, typename... Parts>
+  bool Put(Parts&&... parts) {
+    Next().held().emplace<T>(std::forward<Parts>(parts)...);
+    return true;
+  }
+  template <typename Container>
+  bool Begin(uint32_t size) {
+    Value& place = Next();
+    place.held().emplace<Container>().reserve(size);
+    open_.push_back(&place);
+    return true;
+  }
+  bool End() {
+    open_.pop_back();
+    return true;
   }
 
-  Value DecodeArray(uint64_t size, int depth) {
-    CheckCount(size, depth);
-    Array array;
-    array.reserve(size);
-    for (uint64_t i = 0; i < size; ++i) array.push_back(DecodeOne(depth + 1));
-    return array;
-  }
-
-  Value DecodeMap(uint64_t size, int depth) {
-    CheckCount(2 * size, depth);
-    Map map;
-    map.reserve(size);
-    for (uint64_t i = 0; i < size; ++i) {
-      const Token key = Next();
-      if (key.kind != Token::Kind::kString) Fail("a map key that is not a string");
-      std::string name(Payload(key.bits));
-      map.emplace_back(std::move(name), DecodeOne(depth + 1));
-    }
-    return map;
-  }
-
-  std::string_view bytes_;
-  DecodeLimits limits_;
-  uint64_t values_left_;
-  uint64_t offset_ = 0;
+  Value whole_value_;
+  std::vector<Value*> open_;  ///< arrays and maps that have not ended, from the outermost
 };
 
 }  // namespace
 
-void Encode(const Value& value, std::string* out) { std::visit(Encoder{out}, value.held()); }
+void Encode(const Value& value, std::string* out) { std::visit(Encoder(out), value.held()); }
 
 std::string Encode(const Value& value) {
   std::string out;
@@ -193,6 +134,16 @@ std::string Encode(const Value& value) {
   return out;
 }
 
-Value Decode(std::string_view bytes, const DecodeLimits& limits) { return Decoder(bytes, limits).DecodeWhole(); }
+Value Decode(std::string_view bytes, const DecodeLimits& limits) {
+  if (bytes.size() > limits.max_bytes) {
+    throw Error::Data("a value of " + HumanBytes(bytes.size()) + ", more than the limit of " + HumanBytes(limits.max_bytes));
+  }
+  ValueMaker maker(limits, bytes.size());
+  size_t end = 0;
+  if (!msgpack::parse(bytes.data(), bytes.size(), end, maker)) throw Error::Data("msgpack: " + maker.refusal() + " at offset " + std::to_string(end));
+  if (end != bytes.size())
+    throw Error::Data("msgpack: " + std::to_string(bytes.size() - end) + " bytes follow the value at offset " + std::to_string(end));
+  return maker.Take();
+}
 
 }  // namespace april::stream

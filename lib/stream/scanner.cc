@@ -1,67 +1,67 @@
 #include "stream/scanner.h"
 
+#include <msgpack.hpp>
 #include <string>
 #include <utility>
 
 #include "base/bytes.h"
 #include "base/error.h"
-#include "stream/msgpack_token.h"
+#include "stream/rule_visitor.h"
 
 namespace april::stream {
+namespace {
 
-void Scanner::Open(uint64_t num_values, bool is_map) {
-  if (static_cast<int>(levels_.size()) >= limits_.max_depth) throw Error::Data("the record nests deeper than " + std::to_string(limits_.max_depth));
-  num_values_ += num_values;
-  if (num_values_ > limits_.max_values) throw Error::Data("the record has more than " + std::to_string(limits_.max_values) + " values");
-  levels_.push_back({num_values, is_map});
-}
+/// Stops the parser after the first key and its value, or at once when they are no strings.
+struct FirstPair : msgpack::null_visitor {
+  bool is_map = false;
+  std::optional<std::string_view> key, value;
 
-void Scanner::Take(const Token& token) {
-  using Kind = Token::Kind;
-  const bool is_map = token.kind == Kind::kMap;
-  if (levels_.empty()) {
-    if (!is_map) throw Error::Data("a record that is no msgpack map");
-  } else {
-    Level& level = levels_.back();
-    if (level.is_map && level.values_left % 2 == 0 && token.kind != Kind::kString) throw Error::Data("a map key that is not a string");
-    --level.values_left;
+  bool start_array(uint32_t) { return false; }
+  bool start_map(uint32_t) { return !std::exchange(is_map, true); }
+  bool visit_str(const char* bytes, uint32_t size) {
+    (key ? value : key).emplace(bytes, size);
+    return true;
   }
-  offset_ += token.head_bytes;
-  if (token.kind == Kind::kString || token.kind == Kind::kBin) offset_ += token.bits;
-  if (offset_ > limits_.max_bytes) throw Error::Data("the record is larger than the limit of " + HumanBytes(limits_.max_bytes));
-  if (is_map || token.kind == Kind::kArray) Open(is_map ? 2 * token.bits : token.bits, is_map);
-  while (!levels_.empty() && levels_.back().values_left == 0) levels_.pop_back();
-}
+  bool end_map_key() { return key.has_value(); }
+  bool end_map_value() { return false; }
+};
+
+}  // namespace
+
+/// msgpack-cxx's parser without a buffer of its own: that of msgpack::parser forgets the bytes that it has parsed, which are wanted here.
+struct Scanner::Parser : msgpack::detail::context<Scanner::Parser> {
+  explicit Parser(const DecodeLimits& limits) : rules(limits, RuleVisitor::Whole::kMap) {}
+  RuleVisitor& visitor() { return rules; }
+  RuleVisitor rules;
+};
+
+Scanner::Scanner(const DecodeLimits& limits) : limits_(limits), parser_(std::make_unique<Parser>(limits)) {}
+Scanner::~Scanner() = default;
 
 std::optional<uint64_t> Scanner::Scan(std::string_view bytes) {
-  while (offset_ == 0 || !levels_.empty()) {
-    const auto token = ReadToken(bytes, offset_);
-    if (!token) return std::nullopt;
-    Take(*token);
+  const auto result = parser_->execute(bytes.data(), bytes.size(), offset_);
+  const bool is_whole = result == msgpack::PARSE_SUCCESS;
+  if (!is_whole && result != msgpack::PARSE_CONTINUE) throw Error::Data(parser_->rules.refusal() + " at offset " + std::to_string(offset_));
+  if ((is_whole ? offset_ : bytes.size()) > limits_.max_bytes) {
+    throw Error::Data("the record is larger than the limit of " + HumanBytes(limits_.max_bytes));
   }
-  if (offset_ > bytes.size()) return std::nullopt;
-  num_values_ = 0;
+  if (!is_whole) return std::nullopt;
+  parser_->init();
   return std::exchange(offset_, 0);
 }
 
 std::string_view TypeOf(std::string_view record) {
-  const auto map = ReadToken(record, 0);
-  if (!map || map->kind != Token::Kind::kMap) throw Error::Data("a record that is no msgpack map");
-  uint64_t offset = map->head_bytes;
-  std::string_view words[2];
-  for (std::string_view& word : words) {
-    const auto token = map->bits == 0 ? std::nullopt : ReadToken(record, offset);
-    if (!token || token->kind != Token::Kind::kString || token->bits > record.size() - offset - token->head_bytes) {
-      throw Error::Data("a record whose first key is not \"type\" with a string", "the key \"type\" must come first in every record");
-    }
-    word = record.substr(offset + token->head_bytes, token->bits);
-    offset += token->head_bytes + token->bits;
+  FirstPair first;
+  msgpack::parse(record.data(), record.size(), first);
+  if (!first.is_map) throw Error::Data("a record that is no msgpack map");
+  if (!first.key || !first.value) {
+    throw Error::Data("a record whose first key is not \"type\" with a string", "the key \"type\" must come first in every record");
   }
-  if (words[0] != "type") {
-    throw Error::Data("a record whose first key is \"" + std::string(words[0].substr(0, 40)) + "\"",
+  if (*first.key != "type") {
+    throw Error::Data("a record whose first key is \"" + std::string(first.key->substr(0, 40)) + "\"",
                       "the key \"type\" must come first in every record");
   }
-  return words[1];
+  return *first.value;
 }
 
 }  // namespace april::stream
