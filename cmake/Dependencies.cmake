@@ -20,6 +20,8 @@ find_path(MSGPACK_INCLUDE msgpack.hpp REQUIRED)
 add_library(april_msgpack INTERFACE)
 target_include_directories(april_msgpack SYSTEM INTERFACE ${MSGPACK_INCLUDE})
 target_compile_definitions(april_msgpack INTERFACE MSGPACK_NO_BOOST)
+find_path(CPPZMQ_INCLUDE zmq.hpp REQUIRED)
+target_include_directories(april_zmq SYSTEM INTERFACE ${CPPZMQ_INCLUDE})
 target_link_libraries(april_zmq INTERFACE Threads::Threads)
 
 if(APRIL_TORCH)

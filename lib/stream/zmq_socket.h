@@ -1,4 +1,4 @@
-// One ZeroMQ socket with every limit set explicitly; the home of zmq.h.
+// One ZeroMQ socket with every limit set explicitly; over cppzmq.
 #pragma once
 
 #include <cstdint>
@@ -44,6 +44,10 @@ class ZmqSocket {
 
  private:
   struct Handles;
+  /// Runs `action` until no signal interrupts it. Throws Runtime: "cannot `what` NAME".
+  template <typename Action>
+  auto Try(const char* what, Action&& action);
+
   std::string name_;
   std::unique_ptr<Handles> handles_;
   Connections connections_;
