@@ -84,7 +84,7 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
     if (waits_for.empty()) made = step;
   });
   ClaimWriter writer(options, state.config(), state.policy_version(), invocation);
-  for (int64_t step = first; waits_for.empty() && step < state.next_step(); ++step) {
+  for (int64_t step = first; step < state.next_step(); ++step) {
     const ClaimMeta& claim = *state.FindClaim(step);
     writer.Head(InfoOf(claim, step != made));
     for (int64_t next = 0;;) {
@@ -95,7 +95,7 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
     }
   }
   writer.Finish(stream::EndStatus::kOk);
-  if (!waits_for.empty()) throw Error::NotReady("nothing was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for);
+  if (!waits_for.empty()) throw Error::NotReady("no new step was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for);
 }
 
 constexpr double kFirstWarningS = 60;  // then after twice the time, and so on

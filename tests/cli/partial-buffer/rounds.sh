@@ -28,9 +28,12 @@ partial-buffer commit -q -s b --in steps --out passed
 partial-buffer commit -s b --in passed 2>log
 grep -q "read 1, committed 0, repeated 1, other 0" log || { cat log; exit 1; }
 expect "$(number first_uncommitted_step)" 1 "next step"
-# A trainer that lost its weights gets the step again, and makes the same of it.
+# A trainer that lost its weights gets the step again, and makes the same of it; also while too little is ready for another step.
 rm -r checkpoints
-partial-buffer claim -q -s b --checkpoints checkpoints >replayed 2>/dev/null || true
+status=0
+partial-buffer claim -s b --checkpoints checkpoints --groups 5 >replayed 2>log || status=$?
+expect "$status" 7 "exit of a claim that can only replay"
+grep -q "claimed 0 steps, replayed 1; 2 groups" log && grep -q "step 1 awaits .* of 5" log || { cat log; exit 1; }
 train <replayed | partial-buffer commit -q -s b
 audit
 
