@@ -10,3 +10,6 @@ mkdir run/metrics
 "$APRIL_SOURCE/pipelines/round.sh" run "$APRIL_MODEL"
 [ "$(cat run/weights/LATEST)" = 2 ] || fail "two rounds should publish version 2"
 every on_policy_differing_tokens run/metrics/grpo-step.jsonl 'x == 0'
+partial-buffer stat -s run/buffer --json >stat.json
+[ "$(value_of finished_resumes stat.json)" -gt 0 ] || fail "no unfinished rollout of the first round was finished in the second: $(cat stat.json)"
+[ "$(value_of rollouts_continued run/metrics/grpo-step.jsonl | tail -n 1)" -gt 0 ] || fail "the second step trained none of them"

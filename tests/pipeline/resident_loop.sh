@@ -1,6 +1,5 @@
 # Steps of the real model in the resident loop, stopped by Ctrl-C and resumed: nothing is lost or trained twice, every on-policy token agrees in every bit.
 . "$APRIL_SOURCE/tests/pipeline/common.bash"
-. "$APRIL_SOURCE/pipelines/lib.sh"
 addition >addition.jsonl
 april() { "$APRIL_SOURCE/pipelines/april.sh" --dir run --model "$APRIL_MODEL" --prompts addition.jsonl --groups 4 --group-size 4 --max-tokens 32 --checkpoint-every 2 "$@"; }
 
@@ -25,3 +24,13 @@ april --steps $steps --resume
 every on_policy_differing_tokens run/metrics/grpo-step.jsonl 'x == 0'
 [ "$(value_of on_policy_tokens run/metrics/grpo-step.jsonl | awk '{ sum += $1 } END { print (sum > 0) }')" = 1 ] || fail "no token was trained on policy"
 partial-buffer stat -s run/buffer --json | grep >/dev/null "\"trained\":{\"groups\":$((4 * steps)),\"rollouts\":$((16 * steps))," || fail "the buffer should have $((4 * steps)) trained groups: $(partial-buffer stat -s run/buffer --json)"
+
+# The run's report, and what the trained model answers.
+"$APRIL_SOURCE/pipelines/report.sh" run >/dev/null
+[ -s run/report.svg ] && [ -s run/report.png ] || fail "report.sh drew nothing"
+grep -q "$((16 * steps)) trained in $steps steps" run/summary.txt || fail "the summary should count $((16 * steps)) rollouts: $(cat run/summary.txt)"
+head -n 6 addition.jsonl >few.jsonl
+"$APRIL_SOURCE/pipelines/evaluate.sh" --model "run/weights/v$(printf %08d $steps)" --prompts few.jsonl --samples 2 --max-tokens 24 --out answers >answers.jsonl
+correct=$(rollout-cat -q --json --in answers/sampled.zst | grep -c '"reward":{"value":1.0,"status":"ok"')
+[ "$(value_of accuracy answers.jsonl | head -n 1)" = "$(awk -v correct="$correct" 'BEGIN { print sprintf("%.4f", correct / 12) + 0 }')" ] ||
+  fail "$correct of 12 answers have reward 1, evaluate.sh says $(cat answers.jsonl)"
