@@ -85,7 +85,8 @@ class ByPattern final : public Scorer {
 
 class LastNumber final : public Scorer {
  public:
-  explicit LastNumber(const ScorerOptions& options) : Scorer("gsm8k"), number_(R"(-?\d[\d,]*)", {.timeout_ms = options.timeout_ms}) {}
+  explicit LastNumber(const ScorerOptions& options)
+      : Scorer("gsm8k"), number_(R"(-?(?:\d[\d,]*(?:\.\d+)?|\.\d+))", {.timeout_ms = options.timeout_ms}) {}
 
  protected:
   Verdict Judge(const Subject& subject) const override {
@@ -95,15 +96,23 @@ class LastNumber final : public Scorer {
     if (!expected) throw Error::Data("the label '" + Shorten(label) + "' has no number in it");
     const auto found = LastMatch(number_, subject.response);
     if (!found) return {0, ""};
-    const std::string answer = WithoutCommas(*found);
-    return {answer == WithoutCommas(*expected) ? 1.0 : 0.0, Shorten(answer)};
+    const std::string answer = ShortestForm(*found);
+    return {answer == ShortestForm(*expected) ? 1.0 : 0.0, Shorten(answer)};
   }
 
  private:
-  static std::string WithoutCommas(std::string_view number) {
-    std::string text(number);
-    text.erase(std::remove(text.begin(), text.end(), ','), text.end());
-    return text;
+  /// The same text for equal numbers, however long they are: no commas, no zeros that say nothing, no minus before zero.
+  static std::string ShortestForm(std::string_view number) {
+    const bool is_negative = number.starts_with('-');
+    std::string digits(number.substr(is_negative ? 1 : 0));
+    std::erase(digits, ',');
+    if (digits.find('.') != std::string::npos) {
+      digits.erase(digits.find_last_not_of('0') + 1);
+      if (digits.ends_with('.')) digits.pop_back();
+    }
+    digits.erase(0, std::min(digits.find_first_not_of('0'), digits.size()));
+    if (digits.empty() || digits[0] == '.') digits.insert(0, "0");
+    return is_negative && digits != "0" ? "-" + digits : digits;
   }
   Regex number_;
 };
@@ -182,7 +191,7 @@ void ScorerOptions::Register(OptionsVisitor& options) {
 const std::vector<ScorerInfo>& ListScorers() {
   static const std::vector<ScorerInfo> scorers = {
       {"exact", "the response is the label, white space around both aside"},
-      {"gsm8k", "the last number of the response is the label's last number (after #### if it has that); commas are dropped"},
+      {"gsm8k", "the last number of the response is the label's last number (after #### if it has that); 1,080.50 is 1080.5"},
       {"math", "the last \\boxed answer equals the label after normalisation, as a number, or as an expression"},
       {"regex", "--pattern's last match: its first capture equals the label; without a capture, it matches at all"},
   };

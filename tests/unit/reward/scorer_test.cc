@@ -64,7 +64,14 @@ TEST_CASE("gsm8k takes the last number of the response and of the label") {
   CHECK(Value("gsm8k", "the answer is -4", "#### -4") == 1);
   CHECK(Value("gsm8k", "five", "5") == 0);
   CHECK(Value("gsm8k", "", "5") == 0);
-  CHECK(Value("gsm8k", "18.00", "18") == 0);  // as the reference: digits behind a point are a number of their own
+  for (const char* same : {"18", "18.", "18.0", "It costs $18.00.", "018", "2 * 9 = 18.000"}) CHECK(Value("gsm8k", same, "18") == 1);
+  for (const char* other : {"18.01", "1.8", "0.18", "-18", "180", "18.00 and 5"}) CHECK(Value("gsm8k", other, "18") == 0);
+  CHECK(Value("gsm8k", "$1,080.50", "#### 1080.5") == 1);
+  CHECK(Value("gsm8k", "so .5 of it", "0.50") == 1);
+  CHECK(Value("gsm8k", "-0.0", "0") == 1);
+  CHECK(Value("gsm8k", "100", "1") == 0);
+  CHECK(Value("gsm8k", "123456789012345678901234567890.10", "123456789012345678901234567890.1") == 1);
+  CHECK(Value("gsm8k", "123456789012345678901234567890", "123456789012345678901234567891") == 0);
 }
 
 TEST_CASE("regex compares the last match's capture, or is content with a match") {
