@@ -8,8 +8,8 @@
 
 namespace april::reward {
 
-/// The response without the token that ended it, as valid UTF-8 (bytes that are none become U+FFFD). Special tokens within it stay visible.
-/// Throws Data on a token outside the vocabulary.
+/// The response without the token that ended it, as valid UTF-8 (bytes that are none, and ids that have no token, become U+FFFD). Special tokens
+/// within it stay visible.
 std::string ResponseText(const record::Rollout& rollout, const text::Tokenizer& tokenizer);
 
 }  // namespace april::reward

@@ -30,9 +30,10 @@ class Tokenizer {
   /// For text that no chat template made.
   std::vector<uint32_t> EncodePlainPrompt(std::string_view text) const;
 
-  /// The tokens' bytes, concatenated. They need not be valid UTF-8 (see text/utf8.h). Throws Data on an id outside the vocabulary.
+  /// The tokens' bytes, concatenated. They need not be valid UTF-8 (see text/utf8.h). Takes any id: a model's vocabulary may be padded beyond the
+  /// tokenizer's, and such an id can be sampled.
   std::string Decode(std::span<const uint32_t> ids, bool skip_special) const;
-  /// Bytes of one token; empty for an unused id. Throws Data on an id outside the vocabulary.
+  /// Bytes of one token; those of U+FFFD for an id that has none, within the vocabulary or beyond.
   std::string_view TokenBytes(uint32_t id) const;
   bool IsSpecial(uint32_t id) const;                                ///< false for an id outside the vocabulary
   std::optional<uint32_t> FindToken(std::string_view bytes) const;  ///< the token of exactly these bytes

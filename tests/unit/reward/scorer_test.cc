@@ -136,9 +136,10 @@ TEST_CASE("graders see the response without its final stop token") {
 
   rollout.tokens = {'5', 9999};
   rollout.label = "5";
+  CHECK(ResponseText(rollout, *tokenizer) == "5\xEF\xBF\xBD");  // an id without a token, as models with padded vocabularies can sample
   const record::Reward reward = ScoreRollout(rollout, *MakeScorer(Named("gsm8k")), *tokenizer);
-  CHECK(reward.status == "error");
-  CHECK(reward.detail.find("9999") != std::string::npos);
+  CHECK(reward.status == "ok");
+  CHECK(reward.value == 1);
 }
 
 TEST_CASE("the tally adds up") {

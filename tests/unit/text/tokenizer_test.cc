@@ -209,7 +209,26 @@ TEST_CASE("special tokens are parsed, taken as text, or skipped, as asked") {
   CHECK(tokenizer->Decode(plain, true) == "a<|eot_id|>b");
   CHECK(tokenizer->Decode(parsed, true) == "ab");
   CHECK(tokenizer->Decode(parsed, false) == "a<|eot_id|>b");
-  CHECK_THROWS_AS(tokenizer->TokenBytes(1'000'000), Error);
+}
+
+TEST_CASE("an id without a token is shown as U+FFFD, and harms nothing around it") {
+  const std::shared_ptr<const Tokenizer> whole = Small("llama3");
+  TokenizerSpec spec = whole->spec();
+  const uint32_t beyond = whole->vocab_size();
+  spec.tokens.resize(beyond + 3);  // unused, as where a GGUF file has more rows than tokens
+  const auto padded = Tokenizer::FromSpec(std::move(spec));
+  std::vector<uint32_t> ids = whole->Encode("12", false);
+  for (const uint32_t id : {beyond, beyond + 2, 4'000'000'000u}) ids.insert(ids.begin() + 1, id);
+  for (const auto& tokenizer : {whole, padded}) {
+    const std::string text = tokenizer->Decode(ids, false);
+    CHECK(ReplaceInvalidUtf8(text) == text);
+    CHECK(text.ends_with("\uFFFD\uFFFD\uFFFD" + whole->Decode(std::span(ids).subspan(4), false)));
+    CHECK(tokenizer->Decode(ids, true) == text);
+    Detokenizer detokenizer(tokenizer, false);
+    std::string streamed;
+    for (const uint32_t id : ids) streamed += detokenizer.Append(id);
+    CHECK(streamed + detokenizer.Finish() == text);
+  }
 }
 
 TEST_CASE("plain prompts get the model's BOS once") {
