@@ -11,7 +11,8 @@ using namespace april;
 namespace {
 
 template <typename Options>
-cli::Command Make(std::string name, std::string summary, std::string description, void (*run)(const Options&, buffer::Invocation&)) {
+cli::Command Make(std::string name, std::string summary, std::string description, void (*run)(const Options&, buffer::Invocation&),
+                  cli::CommonEffects effects = {}) {
   auto options = std::make_shared<Options>();
   const auto call = [options, run](cli::Context& context) {
     buffer::Invocation invocation;
@@ -30,7 +31,8 @@ cli::Command Make(std::string name, std::string summary, std::string description
     context.Summary(invocation.summary);
     context.ExitWith(invocation.exit_code);
   };
-  return {std::move(name), std::move(summary), std::move(description), [options](OptionsVisitor& visitor) { options->Register(visitor); }, call};
+  return {std::move(name), std::move(summary), std::move(description), [options](OptionsVisitor& visitor) { options->Register(visitor); }, call,
+          effects};
 }
 
 }  // namespace
@@ -60,7 +62,7 @@ int main(int argc, char** argv) {
                "sampling. Every rollout carries it, so that no later program has to be told.\n"
                "\n"
                "  partial-buffer init -s run/buffer --model MODEL --group-size 8 --groups-per-step 8 --in-flight 128 --max-tokens 1024",
-               &RunInit),
+               &RunInit, {.seed = true}),
           Make("add", "add prompts",
                "Renders each prompt in the model's chat template, tokenises it once and puts it into the queue. A line is {\"prompt\": text} or "
                "{\"messages\":\n"
@@ -68,7 +70,7 @@ int main(int argc, char** argv) {
                "\n"
                "  partial-buffer add -s run/buffer --prompts train.jsonl --epochs 4 --shuffle 1\n"
                "  partial-buffer add --purpose eval --prompts test.jsonl --model MODEL --group-size 4 --out - | rollout-gen --model MODEL | …",
-               &RunAdd),
+               &RunAdd, {.seed = true, .provenance = true}),
           Make("take", "lease rollouts to a generator: unfinished ones first, then new ones",
                "Journals the leases, then writes the rollouts as a stream. Without a number it takes what the run's in-flight target has room for, "
                "and nothing\n"
@@ -77,7 +79,7 @@ int main(int argc, char** argv) {
                "\n"
                "  partial-buffer take -s run/buffer --worker gen1 | rollout-gen --weights run/weights --target-groups 8 | partial-buffer put -s "
                "run/buffer",
-               &RunTake),
+               &RunTake, {.provenance = true}),
           Make("put", "bring finished, unfinished and progress records back",
                "Journals each record as it arrives, synced before it counts. Records of old leases change nothing and are counted. Leased rollouts "
                "that a whole\n"
@@ -95,7 +97,7 @@ int main(int argc, char** argv) {
                "run/buffer\n"
                "  partial-buffer claim -s zmq+ipc://run/hub --follow --steps 60 --checkpoints run/checkpoints | grpo-step … | partial-buffer commit "
                "-s …",
-               &RunClaim),
+               &RunClaim, {.provenance = true}),
           Make("commit", "record what the trainer made of its claims",
                "Reads the trainer's step records: a claim becomes trained, and consumed once a checkpoint that contains it is named. A step of a "
                "claim that is\n"

@@ -118,4 +118,6 @@ void Run(const Options& options, cli::Context& context) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return cli::Main("reward-score", "attach rewards to finished rollouts", kDescription, argc, argv, Run); }
+int main(int argc, char** argv) {
+  return cli::Main("reward-score", "attach rewards to finished rollouts", kDescription, argc, argv, Run, {.provenance = true});
+}

@@ -145,4 +145,7 @@ void Run(const Options& options, cli::Context& context) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return cli::Main<Options>("rollout-gen", "generate responses, finished or not", kDescription, argc, argv, Run); }
+int main(int argc, char** argv) {
+  return cli::Main<Options>("rollout-gen", "generate responses, finished or not", kDescription, argc, argv, Run,
+                            {.threads = true, .seed = true, .provenance = true});
+}

@@ -11,7 +11,7 @@ record::Header Invocation::Sign(record::Header header) const {
 
 void StoreOption::Register(OptionsVisitor& options, bool hub_allowed, bool writes) {
   options.Section("Buffer");
-  options.Text("s,store", &store, hub_allowed ? "DIR|zmq+…" : "DIR",
+  options.Text("s,store", &store, hub_allowed ? "DIR|HUB" : "DIR",
                hub_allowed ? "the buffer's directory, or the address of its hub: zmq+ipc://PATH, zmq+tcp://HOST:PORT" : "the buffer's directory");
   if (writes) {
     options.Flag("take-over", &take_over, "write a buffer on a network file system that another host wrote last; that host's writers are shut out");

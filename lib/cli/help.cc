@@ -56,7 +56,7 @@ void AppendWrapped(const std::string& text, size_t indent, size_t first_column, 
 std::string Spelling(const OptionRow& row) {
   if (row.is_argument) return "  " + row.name + (row.repeated ? "..." : "");
   std::string text = row.short_name.empty() ? "      --" : "  -" + row.short_name + ", --";
-  if (row.is_flag && row.flag_default) text += "no-";
+  if (row.is_flag && row.flag_default) text += "[no-]";
   text += row.name;
   if (!row.value_name.empty()) text += " " + row.value_name;
   return text;
@@ -70,14 +70,21 @@ std::string HelpOf(const OptionRow& row) {
     text += "]";
   }
   if (!row.is_flag && !row.default_text.empty()) text += " (default " + row.default_text + ")";
-  if (row.is_flag && row.flag_default) text = "switches this off: " + text;
+  if (row.is_flag && row.flag_default) text += " (default on)";
   if (row.repeated && !row.is_argument) text += " (may be given again)";
   return text;
 }
 
-void AppendRows(const OptionTable& table, size_t width, const std::string& default_section, std::string* out) {
+bool HasEffect(const CommonEffects& effects, const std::string& name) {
+  if (name == "threads") return effects.threads;
+  if (name == "seed") return effects.seed;
+  return name != "provenance" || effects.provenance;
+}
+
+void AppendRows(const OptionTable& table, const CommonEffects& effects, size_t width, const std::string& default_section, std::string* out) {
   std::string section = "\n";  // no section has this name
   for (const OptionRow& row : table.rows()) {
+    if (!HasEffect(effects, row.name)) continue;
     if (row.section != section) {
       section = row.section;
       *out += "\n" + (section.empty() ? default_section : section) + ":\n";
@@ -107,8 +114,8 @@ std::string HelpText(const Program& program, const Command& command, const Optio
   }
   out += "\n\n";
   AppendWrapped(Paragraphs(command.description), 0, 0, width, &out);
-  AppendRows(own, width, "Options", &out);
-  AppendRows(common, width, "Every tool", &out);
+  AppendRows(own, {.threads = true, .seed = true, .provenance = true}, width, "Options", &out);
+  AppendRows(common, command.effects, width, "Every tool", &out);
   out +=
       "\nExit status: 0 done, 1 runtime error, 2 usage, 3 corrupt or truncated data, 4 incompatible version, tokenizer or model,\n"
       "5 too many rejects, 6 peer lost or pipe closed, 7 not enough ready yet, 75 stopped early with state saved (run again to go on).\n";

@@ -18,8 +18,8 @@ namespace april::cli {
 /// Options that every tool has.
 struct CommonOptions {
   int64_t seed = 0;
-  int64_t threads = 0;          ///< 0 = all CPUs that the process may use
-  std::string metrics;          ///< file of JSON lines, "" = none
+  int64_t threads = 0;            ///< 0 = all CPUs that the process may use
+  std::string metrics;            ///< file of JSON lines, "" = none
   std::string progress = "auto";  ///< auto, plain, never
   bool provenance = true;
 };
@@ -61,6 +61,13 @@ class Context {
   int exit_code_ = 0;
 };
 
+/// Which of the options that every tool accepts do something here. The others are accepted too, so that a script can give all stages the same, but
+/// --help does not show them.
+struct CommonEffects {
+  bool threads = false, seed = false;
+  bool provenance = false;  ///< writes a stream
+};
+
 /// One program, or one subcommand of it.
 struct Command {
   std::string name;         ///< empty for a program without subcommands
@@ -68,6 +75,7 @@ struct Command {
   std::string description;  ///< what it reads, writes and keeps, with a pipeline example; shown by --help
   std::function<void(OptionsVisitor&)> register_options;
   std::function<void(Context&)> run;
+  CommonEffects effects = {};
 };
 
 struct Program {
@@ -82,11 +90,12 @@ int Main(const Program& program, int argc, char** argv);
 
 /// A program without subcommands. Options has `void Register(OptionsVisitor&)`.
 template <typename Options>
-int Main(std::string name, std::string summary, std::string description, int argc, char** argv, void (*run)(const Options&, Context&)) {
+int Main(std::string name, std::string summary, std::string description, int argc, char** argv, void (*run)(const Options&, Context&),
+         CommonEffects effects = {}) {
   auto options = std::make_shared<Options>();
   Program program{std::move(name), std::move(summary), std::move(description), {}};
   program.commands.push_back({"", program.summary, program.description, [options](OptionsVisitor& visitor) { options->Register(visitor); },
-                              [options, run](Context& context) { run(*options, context); }});
+                              [options, run](Context& context) { run(*options, context); }, effects});
   return Main(program, argc, argv);
 }
 

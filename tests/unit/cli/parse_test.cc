@@ -102,7 +102,10 @@ TEST_CASE("help answers whatever else is wrong, and shows name, default and choi
   CHECK(text.find("-s, --store DIR") != std::string::npos);
   CHECK(text.find("(default 4)") != std::string::npos);
   CHECK(text.find("[fifo|random]") != std::string::npos);
-  CHECK(text.find("--no-compress") != std::string::npos);
+  CHECK(text.find("--[no-]compress") != std::string::npos);
+  CHECK(text.find("--seed") == std::string::npos);  // accepted, without effect here
+  const cli::Command drawing{"", "tests", "a test", {}, {}, {.seed = true}};
+  CHECK(cli::HelpText({"tool", "tests", "a test", {}}, drawing, result.own, result.common, 80).find("--seed") != std::string::npos);
   size_t start = 0;
   const size_t end_of_tables = text.find("\nExit status");
   while (start < end_of_tables) {
