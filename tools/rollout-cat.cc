@@ -12,13 +12,13 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/utf8.h"
 #include "cli/main.h"
 #include "record/io.h"
 #include "record/view.h"
 #include "stream/framing.h"
 #include "stream/scanner.h"
 #include "text/tokenizer.h"
-#include "text/utf8.h"
 
 using namespace april;
 
@@ -63,7 +63,7 @@ std::string JsonLine(std::string_view record) { return record::ToJson(record).du
 
 std::string Indented(const text::Tokenizer& tokenizer, const char* name, const std::vector<uint32_t>& tokens) {
   std::string text = std::string("  ") + name + ": ";
-  for (const char letter : text::ReplaceInvalidUtf8(tokenizer.Decode(tokens, false)))
+  for (const char letter : ReplaceInvalidUtf8(tokenizer.Decode(tokens, false)))
     text += letter == '\n' ? std::string("\n    ") : std::string(1, letter);
   return "\n" + text;
 }

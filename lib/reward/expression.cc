@@ -8,7 +8,7 @@
 #include <set>
 #include <string_view>
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 namespace april::reward {
 namespace {
@@ -117,7 +117,7 @@ class Evaluator {
       return std::log(Atom());
     }
     const size_t start = at_;
-    text::NextChar(text_, &at_);
+    NextChar(text_, &at_);
     return VariableAt(text_.substr(start, at_ - start), point_);
   }
 
@@ -146,7 +146,7 @@ size_t CountLetters(std::string_view text) {
       continue;
     }
     const size_t start = at;
-    text::NextChar(text, &at);
+    NextChar(text, &at);
     if (IsLetter(text[start])) letters.insert(text.substr(start, at - start));
   }
   return letters.size();

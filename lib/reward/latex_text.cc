@@ -4,7 +4,7 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 namespace april::reward {
 namespace {
@@ -62,7 +62,7 @@ class Converter {
       return text;
     }
     if (c != '{') {
-      text::NextChar(latex_, &(at_ = start));
+      NextChar(latex_, &(at_ = start));
       return std::string(latex_.substr(start, at_ - start));
     }
     std::string text = Group();
@@ -73,7 +73,7 @@ class Converter {
   static std::string Operand(const std::string& text) {
     const bool number = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return IsDigit(c) || c == '.'; });
     size_t first = 0;
-    if (!text.empty()) text::NextChar(text, &first);
+    if (!text.empty()) NextChar(text, &first);
     const bool single = !text.empty() && first == text.size();
     return number || single || text == "pi" ? text : "(" + text + ")";
   }
@@ -82,7 +82,7 @@ class Converter {
     if (at_ >= latex_.size()) return {};
     if (!IsLetter(latex_[at_])) {
       const size_t sign = at_;
-      text::NextChar(latex_, &at_);
+      NextChar(latex_, &at_);
       const char c = latex_[sign];
       if (c == ' ' || c == ',' || c == ';' || c == ':' || c == '\\') return " ";
       return c == '!' ? std::string() : std::string(latex_.substr(sign, at_ - sign));  // \{ \} \% \$ and their like

@@ -3,10 +3,10 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "base/utf8.h"
 #include "reward/expression.h"
 #include "reward/latex_text.h"
 #include "text/regex.h"
-#include "text/utf8.h"
 
 namespace april::reward {
 namespace {
@@ -26,7 +26,7 @@ std::string Trim(const std::string& text) {
 /// The character at `start`, whole.
 std::string CharacterAt(const std::string& text, size_t start) {
   size_t end = start;
-  text::NextChar(text, &end);
+  NextChar(text, &end);
   return text.substr(start, end - start);
 }
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 namespace april::reward {
 
@@ -11,7 +11,7 @@ std::string ResponseText(const record::Rollout& rollout, const text::Tokenizer& 
   const std::vector<uint32_t>& stops = rollout.sampling.stop_tokens.empty() ? tokenizer.stop_ids() : rollout.sampling.stop_tokens;
   const bool stopped = rollout.finish == record::Finish::kStop && !tokens.empty();
   if (stopped && std::find(stops.begin(), stops.end(), tokens.back()) != stops.end()) tokens = tokens.first(tokens.size() - 1);
-  return text::ReplaceInvalidUtf8(tokenizer.Decode(tokens, false));
+  return ReplaceInvalidUtf8(tokenizer.Decode(tokens, false));
 }
 
 }  // namespace april::reward

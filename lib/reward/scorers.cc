@@ -2,11 +2,11 @@
 #include <exception>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "reward/math_answer.h"
 #include "reward/response_text.h"
 #include "reward/scorer.h"
 #include "text/regex.h"
-#include "text/utf8.h"
 
 namespace april::reward {
 namespace {
@@ -31,7 +31,7 @@ std::string_view Trim(std::string_view text) {
 std::string Shorten(std::string_view text) {
   if (text.size() <= kDetailBytes) return std::string(text);
   const std::string_view head = text.substr(0, kDetailBytes);
-  return std::string(head.substr(0, head.size() - text::UnfinishedUtf8(head))) + "…";
+  return std::string(head.substr(0, head.size() - UnfinishedUtf8(head))) + "…";
 }
 
 /// The last match of `regex`: its first capture, or the whole match where it has none.
@@ -50,7 +50,7 @@ std::optional<std::string_view> LastMatch(const Regex& regex, std::string_view t
       if (from >= text.size()) break;
       continue;
     }
-    text::NextChar(text, &from);  // behind an empty match
+    NextChar(text, &from);  // behind an empty match
   }
   return last;
 }
@@ -142,8 +142,8 @@ record::Reward Scorer::Score(const Subject& subject) const {
   reward.scorer = name_;
   try {
     // What the scorers' expressions rely on.
-    if (text::FindInvalidUtf8(subject.response)) throw Error::Data("the response is not valid UTF-8");
-    if (subject.label != nullptr && text::FindInvalidUtf8(*subject.label)) throw Error::Data("the label is not valid UTF-8");
+    if (FindInvalidUtf8(subject.response)) throw Error::Data("the response is not valid UTF-8");
+    if (subject.label != nullptr && FindInvalidUtf8(*subject.label)) throw Error::Data("the label is not valid UTF-8");
     const Verdict verdict = Judge(subject);
     reward.value = verdict.value;
     reward.detail = verdict.detail;

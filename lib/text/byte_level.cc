@@ -1,8 +1,8 @@
 // GPT-2's printable stand-ins for bytes: 33-126, 161-172 and 174-255 stand for themselves, the other 68 bytes for U+0100 and following, in order.
 #include <array>
 
+#include "base/utf8.h"
 #include "text/tokenizer_spec.h"
-#include "text/utf8.h"
 
 namespace april::text {
 namespace {

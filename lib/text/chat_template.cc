@@ -4,8 +4,8 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "text/jinja.h"
-#include "text/utf8.h"
 #include "weights/gguf.h"
 
 namespace april::text {

@@ -1,8 +1,8 @@
 // Methods, filters and tests by name.
 #include <algorithm>
 
+#include "base/utf8.h"
 #include "text/jinja_value.h"
-#include "text/utf8.h"
 
 namespace april::text::jinja {
 namespace {

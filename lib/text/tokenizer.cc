@@ -7,10 +7,10 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "text/bpe.h"
 #include "text/nfc.h"
 #include "text/splitter.h"
-#include "text/utf8.h"
 #include "weights/gguf.h"
 
 namespace april::text {

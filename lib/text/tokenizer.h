@@ -30,7 +30,7 @@ class Tokenizer {
   /// For text that no chat template made.
   std::vector<uint32_t> EncodePlainPrompt(std::string_view text) const;
 
-  /// The tokens' bytes, concatenated. They need not be valid UTF-8 (see text/utf8.h). Takes any id: a model's vocabulary may be padded beyond the
+  /// The tokens' bytes, concatenated. They need not be valid UTF-8 (see base/utf8.h). Takes any id: a model's vocabulary may be padded beyond the
   /// tokenizer's, and such an id can be sampled.
   std::string Decode(std::span<const uint32_t> ids, bool skip_special) const;
   /// Bytes of one token; those of U+FFFD for an id that has none, within the vocabulary or beyond.

@@ -2,9 +2,9 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "text/split_patterns.h"
 #include "text/tokenizer_spec.h"
-#include "text/utf8.h"
 #include "weights/gguf.h"
 
 namespace april::text {

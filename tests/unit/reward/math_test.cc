@@ -3,11 +3,11 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "base/utf8.h"
 #include "reward/expression.h"
 #include "reward/latex_text.h"
 #include "reward/math_answer.h"
 #include "reward/scorer.h"
-#include "text/utf8.h"
 
 using namespace april;
 using namespace april::reward;
@@ -119,8 +119,8 @@ TEST_CASE("no answer breaks the comparison") {
       for (uint64_t j = 1; j <= length; ++j) texts[side] += parts[RandomBits(7, RandomUse::kTest, i, 100 * side + j) % parts.size()];
     }
     INFO(texts[0] << " against " << texts[1]);
-    REQUIRE_FALSE(text::FindInvalidUtf8(NormaliseExpression(texts[0])));
-    REQUIRE_FALSE(text::FindInvalidUtf8(NormaliseLatex(texts[0])));
+    REQUIRE_FALSE(FindInvalidUtf8(NormaliseExpression(texts[0])));
+    REQUIRE_FALSE(FindInvalidUtf8(NormaliseLatex(texts[0])));
     SameAnswer(texts[0], texts[1]);
     LastBoxed(texts[0]);
     REQUIRE(SameAnswer(texts[0], texts[0]));

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 namespace april {
 namespace {
@@ -116,8 +116,7 @@ class Random {
 std::string Characters(Random& random, const Ranges& ranges, uint64_t most) {
   const auto [first, last] = random.Pick(ranges);
   std::string text;
-  for (uint64_t left = 1 + random.Below(most); left > 0; --left)
-    text::AppendChar(first + static_cast<char32_t>(random.Below(last - first + 1)), &text);
+  for (uint64_t left = 1 + random.Below(most); left > 0; --left) AppendChar(first + static_cast<char32_t>(random.Below(last - first + 1)), &text);
   return text;
 }
 

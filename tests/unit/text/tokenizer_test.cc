@@ -11,10 +11,10 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "base/utf8.h"
 #include "parity_strings.h"
 #include "text/bpe.h"
 #include "text/export.h"
-#include "text/utf8.h"
 
 using namespace april;
 using namespace april::text;

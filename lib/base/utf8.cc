@@ -1,6 +1,6 @@
-#include "text/utf8.h"
+#include "base/utf8.h"
 
-namespace april::text {
+namespace april {
 namespace {
 
 struct Step {
@@ -101,4 +101,4 @@ void AppendChar(char32_t character, std::string* out) {
   }
 }
 
-}  // namespace april::text
+}  // namespace april

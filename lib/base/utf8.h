@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace april::text {
+namespace april {
 
 /// Byte offset of the first byte that is not part of a well-formed character; nullopt when all is valid. Refuses overlong forms and surrogates.
 std::optional<size_t> FindInvalidUtf8(std::string_view bytes);
@@ -22,4 +22,4 @@ size_t UnfinishedUtf8(std::string_view bytes);
 char32_t NextChar(std::string_view text, size_t* offset);
 void AppendChar(char32_t character, std::string* out);
 
-}  // namespace april::text
+}  // namespace april
