@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/signals.h"
+#include "base/utf8.h"
 #include "cli/help.h"
 #include "cli/parser.h"
 
@@ -106,6 +107,7 @@ struct Context::MetricsFile {
 
 Context::Context(std::string tool, CommonOptions common, std::vector<std::string> argv)
     : tool_(std::move(tool)), common_(std::move(common)), argv_(std::move(argv)), metrics_(new MetricsFile) {
+  for (std::string& word : argv_) word = ReplaceInvalidUtf8(word);  // file names may be anything, text in streams and metrics may not
   if (!common_.metrics.empty()) metrics_->file = SystemFiles().OpenForAppend(common_.metrics);
   progress_ = std::make_unique<Progress>(tool_, ProgressMode(common_.progress));
 }

@@ -1,6 +1,7 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/utf8.h"
 #include "record/fields.h"
 #include "stream/framing.h"
 #include "stream/scanner.h"
@@ -32,13 +33,28 @@ constexpr const char* kTypeName<Weights> = "weights";
 template <>
 constexpr const char* kTypeName<Control> = "control";
 
-template <typename T>
-std::string EncodeTyped(const T& record) {
-  Map map = ToMap(record);
-  map.emplace(map.begin(), "type", kTypeName<T>);
-  std::string out;
-  stream::Encode(map, &out);
-  return out;
+void CheckText(const std::string& text) {
+  if (const auto offset = FindInvalidUtf8(text)) {
+    throw Error::Data("not valid UTF-8 at byte " + std::to_string(*offset), "text in records is UTF-8: convert it, or carry it as bin");
+  }
+}
+
+/// Throws Data unless all text is UTF-8: readers in other languages refuse a stream for one str that is not.
+void CheckText(const Value& value) {
+  if (const auto* text = std::get_if<std::string>(&value.held())) return CheckText(*text);
+  if (const auto* array = std::get_if<stream::Array>(&value.held())) {
+    for (const Value& element : *array) CheckText(element);
+  }
+  if (const auto* map = std::get_if<Map>(&value.held())) {
+    for (const auto& [key, element] : *map) {
+      try {
+        CheckText(key);
+        CheckText(element);
+      } catch (const Error& error) {
+        throw error.Within("key \"" + ReplaceInvalidUtf8(key) + "\"");
+      }
+    }
+  }
 }
 
 /// How messages name a record: its type, and its uid or other name where it has one.
@@ -47,9 +63,22 @@ std::string Subject(std::string_view type, const Map& map) {
   if (const Value* uid = Find(map, "uid"); uid && std::holds_alternative<uint64_t>(uid->held())) {
     subject += " " + HexU64(std::get<uint64_t>(uid->held()));
   } else if (const Value* id = Find(map, "prompt_id"); id && std::holds_alternative<std::string>(id->held())) {
-    subject += " \"" + std::get<std::string>(id->held()) + "\"";
+    subject += " \"" + ReplaceInvalidUtf8(std::get<std::string>(id->held())) + "\"";
   }
   return subject;
+}
+
+template <typename T>
+std::string EncodeTyped(const T& record) {
+  Value value = ToMap(record);
+  Map& map = std::get<Map>(value.held());
+  try {
+    CheckText(value);
+  } catch (const Error& error) {
+    throw error.Within(Subject(kTypeName<T>, map));
+  }
+  map.emplace(map.begin(), "type", kTypeName<T>);
+  return stream::Encode(value);
 }
 
 template <typename T>

@@ -114,7 +114,7 @@ struct Unknown {
 
 using Record = std::variant<Rollout, Prompt, Group, Progress, Step, Metrics, Weights, Control, Unknown>;
 
-/// msgpack bytes of one record, keys in the order of formats/records.md.
+/// msgpack bytes of one record, keys in the order of formats/records.md. Throws Data, naming record and key, for text that is not UTF-8.
 std::string EncodeRecord(const Record& record);
 /// Throws Data (a defective record) naming type, key, seen and expected; validates rollouts.
 Record DecodeRecord(std::string_view bytes);

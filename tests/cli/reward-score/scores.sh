@@ -30,3 +30,9 @@ p1 0 ok regex" "what a pattern without a capture made"
 # Scoring what is scored already changes nothing but the provenance.
 fails 'scored 0, passed 6, errors 0;' 0 score --in out.stream --out twice.stream
 expect "$(rollout-cat --canonical --in twice.stream 2>/dev/null | cksum)" "$(rollout-cat --canonical --in out.stream 2>/dev/null | cksum)" "a second pass"
+
+# A file may have any name; what streams say of it is UTF-8 all the same.
+cp in.stream $'caf\xe9.stream'
+score -q --max-errors 1 --in $'caf\xe9.stream' --out $'th\xe9.stream' 2>/dev/null
+rollout-cat --json --head 0 --in $'th\xe9.stream' 2>/dev/null | iconv -f UTF-8 -t UTF-8 >header.json
+grep >/dev/null $'caf\xef\xbf\xbd.stream' header.json

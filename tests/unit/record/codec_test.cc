@@ -64,6 +64,39 @@ std::string RefusalOf(Change&& change) {
 
 }  // namespace
 
+TEST_CASE("Text that is not UTF-8 is not written, and its place is named") {
+  const auto refusal = [](const auto& record) -> std::string {
+    try {
+      if constexpr (std::is_same_v<std::decay_t<decltype(record)>, Header>) {
+        EncodeHeader(record);
+      } else {
+        EncodeRecord(record);
+      }
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::kData);
+      return error.message();
+    }
+    return "written";
+  };
+  Rollout rollout = Good();
+  CHECK(refusal(rollout) == "written");
+  rollout.label = "caf\xE9";
+  CHECK(refusal(rollout) == "rollout 0000000000000abc: key \"label\": not valid UTF-8 at byte 3");
+  rollout.label = "café";
+  rollout.meta = {{"source", Map{{"names", stream::Array{"good", "\xFF"}}}}};
+  CHECK(refusal(rollout) == "rollout 0000000000000abc: key \"meta\": key \"source\": key \"names\": not valid UTF-8 at byte 0");
+  rollout.meta = {{"a\xC3", 1}};
+  CHECK(refusal(rollout) == "rollout 0000000000000abc: key \"meta\": key \"a\xEF\xBF\xBD\": not valid UTF-8 at byte 1");
+  rollout.meta = {{"bytes", stream::Bin{"\xFF"}}};
+  CHECK(refusal(rollout) == "written");
+  Prompt prompt;
+  prompt.prompt_id = "\xFF";
+  CHECK_THAT(refusal(prompt), Catch::Contains("key \"prompt_id\""));
+  Header header;
+  header.provenance = {{"tool", "1", {"--in", "\xFF.stream"}, {}}};
+  CHECK_THAT(refusal(header), Catch::Contains("header: key \"provenance\": key \"argv\""));
+}
+
 TEST_CASE("Random records of every type round-trip, unknown keys included") {
   for (uint64_t seed = 0; seed < 500; ++seed) {
     RecordMaker maker(seed);
