@@ -70,7 +70,7 @@ LayerPass::LayerPass(const Config& config, const kernels::Kernels& kernels, int 
 void LayerPass::LinearBlocks(const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, int64_t begin, int64_t end, float* out,
                              int64_t out_stride, bool add) const {
   const int64_t block = kernels_.column_block, columns = std::min(matrix.n, end * block) - begin * block;
-  const char* packed = matrix.packed.as<char>() + static_cast<size_t>(begin) * kernels_.packed_bytes(block, matrix.k);
+  const char* packed = matrix.packed + static_cast<size_t>(begin) * kernels_.packed_bytes(block, matrix.k);
   kernels_.linear({x, x_stride, rows, packed, columns, matrix.k, 0, end - begin, out, out_stride, add});
 }
 

@@ -8,9 +8,9 @@
 
 namespace april::model {
 
-/// A matrix [n, k] packed for linear. In backward direction the packed matrix is the transposed one.
+/// A matrix [n, k] packed for linear, somewhere in its policy's memory. In backward direction the packed matrix is the transposed one.
 struct PackedMatrix {
-  kernels::Memory packed;
+  char* packed = nullptr;
   int64_t n = 0, k = 0;
 };
 
@@ -45,11 +45,15 @@ class PackedPolicy final : public Policy {
  private:
   struct Loader;
 
+  /// Gives every matrix its sizes, and its place behind `base` in the order of use: one block of memory for all. Returns the bytes used.
+  size_t Place(char* base);
+
   Config config_;
   const kernels::Kernels& kernels_;
   bool for_training_;
   uint64_t num_bytes_ = 0;
-  kernels::Memory embedding_;
+  kernels::Memory embedding_;  ///< rows are looked up in it
+  kernels::Memory matrices_;
   std::vector<float> final_norm_;
   PackedMatrix head_;
   std::vector<PackedMatrix> head_t_;

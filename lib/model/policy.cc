@@ -62,36 +62,26 @@ struct PackedPolicy::Loader {
     return values;
   }
 
-  PackedMatrix Allocate(int64_t n, int64_t k) {
-    PackedMatrix matrix{kernels::Memory(kernels.packed_bytes(n, k)), n, k};
-    *num_bytes += matrix.packed.size();
-    return matrix;
-  }
-
-  PackedMatrix Pack(const void* w, int64_t n, int64_t k) {
-    PackedMatrix matrix = Allocate(n, k);
-    const int64_t block = kernels.column_block;
-    Parallel(pool, (n + block - 1) / block, [&](int64_t i) {
+  void Pack(const void* w, const PackedMatrix& matrix) {
+    const int64_t block = kernels.column_block, k = matrix.k;
+    Parallel(pool, (matrix.n + block - 1) / block, [&](int64_t i) {
       const void* rows = static_cast<const char*>(w) + i * block * k * kernels.element_bytes;
-      kernels.pack({rows, k, std::min(block, n - i * block), k, i * block, matrix.packed.data()});
+      kernels.pack({rows, k, std::min(block, matrix.n - i * block), k, i * block, matrix.packed});
     });
-    return matrix;
   }
 
   /// w [n, k] as rows [reduce_begin, reduce_begin + n) of the reduction of `matrix`, whose output columns are w's columns.
-  void PackTransposed(const void* w, int64_t n, int64_t k, int64_t reduce_begin, PackedMatrix* matrix) {
-    const int64_t block = kernels.column_block;
+  void PackTransposed(const void* w, int64_t n, int64_t reduce_begin, const PackedMatrix& matrix) {
+    const int64_t block = kernels.column_block, k = matrix.n;
     Parallel(pool, (k + block - 1) / block, [&](int64_t i) {
-      kernels.pack_transposed({w, k, n, i * block, std::min(k, (i + 1) * block), reduce_begin, matrix->k, matrix->packed.data()});
+      kernels.pack_transposed({w, k, n, i * block, std::min(k, (i + 1) * block), reduce_begin, matrix.k, matrix.packed});
     });
   }
 
-  std::vector<PackedMatrix> HeadSlices(const void* w) {
-    std::vector<PackedMatrix> slices;
-    for (int64_t begin = 0; begin < config.vocab; begin += kHeadSlice) {
-      const int64_t n = std::min(kHeadSlice, config.vocab - begin), even = n + n % 2;
-      const size_t row_bytes = static_cast<size_t>(config.hidden * kernels.element_bytes);
-      slices.push_back(Allocate(config.hidden, even));
+  void HeadSlices(const void* w, const std::vector<PackedMatrix>& slices) {
+    const size_t row_bytes = static_cast<size_t>(config.hidden * kernels.element_bytes);
+    for (size_t i = 0; i < slices.size(); ++i) {
+      const int64_t begin = static_cast<int64_t>(i) * kHeadSlice, n = std::min(kHeadSlice, config.vocab - begin), even = slices[i].k;
       const char* rows = static_cast<const char*>(w) + static_cast<size_t>(begin) * row_bytes;
       std::vector<char> padded;
       if (even != n) {
@@ -99,60 +89,87 @@ struct PackedPolicy::Loader {
         std::memcpy(padded.data(), rows, static_cast<size_t>(n) * row_bytes);
         rows = padded.data();
       }
-      PackTransposed(rows, even, config.hidden, 0, &slices.back());
+      PackTransposed(rows, even, 0, slices[i]);
     }
-    return slices;
   }
 
-  PackedLayer Layer(bool for_training) {
+  void Layer(PackedLayer* layer, bool for_training) {
     const int64_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim, hidden = config.hidden, inner = config.intermediate;
-    PackedLayer layer;
-    if (for_training) {
-      layer.qkv_t = Allocate(hidden, q + 2 * kv);
-      layer.o_t = Allocate(q, hidden);
-      layer.gate_up_t = Allocate(hidden, 2 * inner);
-      layer.down_t = Allocate(inner, hidden);
-    }
-    const auto matrix = [&](int64_t n, int64_t k, PackedMatrix* transposed, int64_t reduce_begin) {
+    const auto matrix = [&](const PackedMatrix& to, const PackedMatrix& transposed, int64_t reduce_begin) {
       const void* w = Take();
-      if (for_training) PackTransposed(w, n, k, reduce_begin, transposed);
-      return Pack(w, n, k);
+      if (for_training) PackTransposed(w, to.n, reduce_begin, transposed);
+      Pack(w, to);
     };
-    layer.norm1 = Vector(hidden);
-    layer.q = matrix(q, hidden, &layer.qkv_t, 0);
-    layer.k = matrix(kv, hidden, &layer.qkv_t, q);
-    layer.v = matrix(kv, hidden, &layer.qkv_t, q + kv);
+    layer->norm1 = Vector(hidden);
+    matrix(layer->q, layer->qkv_t, 0);
+    matrix(layer->k, layer->qkv_t, q);
+    matrix(layer->v, layer->qkv_t, q + kv);
     if (config.attention_bias) {
-      layer.q_bias = Vector(q);
-      layer.k_bias = Vector(kv);
-      layer.v_bias = Vector(kv);
+      layer->q_bias = Vector(q);
+      layer->k_bias = Vector(kv);
+      layer->v_bias = Vector(kv);
     }
     if (config.qk_norm) {
-      layer.q_norm = Vector(config.head_dim);
-      layer.k_norm = Vector(config.head_dim);
+      layer->q_norm = Vector(config.head_dim);
+      layer->k_norm = Vector(config.head_dim);
     }
-    layer.o = matrix(hidden, q, &layer.o_t, 0);
-    layer.norm2 = Vector(hidden);
-    layer.gate = matrix(inner, hidden, &layer.gate_up_t, 0);
-    layer.up = matrix(inner, hidden, &layer.gate_up_t, inner);
-    layer.down = matrix(hidden, inner, &layer.down_t, 0);
-    return layer;
+    matrix(layer->o, layer->o_t, 0);
+    layer->norm2 = Vector(hidden);
+    matrix(layer->gate, layer->gate_up_t, 0);
+    matrix(layer->up, layer->gate_up_t, inner);
+    matrix(layer->down, layer->down_t, 0);
   }
 };
+
+size_t PackedPolicy::Place(char* base) {
+  constexpr size_t kAlignment = 64;
+  const int64_t q = config_.heads * config_.head_dim, kv = config_.kv_heads * config_.head_dim, hidden = config_.hidden, inner = config_.intermediate;
+  size_t used = 0;
+  const auto place = [&](PackedMatrix* matrix, int64_t n, int64_t k) {
+    *matrix = {base == nullptr ? nullptr : base + used, n, k};
+    used += (kernels_.packed_bytes(n, k) + kAlignment - 1) / kAlignment * kAlignment;
+  };
+  for (PackedLayer& layer : layers_) {
+    place(&layer.q, q, hidden);
+    place(&layer.k, kv, hidden);
+    place(&layer.v, kv, hidden);
+    place(&layer.o, hidden, q);
+    place(&layer.gate, inner, hidden);
+    place(&layer.up, inner, hidden);
+    place(&layer.down, hidden, inner);
+  }
+  place(&head_, config_.vocab, hidden);
+  if (!for_training_) return used;
+  for (size_t i = 0; i < head_t_.size(); ++i) {
+    const int64_t n = std::min(kHeadSlice, config_.vocab - static_cast<int64_t>(i) * kHeadSlice);
+    place(&head_t_[i], hidden, n + n % 2);
+  }
+  for (PackedLayer& layer : layers_) {
+    place(&layer.down_t, inner, hidden);
+    place(&layer.gate_up_t, hidden, 2 * inner);
+    place(&layer.o_t, q, hidden);
+    place(&layer.qkv_t, hidden, q + 2 * kv);
+  }
+  return used;
+}
 
 PackedPolicy::PackedPolicy(const Config& config, const Source& source, const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training)
     : config_(config), kernels_(kernels), for_training_(for_training) {
   CheckSizes(config_);
+  layers_.resize(static_cast<size_t>(config_.layers));
+  if (for_training_) head_t_.resize(static_cast<size_t>((config_.vocab + kHeadSlice - 1) / kHeadSlice));
+  matrices_ = kernels::Memory(Place(nullptr));
+  num_bytes_ = Place(matrices_.as<char>());
   Loader loader{config_, source, kernels_, pool, &num_bytes_};
   const auto last_matrix = [&](const void* w) {
-    head_ = loader.Pack(w, config_.vocab, config_.hidden);
-    if (for_training_) head_t_ = loader.HeadSlices(w);
+    loader.Pack(w, head_);
+    loader.HeadSlices(w, head_t_);
   };
   loader.Take();
-  embedding_ = std::move(loader.buffer);  // rows are looked up in it
+  embedding_ = std::move(loader.buffer);
   num_bytes_ += embedding_.size();
   if (config_.tied_embeddings) last_matrix(embedding_.data());
-  for (int64_t i = 0; i < config_.layers; ++i) layers_.push_back(loader.Layer(for_training_));
+  for (PackedLayer& layer : layers_) loader.Layer(&layer, for_training_);
   final_norm_ = loader.Vector(config_.hidden);
   if (!config_.tied_embeddings) last_matrix(loader.Take());
 }
