@@ -11,7 +11,16 @@ namespace {
 constexpr int64_t kRowsAtOnce = 8;      // of elementwise work
 constexpr int64_t kGateUpColumns = 64;  // of gate and of up that one task computes
 
+constexpr int64_t kFewRows = 64;     // up to here a layer's time is reading its weights
+constexpr int64_t kStreamUnits = 8;  // column blocks, or heads, that are worth a task of their own when there are few rows
+
 int64_t Divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Units that a task takes when few rows make reading the weights the work: long streams, but something for every thread, and spare tasks when there
+/// is much.
+int64_t StreamLength(int64_t units, int num_threads) {
+  return Divide(units, std::clamp<int64_t>(units / kStreamUnits / num_threads, 1, 8) * num_threads);
+}
 
 }  // namespace
 
@@ -96,7 +105,7 @@ void LayerPass::Norm(Worker& worker, const float* x, int64_t rows, const std::ve
 
 void LayerPass::LinearRange(Worker& worker, const PackedMatrix& matrix, int64_t begin, int64_t end, const void* x, int64_t x_stride, int64_t rows,
                             float* out, int64_t out_stride, bool add) const {
-  const int64_t panels = Divide(rows, kPanelRows), at_once = panels > 1 ? 1 : std::max<int64_t>(1, (end - begin) / (8 * worker.num_threads()));
+  const int64_t panels = Divide(rows, kPanelRows), at_once = panels > 1 ? 1 : StreamLength(end - begin, worker.num_threads());
   const int64_t tasks = Divide(end - begin, at_once);
   for (int64_t task; (task = worker.NextTask(panels * tasks)) >= 0;) {
     const int64_t row = task / tasks * kPanelRows, first = begin + task % tasks * at_once, last = std::min(end, first + at_once);
@@ -130,22 +139,28 @@ void LayerPass::ProjectHeads(const PackedMatrix& matrix, const std::vector<float
 }
 
 void LayerPass::Project(Worker& worker, const PackedLayer& layer, const Batch& batch, const Activations& to) const {
-  const int64_t q_tasks = Divide(config_.heads, heads_at_once_), kv_tasks = Divide(config_.kv_heads, heads_at_once_), tasks = q_tasks + 2 * kv_tasks;
+  const auto heads_a_task = [&](int64_t heads) {
+    if (batch.num_rows > kFewRows) return heads_at_once_;
+    const int64_t fit = static_cast<int64_t>(scratch_bytes_ / sizeof(float)) / (batch.num_rows * heads_at_once_ * config_.head_dim);
+    return std::min(StreamLength(Divide(heads, heads_at_once_), worker.num_threads()), fit) * heads_at_once_;
+  };
+  const int64_t q_heads = heads_a_task(config_.heads), kv_heads = heads_a_task(config_.kv_heads);
+  const int64_t q_tasks = Divide(config_.heads, q_heads), kv_tasks = Divide(config_.kv_heads, kv_heads), tasks = q_tasks + 2 * kv_tasks;
   float* scratch = static_cast<float*>(scratch_.Of(worker));
   for (int64_t task; (task = worker.NextTask(Divide(batch.num_rows, kPanelRows) * tasks)) >= 0;) {
-    const int64_t row = task / tasks * kPanelRows, rows = std::min(kPanelRows, batch.num_rows - row);
-    int64_t part = task % tasks;
-    const auto heads_of = [&](int64_t all) { return std::min(heads_at_once_, all - part * heads_at_once_); };
+    const int64_t row = task / tasks * kPanelRows, rows = std::min(kPanelRows, batch.num_rows - row), part = task % tasks;
     if (part < q_tasks) {
-      ProjectHeads(layer.q, layer.q_bias, layer.q_norm, true, batch, to.h, row, rows, part * heads_at_once_, heads_of(config_.heads), scratch, to.q,
+      const int64_t head = part * q_heads;
+      ProjectHeads(layer.q, layer.q_bias, layer.q_norm, true, batch, to.h, row, rows, head, std::min(q_heads, config_.heads - head), scratch, to.q,
                    to.q_raw);
-    } else if ((part -= q_tasks) < kv_tasks) {
-      ProjectHeads(layer.k, layer.k_bias, layer.k_norm, true, batch, to.h, row, rows, part * heads_at_once_, heads_of(config_.kv_heads), scratch,
-                   to.k, to.k_raw);
+      continue;
+    }
+    const bool keys = part - q_tasks < kv_tasks;
+    const int64_t head = (part - q_tasks) % kv_tasks * kv_heads, heads = std::min(kv_heads, config_.kv_heads - head);
+    if (keys) {
+      ProjectHeads(layer.k, layer.k_bias, layer.k_norm, true, batch, to.h, row, rows, head, heads, scratch, to.k, to.k_raw);
     } else {
-      part -= kv_tasks;
-      ProjectHeads(layer.v, layer.v_bias, {}, false, batch, to.h, row, rows, part * heads_at_once_, heads_of(config_.kv_heads), scratch, to.v,
-                   nullptr);
+      ProjectHeads(layer.v, layer.v_bias, {}, false, batch, to.h, row, rows, head, heads, scratch, to.v, nullptr);
     }
   }
   worker.Barrier();
@@ -174,14 +189,17 @@ void LayerPass::Attend(Worker& worker, const Batch& batch, const KvBase& kv, con
 }
 
 void LayerPass::GateUp(Worker& worker, const PackedLayer& layer, int64_t num_rows, const Activations& to) const {
-  const int64_t block = kernels_.column_block, inner = config_.intermediate, blocks = Divide(inner, block), tasks = Divide(blocks, blocks_at_once_);
-  const int64_t bytes = kernels_.element_bytes, stride = blocks_at_once_ * block;
+  const int64_t block = kernels_.column_block, inner = config_.intermediate, blocks = Divide(inner, block), bytes = kernels_.element_bytes;
+  int64_t at_once = blocks_at_once_;
+  if (num_rows <= kFewRows) {
+    at_once = std::min(StreamLength(blocks, worker.num_threads()), static_cast<int64_t>(scratch_bytes_ / sizeof(float)) / (2 * num_rows * block));
+  }
+  const int64_t tasks = Divide(blocks, at_once), stride = at_once * block;
   float* gate = static_cast<float*>(scratch_.Of(worker));
-  float* up = gate + kPanelRows * stride;
+  float* up = gate + std::min(num_rows, kPanelRows) * stride;
   for (int64_t task; (task = worker.NextTask(Divide(num_rows, kPanelRows) * tasks)) >= 0;) {
     const int64_t row = task / tasks * kPanelRows, rows = std::min(kPanelRows, num_rows - row);
-    const int64_t begin = task % tasks * blocks_at_once_, end = std::min(blocks, begin + blocks_at_once_),
-                  columns = std::min(inner, end * block) - begin * block;
+    const int64_t begin = task % tasks * at_once, end = std::min(blocks, begin + at_once), columns = std::min(inner, end * block) - begin * block;
     const void* h = static_cast<const char*>(to.h) + row * config_.hidden * bytes;
     LinearBlocks(layer.gate, h, config_.hidden, rows, begin, end, gate, stride, false);
     LinearBlocks(layer.up, h, config_.hidden, rows, begin, end, up, stride, false);
