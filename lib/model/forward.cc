@@ -87,7 +87,9 @@ void Forward::State::Prepare(std::span<const Row> rows) {
 }
 
 void Forward::State::RunChunk(const PackedPolicy& policy, KvCache& cache, float* logits) {
-  const Batch batch{static_cast<int64_t>(tokens.size()), tokens.data(), positions.data(), spans, spans};
+  const auto same = [](const Span& a, const Span& b) { return a.blocks == b.blocks; };
+  const bool apart = std::adjacent_find(spans.begin(), spans.end(), same) == spans.end();
+  const Batch batch{static_cast<int64_t>(tokens.size()), tokens.data(), positions.data(), spans, spans, apart};
   pool.Run([&](Worker& worker) {
     pass.Embed(worker, policy, batch, x);
     for (int64_t layer = 0; layer < config.layers; ++layer) {

@@ -74,6 +74,7 @@ LayerPass::LayerPass(const Config& config, const kernels::Kernels& kernels, int 
   const int64_t columns = std::max(heads_at_once_ * config.head_dim, 2 * blocks_at_once_ * kernels.column_block);
   scratch_bytes_ = static_cast<size_t>(kPanelRows * columns) * sizeof(float);
   scratch_.Resize(num_threads, scratch_bytes_);
+  few_rows_.Resize(num_threads, static_cast<size_t>(kRowsAtOnce * config.hidden * kernels.element_bytes));
 }
 
 void LayerPass::LinearBlocks(const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, int64_t begin, int64_t end, float* out,
@@ -97,10 +98,23 @@ void LayerPass::Norm(Worker& worker, const float* x, int64_t rows, const std::ve
   for (int64_t task; (task = worker.NextTask(Divide(rows, kRowsAtOnce))) >= 0;) {
     const int64_t row = task * kRowsAtOnce, count = std::min(kRowsAtOnce, rows - row);
     if (x_copy) std::memcpy(x_copy + row * n, x + row * n, static_cast<size_t>(count * n) * sizeof(float));
-    kernels_.rms_norm({x + row * n, n, count, n, weight.data(), static_cast<float>(config_.rms_eps),
-                       static_cast<char*>(out) + row * n * kernels_.element_bytes, n, nullptr});
+    NormRows(x + row * n, count, weight, static_cast<char*>(out) + row * n * kernels_.element_bytes);
   }
   worker.Barrier();
+}
+
+void LayerPass::NormRows(const float* x, int64_t rows, const std::vector<float>& weight, void* out) const {
+  const int64_t n = config_.hidden;
+  kernels_.rms_norm({x, n, rows, n, weight.data(), static_cast<float>(config_.rms_eps), out, n, nullptr});
+}
+
+const void* LayerPass::NormFor(Worker& worker, const float* x, const Batch& batch, const std::vector<float>& weight, void* out, float* x_copy) const {
+  if (!batch.apart || batch.num_rows > kRowsAtOnce) {
+    Norm(worker, x, batch.num_rows, weight, out, x_copy);
+    return out;
+  }
+  NormRows(x, batch.num_rows, weight, few_rows_.Of(worker));
+  return few_rows_.Of(worker);
 }
 
 void LayerPass::LinearRange(Worker& worker, const PackedMatrix& matrix, int64_t begin, int64_t end, const void* x, int64_t x_stride, int64_t rows,
@@ -138,7 +152,7 @@ void LayerPass::ProjectHeads(const PackedMatrix& matrix, const std::vector<float
   }
 }
 
-void LayerPass::Project(Worker& worker, const PackedLayer& layer, const Batch& batch, const Activations& to) const {
+void LayerPass::Project(Worker& worker, const PackedLayer& layer, const Batch& batch, const void* h, const Activations& to) const {
   const auto heads_a_task = [&](int64_t heads) {
     if (batch.num_rows > kFewRows) return heads_at_once_;
     const int64_t fit = static_cast<int64_t>(scratch_bytes_ / sizeof(float)) / (batch.num_rows * heads_at_once_ * config_.head_dim);
@@ -151,44 +165,51 @@ void LayerPass::Project(Worker& worker, const PackedLayer& layer, const Batch& b
     const int64_t row = task / tasks * kPanelRows, rows = std::min(kPanelRows, batch.num_rows - row), part = task % tasks;
     if (part < q_tasks) {
       const int64_t head = part * q_heads;
-      ProjectHeads(layer.q, layer.q_bias, layer.q_norm, true, batch, to.h, row, rows, head, std::min(q_heads, config_.heads - head), scratch, to.q,
+      ProjectHeads(layer.q, layer.q_bias, layer.q_norm, true, batch, h, row, rows, head, std::min(q_heads, config_.heads - head), scratch, to.q,
                    to.q_raw);
       continue;
     }
     const bool keys = part - q_tasks < kv_tasks;
     const int64_t head = (part - q_tasks) % kv_tasks * kv_heads, heads = std::min(kv_heads, config_.kv_heads - head);
     if (keys) {
-      ProjectHeads(layer.k, layer.k_bias, layer.k_norm, true, batch, to.h, row, rows, head, heads, scratch, to.k, to.k_raw);
+      ProjectHeads(layer.k, layer.k_bias, layer.k_norm, true, batch, h, row, rows, head, heads, scratch, to.k, to.k_raw);
     } else {
-      ProjectHeads(layer.v, layer.v_bias, {}, false, batch, to.h, row, rows, head, heads, scratch, to.v, nullptr);
+      ProjectHeads(layer.v, layer.v_bias, {}, false, batch, h, row, rows, head, heads, scratch, to.v, nullptr);
     }
   }
   worker.Barrier();
 }
 
 void LayerPass::Attend(Worker& worker, const Batch& batch, const KvBase& kv, const Activations& to) const {
-  const int64_t q_columns = config_.heads * config_.head_dim, kv_columns = config_.kv_heads * config_.head_dim, bytes = kernels_.element_bytes;
-  for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(batch.stores.size()))) >= 0;) {
-    const Span& span = batch.stores[static_cast<size_t>(task)];
-    kernels_.store_kv({static_cast<char*>(to.k) + span.row * kv_columns * bytes, kv_columns, static_cast<char*>(to.v) + span.row * kv_columns * bytes,
-                       kv_columns, span.rows, span.position, config_.kv_heads, config_.head_dim, kv.keys, kv.values, kv.block_stride_bytes,
+  const int64_t dim = config_.head_dim, q_columns = config_.heads * dim, kv_columns = config_.kv_heads * dim, bytes = kernels_.element_bytes;
+  const int64_t head_bytes = static_cast<int64_t>(kernels_.kv_block_bytes(1, dim));
+  const auto store = [&](const Span& span, int64_t head, int64_t heads) {
+    const int64_t offset = (span.row * kv_columns + head * dim) * bytes;
+    kernels_.store_kv({static_cast<char*>(to.k) + offset, kv_columns, static_cast<char*>(to.v) + offset, kv_columns, span.rows, span.position, heads,
+                       dim, static_cast<char*>(kv.keys) + head * head_bytes, static_cast<char*>(kv.values) + head * head_bytes, kv.block_stride_bytes,
                        span.blocks});
+  };
+  if (!batch.apart) {
+    for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(batch.stores.size()))) >= 0;) {
+      store(batch.stores[static_cast<size_t>(task)], 0, config_.kv_heads);
+    }
+    worker.Barrier();
   }
-  worker.Barrier();
-  const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(config_.head_dim)));
+  const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(dim)));
   const auto num_reads = static_cast<int64_t>(batch.reads.size());
   for (int64_t task; (task = worker.NextTask(num_reads * config_.kv_heads)) >= 0;) {
     // The last spans of a long sequence have the most to read: they go first.
     const Span& span = batch.reads[static_cast<size_t>(num_reads - 1 - task / config_.kv_heads)];
     const int64_t head = task % config_.kv_heads, offset = span.row * q_columns * bytes;
-    kernels_.attention({static_cast<char*>(to.q) + offset, q_columns, span.rows, span.position, config_.heads, config_.kv_heads, config_.head_dim,
-                        head, head + 1, kv.keys, kv.values, kv.block_stride_bytes, span.blocks, scale, static_cast<char*>(to.attended) + offset,
-                        q_columns, to.lse ? to.lse + span.row * config_.heads : nullptr, config_.heads});
+    if (batch.apart) store(span, head, 1);
+    kernels_.attention({static_cast<char*>(to.q) + offset, q_columns, span.rows, span.position, config_.heads, config_.kv_heads, dim, head, head + 1,
+                        kv.keys, kv.values, kv.block_stride_bytes, span.blocks, scale, static_cast<char*>(to.attended) + offset, q_columns,
+                        to.lse ? to.lse + span.row * config_.heads : nullptr, config_.heads});
   }
   worker.Barrier();
 }
 
-void LayerPass::GateUp(Worker& worker, const PackedLayer& layer, int64_t num_rows, const Activations& to) const {
+void LayerPass::GateUp(Worker& worker, const PackedLayer& layer, int64_t num_rows, const void* h, const Activations& to) const {
   const int64_t block = kernels_.column_block, inner = config_.intermediate, blocks = Divide(inner, block), bytes = kernels_.element_bytes;
   int64_t at_once = blocks_at_once_;
   if (num_rows <= kFewRows) {
@@ -200,9 +221,9 @@ void LayerPass::GateUp(Worker& worker, const PackedLayer& layer, int64_t num_row
   for (int64_t task; (task = worker.NextTask(Divide(num_rows, kPanelRows) * tasks)) >= 0;) {
     const int64_t row = task / tasks * kPanelRows, rows = std::min(kPanelRows, num_rows - row);
     const int64_t begin = task % tasks * at_once, end = std::min(blocks, begin + at_once), columns = std::min(inner, end * block) - begin * block;
-    const void* h = static_cast<const char*>(to.h) + row * config_.hidden * bytes;
-    LinearBlocks(layer.gate, h, config_.hidden, rows, begin, end, gate, stride, false);
-    LinearBlocks(layer.up, h, config_.hidden, rows, begin, end, up, stride, false);
+    const void* x = static_cast<const char*>(h) + row * config_.hidden * bytes;
+    LinearBlocks(layer.gate, x, config_.hidden, rows, begin, end, gate, stride, false);
+    LinearBlocks(layer.up, x, config_.hidden, rows, begin, end, up, stride, false);
     const int64_t offset = (row * inner + begin * block) * bytes;
     kernels_.silu({gate, up, stride, rows, columns, static_cast<char*>(to.act) + offset, inner});
     if (to.gate) {
@@ -216,12 +237,10 @@ void LayerPass::GateUp(Worker& worker, const PackedLayer& layer, int64_t num_row
 void LayerPass::Layer(Worker& worker, const PackedLayer& layer, const Batch& batch, const KvBase& kv, const Activations& to, float* x,
                       bool with_output) const {
   const int64_t q_columns = config_.heads * config_.head_dim;
-  Norm(worker, x, batch.num_rows, layer.norm1, to.h, to.x_in);
-  Project(worker, layer, batch, to);
+  Project(worker, layer, batch, NormFor(worker, x, batch, layer.norm1, to.h, to.x_in), to);
   Attend(worker, batch, kv, to);
   Linear(worker, layer.o, to.attended, q_columns, batch.num_rows, x, config_.hidden, true);
-  Norm(worker, x, batch.num_rows, layer.norm2, to.h, to.x_mid);
-  GateUp(worker, layer, batch.num_rows, to);
+  GateUp(worker, layer, batch.num_rows, NormFor(worker, x, batch, layer.norm2, to.h, to.x_mid), to);
   if (with_output) Linear(worker, layer.down, to.act, config_.intermediate, batch.num_rows, x, config_.hidden, true);
 }
 

@@ -32,6 +32,7 @@ struct Batch {
   const int32_t* positions = nullptr;
   std::span<const Span> stores;  ///< where each row's keys and values go; a shared prompt's last rows may go to several sequences
   std::span<const Span> reads;   ///< each row's attention
+  bool apart = false;            ///< reads are the stores, each of another sequence, and nothing is kept for a backward pass
 };
 
 /// Keys and values of one layer.
@@ -109,16 +110,19 @@ class LayerPass {
                     int64_t out_stride, bool add) const;
 
  private:
-  void Project(Worker& worker, const PackedLayer& layer, const Batch& batch, const Activations& to) const;
+  /// Norm's output for this thread: few rows are faster normalised by every thread for itself than shared out.
+  const void* NormFor(Worker& worker, const float* x, const Batch& batch, const std::vector<float>& weight, void* out, float* x_copy) const;
+  void NormRows(const float* x, int64_t rows, const std::vector<float>& weight, void* out) const;
+  void Project(Worker& worker, const PackedLayer& layer, const Batch& batch, const void* h, const Activations& to) const;
   void ProjectHeads(const PackedMatrix& matrix, const std::vector<float>& bias, const std::vector<float>& norm, bool rotate, const Batch& batch,
                     const void* h, int64_t row, int64_t rows, int64_t head, int64_t heads, float* scratch, void* out, float* raw) const;
   void Attend(Worker& worker, const Batch& batch, const KvBase& kv, const Activations& to) const;
-  void GateUp(Worker& worker, const PackedLayer& layer, int64_t num_rows, const Activations& to) const;
+  void GateUp(Worker& worker, const PackedLayer& layer, int64_t num_rows, const void* h, const Activations& to) const;
 
   const Config config_;
   const kernels::Kernels& kernels_;
   RopeTable rope_;
-  ThreadScratch scratch_;
+  ThreadScratch scratch_, few_rows_;
   size_t scratch_bytes_;
   int64_t heads_at_once_;   ///< heads whose columns fill whole blocks
   int64_t blocks_at_once_;  ///< column blocks of gate and up that a task takes
