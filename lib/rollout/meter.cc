@@ -48,6 +48,9 @@ Json Meter::TakeMetrics() {
                 : 0.0;
   line["decode_rows"] = now.decode_rows - last_.decode_rows;
   line["prefill_rows"] = now.prefill_rows - last_.prefill_rows;
+  // Since the start, in steps that read no prompt: the speed of decoding alone.
+  line["decode_tokens"] = now.decode_tokens;
+  line["decode_s"] = Rounded(now.decode_ms * 1e-3, 1e6);
   line["kv_blocks"] = load.kv_blocks;
   line["kv_blocks_used"] = load.kv_blocks_used;
   line["read"] = now.read;

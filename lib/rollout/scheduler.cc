@@ -109,6 +109,9 @@ ScheduleEnd Scheduler::Run() {
 
 ScheduleEnd Scheduler::Loop() {
   while (true) {
+    const double begin_ms = NowMs();
+    const int64_t tokens = counters_.tokens;
+    bool decoded = false;
     if (options_.stop_requested && options_.stop_requested()) return ScheduleEnd::kStopped;
     if (TargetReached()) return ScheduleEnd::kTarget;
     AskSource();
@@ -117,7 +120,7 @@ ScheduleEnd Scheduler::Loop() {
     const bool go = MayGenerate();
     if (go) FillSlots();
     if (go && counters_.running > 0) {
-      StepOnce();
+      decoded = StepOnce();
     } else if (counters_.running == 0 && waiting_.empty() && source_ == nullptr) {
       return TargetReached() ? ScheduleEnd::kTarget : ScheduleEnd::kDone;
     } else {
@@ -126,6 +129,9 @@ ScheduleEnd Scheduler::Loop() {
     if (wrote_) sink_.Flush();
     wrote_ = false;
     if (observer_) observer_();
+    if (!decoded) continue;
+    counters_.decode_ms += NowMs() - begin_ms;
+    counters_.decode_tokens += counters_.tokens - tokens;
   }
 }
 
@@ -199,7 +205,7 @@ void Scheduler::FillSlots() {
   }
 }
 
-void Scheduler::StepOnce() {
+bool Scheduler::StepOnce() {
   events_.clear();
   counters_.busy_slot_steps += counters_.running;
   engine_.Step(&events_);
@@ -209,6 +215,7 @@ void Scheduler::StepOnce() {
   counters_.prefill_rows += load.prefill_rows;
   for (const SlotEvent& event : events_) Handle(event);
   if (options_.progress_every > 0 && counters_.steps % options_.progress_every == 0) WriteProgress();
+  return load.prefill_rows == 0;
 }
 
 void Scheduler::Handle(const SlotEvent& event) {

@@ -52,6 +52,8 @@ struct Counters {
   // Work.
   int64_t tokens = 0, steps = 0, decode_rows = 0, prefill_rows = 0;
   int64_t busy_slot_steps = 0;  ///< sum over steps of the running slots
+  int64_t decode_tokens = 0;    ///< of steps that read no prompt, and their time, whatever happened between it and the next step included
+  double decode_ms = 0;
   int64_t evictions = 0, weight_updates = 0;
   int64_t other_records = 0;
 };
@@ -91,7 +93,7 @@ class Scheduler {
   void TakeNewWeights();
   bool MayGenerate();
   void FillSlots();
-  void StepOnce();
+  bool StepOnce();  ///< whether it read no prompt
   void Handle(const SlotEvent& event);
   void WriteProgress();
   void HandBackUnfinished();
