@@ -70,6 +70,7 @@ struct WeightGradientArgs {
   int64_t k_panel_begin, k_panel_end;
   float* dw;  ///< f32 [n, k]
   int64_t dw_stride;
+  const int64_t* tile_rows = nullptr;  ///< [num_tiles]: a tile's rows, of which the rest counts as zero and costs nothing; null: all are full
 };
 
 /// out[r] = table[tokens[r]].

@@ -27,7 +27,9 @@ void PackRows(const PackRowsArgs& a) {
     for (int64_t panel = 0; panel < panels; ++panel) {
       auto* out = reinterpret_cast<Type*>(static_cast<char*>(a.packed) + (tile * panels + panel) * kPanelBytes<E>);
       const int64_t first = panel * kPanelColumns, columns = Minimum(kPanelColumns, a.n - first);
-      for (int64_t i = 0; i < kGradientTile; i += E::kPack) {
+      const int64_t filled = Minimum(kGradientTile, DivideUp(a.rows - tile * kGradientTile, E::kPack) * E::kPack);
+      __builtin_memset(out + filled * kPanelColumns, 0, static_cast<size_t>((kGradientTile - filled) * kPanelColumns) * sizeof(Type));
+      for (int64_t i = 0; i < filled; i += E::kPack) {
         const Type* rows[E::kPack];
         for (int64_t j = 0; j < E::kPack; ++j) {
           const int64_t row = tile * kGradientTile + i + j;
@@ -41,12 +43,12 @@ void PackRows(const PackRowsArgs& a) {
   }
 }
 
-/// kRows columns of dY times kVectors * 16 columns of X over one tile of rows; `columns` of X remain.
+/// kRows columns of dY times kVectors * 16 columns of X over one tile's units of rows; `columns` of X remain.
 template <class E, int kRows, int kVectors>
-APRIL_INLINE void GradientTile(const char* dy, const char* x, float* dw, int64_t dw_stride, int64_t columns) {
+APRIL_INLINE void GradientTile(const char* dy, const char* x, int64_t units, float* dw, int64_t dw_stride, int64_t columns) {
   Tile<kRows, kVectors> t;
   Clear(t);
-  MultiplyAdd<E>(t, dy, 4, kPanelColumns * 4, x, kPanelColumns * 4, kTileUnits<E>);
+  MultiplyAdd<E>(t, dy, 4, kPanelColumns * 4, x, kPanelColumns * 4, units);
   APRIL_UNROLL
   for (int r = 0; r < kRows; ++r) {
     APRIL_UNROLL
@@ -68,11 +70,12 @@ void WeightGradient(const WeightGradientArgs& a) {
       for (int64_t tile = 0; tile < a.num_tiles; ++tile) {
         const char* dy = static_cast<const char*>(a.dy) + (tile * n_panels + np) * kPanelBytes<E>;
         const char* x = static_cast<const char*>(a.x) + (tile * k_panels + kp) * kPanelBytes<E>;
+        const int64_t units = a.tile_rows == nullptr ? kTileUnits<E> : DivideUp(a.tile_rows[tile], E::kPack);
         for (int64_t column = kp * kPanelColumns; column < Minimum(a.k, (kp + 1) * kPanelColumns); column += kVectors * kLanes) {
           float* dw = a.dw + np * kPanelColumns * a.dw_stride + column;
           const char* xv = x + (column - kp * kPanelColumns) * 4;
           ForRowGroups<Lanes::kTileRows>(Minimum(kPanelColumns, a.n - np * kPanelColumns), [&]<int kRows>(int64_t r) {
-            GradientTile<E, kRows, kVectors>(dy + r * 4, xv, dw + r * a.dw_stride, a.dw_stride, a.k - column);
+            GradientTile<E, kRows, kVectors>(dy + r * 4, xv, units, dw + r * a.dw_stride, a.dw_stride, a.k - column);
           });
         }
       }

@@ -12,10 +12,16 @@ std::vector<float> RunGradient(const Kernels& kernels, const Elements& dy, const
   Memory dy_rows(kernels.packed_rows_bytes(rows, n)), x_rows(kernels.packed_rows_bytes(rows, k));
   kernels.pack_rows({dy.data(), n, rows, n, 0, tiles, dy_rows.data()});
   for (int64_t t = 0; t < tiles; ++t) kernels.pack_rows({x.data(), k, rows, k, t, t + 1, x_rows.data()});
+  std::vector<int64_t> tile_rows;
+  for (int64_t t = 0; t < tiles; ++t) tile_rows.push_back(std::min(kGradientTile, rows - t * kGradientTile));
+  std::vector<float> padded = dw;
   for (int64_t i = 0; i < Panels(kernels, n); ++i) {
-    for (int64_t j = 0; j < Panels(kernels, k); ++j)
-      kernels.weight_gradient({dy_rows.data(), x_rows.data(), tiles, n, k, i, i + 1, j, j + 1, dw.data(), k});
+    for (int64_t j = 0; j < Panels(kernels, k); ++j) {
+      kernels.weight_gradient({dy_rows.data(), x_rows.data(), tiles, n, k, i, i + 1, j, j + 1, dw.data(), k, tile_rows.data()});
+      kernels.weight_gradient({dy_rows.data(), x_rows.data(), tiles, n, k, i, i + 1, j, j + 1, padded.data(), k});
+    }
   }
+  REQUIRE(SameBits(dw, padded));
   return dw;
 }
 
