@@ -29,9 +29,11 @@ struct Options {
 
 constexpr const char* kDescription =
     "Reads claims from partial-buffer claim and makes one policy update of each: group-relative advantages, the clipped loss, AdamW on f32 weights.\n"
-    "Publishes the new weights after every step, writes a full checkpoint every --checkpoint-every steps and at the end, and emits a step record "
-    "for\n"
-    "partial-buffer commit. Goes on from the newest whole checkpoint; claims that it lacks come again and give the same bits.\n"
+    "Publishes the new weights after every step and emits a step record for partial-buffer commit. Writes a full checkpoint every "
+    "--checkpoint-every\n"
+    "steps and at the end; the record of the step before it then comes once more, with the checkpoint's name. Goes on from the newest whole "
+    "checkpoint;\n"
+    "claims that it lacks come again and give the same bits.\n"
     "\n"
     "  partial-buffer claim -s run/buffer --groups 8 --checkpoints run/checkpoints |\n"
     "    grpo-step --model MODEL --from run/checkpoints --publish run/weights --lr 1e-5 |\n"
@@ -72,9 +74,13 @@ struct Counts {
 bool TrainAll(grpo::Session& session, grpo::ClaimReader& reader, record::RecordWriter& writer, cli::Context& context, Counts* counts) {
   while (auto claim = reader.Next()) {
     if (StopRequested()) return true;  // this claim stays in the buffer, and comes again
-    const grpo::StepReport report = session.Train(*claim);
-    writer.Write(report.step);
-    writer.Flush();
+    grpo::StepReport report = session.Train(*claim);
+    const auto give = [&] {
+      writer.Write(report.step);
+      writer.Flush();
+    };
+    give();
+    if (session.Settle(&report)) give();
     counts->Add(report, claim->NumRollouts());
     context.Summary(counts->Text());
     const std::string step = "step " + std::to_string(report.step.step);
@@ -133,5 +139,5 @@ void Run(const Options& options, cli::Context& context) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return cli::Main<Options>("grpo-step", "train on claims, publish every version, write checkpoints", kDescription, argc, argv, Run);
+  return cli::Main<Options>("grpo-step", "train on claims, publish every version, write checkpoints", kDescription, argc, argv, Run, {.threads = true, .provenance = true});
 }

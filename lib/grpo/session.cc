@@ -254,10 +254,6 @@ StepReport Session::Train(const Claim& claim) {
   parts.doubtful = false;
   report.step = {claim.id, claim.step, parts.state->version, parts.info.weights, result.advanced, std::nullopt, batch.outcomes, {}, {}};
   parts.info.last_steps.push_back(report.step);
-  if (parts.state->step % parts.options.checkpoint_every == 0) {
-    parts.WriteCheckpoint(&result.metrics.seconds);
-    report.step.checkpoint = parts.newest_checkpoint;
-  }
   const Json numbers = result.metrics.ToJson();
   report.step.metrics = ToMap(numbers);
   report.metrics = {{"step", claim.step},
@@ -270,6 +266,17 @@ StepReport Session::Train(const Claim& claim) {
   report.metrics.update(numbers);
   report.line = result.metrics.Line();
   return report;
+}
+
+bool Session::Settle(StepReport* report) {
+  Parts& parts = *parts_;
+  parts.trainer->Prepare();
+  if (report->repeated || parts.state->step % parts.options.checkpoint_every != 0) return false;
+  PhaseSeconds seconds;
+  parts.WriteCheckpoint(&seconds);
+  report->step.checkpoint = parts.newest_checkpoint;
+  report->metrics["checkpoint_s"] = seconds.checkpoint;
+  return true;
 }
 
 std::optional<record::Step> Session::Finish() {

@@ -53,9 +53,12 @@ class Session {
 
   /// Throws Incompatible for a stream of another purpose or tokenizer.
   void CheckHeader(const record::Header& header);
-  /// One update, published; with a checkpoint when one is due. Throws Data for a claim that does not follow or a replay that gives other weights,
-  /// Runtime when a loss or gradient is not finite: the claim is then in a file beside the checkpoints, and nothing was applied.
+  /// One update, published. Throws Data for a claim that does not follow or a replay that gives other weights, Runtime when a loss or gradient is not
+  /// finite: the claim is then in a file beside the checkpoints, and nothing was applied.
   StepReport Train(const Claim& claim);
+  /// What a generator need not wait for, once the step's record is out: the checkpoint that may be due, and what the next update needs. True when a
+  /// checkpoint was written: the record names it now, and is given again.
+  bool Settle(StepReport* report);
   /// A checkpoint of what the last one lacks. Returns the last step's record again, now with the checkpoint's name; nullopt when nothing was lacking,
   /// or when the last update failed: its weights are never saved.
   std::optional<record::Step> Finish();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "kernels/memory.h"
 #include "kernels/thread_pool.h"
 #include "model/config.h"
 #include "model/policy.h"
@@ -33,25 +34,25 @@ class State {
 
   const model::Config& config() const { return config_; }
   const std::vector<model::ParameterSpec>& parameters() const { return parameters_; }
-  std::span<float> Master(size_t parameter) { return Part(&master_, parameter); }
-  std::span<float> FirstMoment(size_t parameter) { return Part(&first_moment_, parameter); }
-  std::span<float> SecondMoment(size_t parameter) { return Part(&second_moment_, parameter); }
-  std::span<uint16_t> Rounded(size_t parameter) { return Part(&rounded_, parameter); }
+  std::span<float> Master(size_t parameter) { return Part<float>(master_, parameter); }
+  std::span<float> FirstMoment(size_t parameter) { return Part<float>(first_moment_, parameter); }
+  std::span<float> SecondMoment(size_t parameter) { return Part<float>(second_moment_, parameter); }
+  std::span<uint16_t> Rounded(size_t parameter) { return Part<uint16_t>(rounded_, parameter); }
 
   std::vector<weights::TensorView> RoundedViews() const;    ///< bf16, by Hugging Face name
   std::vector<weights::TensorView> OptimizerViews() const;  ///< f32 "master.NAME", "first_moment.NAME", "second_moment.NAME"
 
  private:
   template <typename T>
-  std::span<T> Part(std::vector<T>* values, size_t parameter) {
-    return {values->data() + offsets_[parameter], sizes_[parameter]};
+  std::span<T> Part(const kernels::Memory& values, size_t parameter) {
+    return {values.as<T>() + offsets_[parameter], sizes_[parameter]};
   }
 
   model::Config config_;
   std::vector<model::ParameterSpec> parameters_;
   std::vector<size_t> offsets_, sizes_;
-  std::vector<float> master_, first_moment_, second_moment_;
-  std::vector<uint16_t> rounded_;
+  size_t total_ = 0;
+  kernels::Memory master_, first_moment_, second_moment_, rounded_;  ///< f32, f32, f32, bf16
 };
 
 }  // namespace april::grpo

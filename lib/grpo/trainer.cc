@@ -50,10 +50,13 @@ Trainer::Trainer(TrainerOptions options, const kernels::Kernels& kernels, kernel
       gradients_(state->config()),
       pass_(state->config(), kernels, pool, options_.activation_bytes),
       reference_(std::move(reference)) {
-  Repack();
+  Prepare();
 }
 
-void Trainer::Repack() {
+void Trainer::Prepare() {
+  if (packed_) return;
+  packed_ = true;
+  const PhaseTimer timer(&prepare_s_);
   policy_.reset();  // before the new one is made: two packed policies are not needed at once
   std::vector<weights::TensorView> views = state_->RoundedViews();
   if (kernels_.element_bytes == 2) {
@@ -106,12 +109,14 @@ UpdateResult Trainer::Update(const Batch& batch) {
     result.advanced |= TrainGroups(groups.subspan(begin, end - begin), old_part, &result);
     if (result.failure) return result;
   }
+  result.metrics.seconds.prepare = std::exchange(prepare_s_, 0);
   result.metrics.loss /= static_cast<double>(num_parts);
   result.metrics.grad_norm /= static_cast<double>(num_parts);
   return result;
 }
 
 Trainer::GroupLogprobs Trainer::OldLogprobs(std::span<const BatchGroup> groups) {
+  Prepare();
   GroupLogprobs result(groups.size());
   for (const auto& indices : MicroBatches(groups, options_.micro_batch_tokens, !options_.method.UsesReference())) {
     const MicroBatch micro = Gather(groups, indices);
@@ -131,10 +136,11 @@ Trainer::GroupLogprobs Trainer::OldLogprobs(std::span<const BatchGroup> groups) 
 
 /// One optimiser step on these groups. False when they have no gradient.
 bool Trainer::TrainGroups(std::span<const BatchGroup> groups, std::span<const std::vector<float>> old_logprobs, UpdateResult* result) {
+  Prepare();
   const ClaimTotals totals = Totals(groups);
   const auto micro_batches = MicroBatches(groups, options_.micro_batch_tokens, !options_.method.UsesReference());
   if (micro_batches.empty() || totals.num_tokens == 0) return false;
-  gradients_.Zero();
+  gradients_.Zero(pool_);
   for (const auto& indices : micro_batches) {
     TrainMicroBatch(Gather(groups, indices), totals, old_logprobs, result);
     if (!std::isfinite(result->metrics.loss)) {
@@ -151,7 +157,7 @@ bool Trainer::TrainGroups(std::span<const BatchGroup> groups, std::span<const st
   }
   if (norm == 0) return false;
   result->metrics.lr = optimizer_.Step(gradients_, norm, state_);
-  Repack();
+  packed_ = false;
   return true;
 }
 

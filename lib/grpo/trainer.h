@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "grpo/batch.h"
-#include "grpo/metrics.h"
 #include "grpo/adamw.h"
+#include "grpo/batch.h"
 #include "grpo/method.h"
+#include "grpo/metrics.h"
 #include "grpo/state.h"
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"
@@ -43,13 +43,14 @@ class Trainer {
   /// Trains on the batch's groups; moves the state's weights, moments and optimiser steps, not its `step` and `version`. Neither micro-batch size nor
   /// number of threads changes a bit of the result.
   UpdateResult Update(const Batch& batch);
+  /// Packs the newest weights for the next update, which otherwise does it itself: for a moment when nobody waits for this trainer.
+  void Prepare();
 
  private:
   struct MicroBatch;                                      ///< groups that go through the network together
   using GroupLogprobs = std::vector<std::vector<float>>;  ///< of every response token, one list a group
 
   MicroBatch Gather(std::span<const BatchGroup> groups, const std::vector<size_t>& indices) const;
-  void Repack();
   GroupLogprobs OldLogprobs(std::span<const BatchGroup> groups);
   bool TrainGroups(std::span<const BatchGroup> groups, std::span<const std::vector<float>> old_logprobs, UpdateResult* result);
   void TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals, std::span<const std::vector<float>> old_logprobs, UpdateResult* result);
@@ -62,6 +63,8 @@ class Trainer {
   model::Gradients gradients_;
   model::TrainingPass pass_;
   std::shared_ptr<const model::Policy> policy_, reference_;
+  bool packed_ = false;   ///< policy_ is of the newest weights
+  double prepare_s_ = 0;  ///< spent in Prepare since the last update
 };
 
 }  // namespace april::grpo

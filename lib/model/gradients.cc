@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cstring>
 #include <unordered_map>
 
 #include "kernels/memory.h"
@@ -47,9 +49,16 @@ Gradients::Gradients(const Config& config) : state_(std::make_unique<State>()) {
 
 Gradients::~Gradients() = default;
 
-void Gradients::Zero() {
+void Gradients::Zero(kernels::ThreadPool& pool) {
+  constexpr size_t kChunkBytes = size_t{4} << 20;
   state_->Forget();
-  std::fill_n(state_->memory.as<float>(), state_->memory.size() / sizeof(float), 0.0f);
+  const size_t size = state_->memory.size();
+  pool.Run([&](kernels::ThreadPool::Worker& worker) {
+    for (int64_t chunk; (chunk = worker.NextTask(static_cast<int64_t>((size + kChunkBytes - 1) / kChunkBytes))) >= 0;) {
+      const size_t begin = static_cast<size_t>(chunk) * kChunkBytes;
+      std::memset(state_->memory.as<char>() + begin, 0, std::min(kChunkBytes, size - begin));
+    }
+  });
 }
 
 std::span<float> Gradients::Tensor(size_t parameter) {

@@ -244,7 +244,8 @@ void LayerPass::Layer(Worker& worker, const PackedLayer& layer, const Batch& bat
   if (with_output) Linear(worker, layer.down, to.act, config_.intermediate, batch.num_rows, x, config_.hidden, true);
 }
 
-void LayerPass::Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, float* logits) const {
+void LayerPass::Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, float* logits,
+                       int64_t stride) const {
   const int64_t n = config_.hidden;
   const auto count = static_cast<int64_t>(rows.size());
   if (count == 0) return;
@@ -253,7 +254,7 @@ void LayerPass::Logits(Worker& worker, const PackedPolicy& policy, const float* 
                        static_cast<char*>(h) + task * n * kernels_.element_bytes, n, nullptr});
   }
   worker.Barrier();
-  Linear(worker, policy.head(), h, n, count, logits, config_.vocab, false);
+  Linear(worker, policy.head(), h, n, count, logits, stride == 0 ? config_.vocab : stride, false);
 }
 
 }  // namespace april::model

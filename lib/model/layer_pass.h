@@ -102,8 +102,9 @@ class LayerPass {
   void LinearRange(Worker& worker, const PackedMatrix& matrix, int64_t begin, int64_t end, const void* x, int64_t x_stride, int64_t rows, float* out,
                    int64_t out_stride, bool add) const;
   void Norm(Worker& worker, const float* x, int64_t rows, const std::vector<float>& weight, void* out, float* x_copy) const;
-  /// Final norm of the named rows of x, then their logits [rows, vocab] into `logits`. `h`: elem [rows, hidden].
-  void Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, float* logits) const;
+  /// Final norm of the named rows of x, then their logits [rows, vocab] into `logits`, `stride` apart (0: vocab). `h`: elem [rows, hidden].
+  void Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, float* logits,
+              int64_t stride = 0) const;
 
   /// For one thread: columns of blocks [begin, end) of a product, into `out` whose first column is the first of them.
   void LinearBlocks(const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, int64_t begin, int64_t end, float* out,

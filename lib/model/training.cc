@@ -8,13 +8,6 @@
 #include "model/training_state.h"
 
 namespace april::model {
-namespace {
-
-/// Rows whose logits are in memory at a time.
-constexpr int64_t kLogitRows = 128;
-static_assert(kLogitRows <= kHeadTiles * kernels::kGradientTile);
-
-}  // namespace
 
 void TrainingPass::State::Plan(std::span<const TrainingGroup> groups, double sampling_temperature, bool keep) {
   kept = false;
@@ -26,7 +19,6 @@ void TrainingPass::State::Plan(std::span<const TrainingGroup> groups, double sam
   std::memset(Room<char>(&kv_memory, static_cast<int64_t>(kv_bytes)), 0, kv_bytes);
   x = Room<float>(&x_memory, rows * config.hidden);
   h = Room<char>(&h_memory, std::max(rows, kHeadTiles * kernels::kGradientTile) * config.hidden * kernels.element_bytes);
-  Room<float>(&logits_memory, std::min(plan->num_targets(), kLogitRows) * config.vocab);
   log_sum_exps.resize(static_cast<size_t>(plan->num_targets()));
   PlaceActivations(keep);
 }
@@ -38,8 +30,10 @@ void TrainingPass::State::PlaceActivations(bool keep) {
   const auto layer_bytes = static_cast<int64_t>(whole.Place(nullptr, &unused)),
              input_bytes = rows * config.hidden * static_cast<int64_t>(sizeof(float));
   const int64_t budget = static_cast<int64_t>(activation_bytes) - config.layers * input_bytes;
+  // Whole layers first: a byte of them spares more work than a byte of logits.
   num_whole = keep ? std::clamp<int64_t>(budget / std::max<int64_t>(1, layer_bytes), 0, config.layers) : 0;
   if (keep && num_whole < config.layers) num_whole = std::max<int64_t>(0, num_whole - 1);  // one is where layers are computed again
+  PlaceLogits(keep && num_whole == config.layers ? budget - num_whole * layer_bytes : 0);
   layers.assign(static_cast<size_t>(config.layers), {});
   again = {};
   if (num_whole < config.layers) {
@@ -67,22 +61,6 @@ void TrainingPass::State::RunLayers(Worker& worker, const PackedPolicy& policy) 
   pass.Embed(worker, policy, batch, x);
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     pass.Layer(worker, policy.layer(layer), batch, Kv(), layers[static_cast<size_t>(layer)], x);
-  }
-}
-
-void TrainingPass::State::RunHead(Worker& worker, const PackedPolicy& policy, std::span<float> logprobs, std::span<float> entropies) {
-  float* logits = logits_memory.as<float>();
-  for (int64_t first = 0; first < plan->num_targets(); first += kLogitRows) {
-    const int64_t count = std::min(kLogitRows, plan->num_targets() - first);
-    pass.Logits(worker, policy, x, std::span(plan->target_rows).subspan(static_cast<size_t>(first), static_cast<size_t>(count)), h, logits);
-    for (int64_t i; (i = worker.NextTask(count)) >= 0;) {
-      const auto target = static_cast<size_t>(first + i);
-      const float* row = logits + i * config.vocab;
-      float* entropy = entropies.empty() ? nullptr : &entropies[target];
-      log_sum_exps[target] = LogSumExp(kernels, row, config.vocab, temperature, nullptr, nullptr, entropy);
-      logprobs[target] = TokenLogprob(row, plan->target_tokens[target], temperature, log_sum_exps[target]);
-    }
-    worker.Barrier();
   }
 }
 

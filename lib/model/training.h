@@ -23,7 +23,7 @@ class Gradients {
   ~Gradients();
   Gradients(const Gradients&) = delete;
   Gradients& operator=(const Gradients&) = delete;
-  void Zero();
+  void Zero(kernels::ThreadPool& pool);
   /// Complete after the last Backward of a claim. What looking tokens up adds to the embedding's gradient is summed by itself, in row order, and
   /// joins here: otherwise a tied embedding's sum would depend on where micro-batches end. So take tensors when all micro-batches are through.
   std::span<float> Tensor(size_t parameter);

@@ -1,4 +1,4 @@
-// The backward pass: layers in reverse. Products in the element type with f32 accumulators, everything else in f32.
+// The backward pass: layers in reverse (the last matrix: training_head.cc). Products in the element type with f32 accumulators, all else in f32.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -10,27 +10,13 @@ namespace {
 
 constexpr int64_t kRows = 8;           // of elementwise work that a thread takes at once
 constexpr int64_t kScratchRows = 128;  // of a product that is used up at once
-constexpr int64_t kScratchColumns = 64;
 
 int64_t Divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t TileRows(std::span<const Tile> tiles) { return tiles.back().row + tiles.back().rows - tiles.front().row; }
-
 }  // namespace
 
-/// Places of a layer's parameters after its first, in the order of Parameters().
-struct BackwardPass::Indices {
-  explicit Indices(const Config& config)
-      : q_norm(config.attention_bias ? 7 : 4),
-        o(q_norm + (config.qk_norm ? 2 : 0)),
-        norm2(o + 1),
-        gate(o + 2),
-        up(o + 3),
-        down(o + 4),
-        count(o + 5) {}
-  const size_t norm1 = 0, q = 1, k = 2, v = 3, q_bias = 4;
-  const size_t q_norm, o, norm2, gate, up, down, count;
-};
+BackwardPass::Indices::Indices(const Config& config)
+    : q_norm(config.attention_bias ? 7 : 4), o(q_norm + (config.qk_norm ? 2 : 0)), norm2(o + 1), gate(o + 2), up(o + 3), down(o + 4), count(o + 5) {}
 
 BackwardPass::BackwardPass(TrainingPass::State& state, const PackedPolicy& policy, std::span<const float> logprob_gradients,
                            std::span<const float> entropy_gradients, Gradients* gradients)
@@ -49,7 +35,7 @@ BackwardPass::BackwardPass(TrainingPass::State& state, const PackedPolicy& polic
       kv_(config_.kv_heads * config_.head_dim),
       inner_(config_.intermediate) {
   const int64_t elem = kernels_.element_bytes, head_rows = kHeadTiles * kernels::kGradientTile;
-  const auto row_tiles = static_cast<int64_t>(plan_.row_tiles.size());
+  const int64_t row_tiles = plan_.row_tiles.count();
   const int64_t wide = std::max(2 * inner_, q_ + 2 * kv_);
   Room<float>(&s_.dx, rows_ * hidden_);
   Room<char>(&s_.dx_elem, rows_ * hidden_ * elem);
@@ -62,7 +48,7 @@ BackwardPass::BackwardPass(TrainingPass::State& state, const PackedPolicy& polic
   Room<float>(&s_.dk, rows_ * kv_);
   Room<float>(&s_.dv, rows_ * kv_);
   const auto packed = [&](int64_t tiles, int64_t n) { return static_cast<int64_t>(kernels_.packed_rows_bytes(kernels::kGradientTile, n)) * tiles; };
-  const int64_t head_tiles = std::min(kHeadTiles, static_cast<int64_t>(plan_.target_tiles.size()));
+  const int64_t head_tiles = std::min(kHeadTiles, plan_.target_tiles.count());
   Room<char>(&s_.packed_dy, std::max(packed(row_tiles, std::max({inner_, hidden_, q_})), packed(head_tiles, kHeadSlice)));
   Room<char>(&s_.packed_x, std::max(packed(row_tiles, std::max({inner_, hidden_, q_})), packed(head_tiles, hidden_)));
   Room<float>(&s_.tiles, std::max(row_tiles, head_tiles) * std::max(hidden_, q_));
@@ -70,8 +56,8 @@ BackwardPass::BackwardPass(TrainingPass::State& state, const PackedPolicy& polic
   const int64_t head_row_count = head_tiles * kernels::kGradientTile;
   Room<float>(&s_.gathered, head_row_count * hidden_);
   Room<float>(&s_.dgathered, head_row_count * hidden_);
-  Room<char>(&s_.dlogits, head_row_count * kHeadSlice * elem);
-  Room<float>(&s_.logits_memory, head_row_count * kHeadSlice);
+  Room<char>(&s_.dlogits, head_row_count * kHeadStride * elem);
+  Room<float>(&s_.logits_again, head_row_count * kHeadStride);
   const size_t attention = kernels_.attention_backward_bytes(plan_.max_positions + plan_.max_queries, plan_.max_queries, config_.head_dim);
   const size_t bytes = std::max(attention, static_cast<size_t>(3 * kScratchRows * kScratchColumns) * sizeof(float));
   if (bytes > s_.scratch_bytes) s_.scratch.Resize(s_.pool.num_threads(), s_.scratch_bytes = bytes);
@@ -103,99 +89,22 @@ void BackwardPass::ComputeAgain(Worker& worker, int64_t layer) {
   s_.pass.Layer(worker, policy_.layer(layer), plan_.batch(), s_.Kv(), s_.again, x, false);
 }
 
-// ---- the last matrix and the final norm ----
-
-void BackwardPass::RunHead(Worker& worker) {
-  float* dx = s_.dx.as<float>();
-  for (int64_t row; (row = worker.NextTask(rows_)) >= 0;) std::memset(dx + row * hidden_, 0, static_cast<size_t>(hidden_) * sizeof(float));
-  worker.Barrier();
-  std::span<const Tile> tiles = plan_.target_tiles;
-  while (!tiles.empty()) {
-    const size_t count = std::min(static_cast<size_t>(kHeadTiles), tiles.size());
-    RunHeadTiles(worker, tiles.first(count));
-    tiles = tiles.subspan(count);
-  }
-}
-
-void BackwardPass::RunHeadTiles(Worker& worker, std::span<const Tile> tiles) {
-  const int64_t first = tiles.front().row, count = TileRows(tiles);
-  float *x = s_.gathered.as<float>(), *inv_rms = s_.inv_rms.as<float>();
-  for (int64_t i; (i = worker.NextTask(count)) >= 0;) {
-    const float* row = s_.x + plan_.target_rows[static_cast<size_t>(first + i)] * hidden_;
-    std::memcpy(x + i * hidden_, row, static_cast<size_t>(hidden_) * sizeof(float));
-    kernels_.rms_norm({row, hidden_, 1, hidden_, policy_.final_norm().data(), static_cast<float>(config_.rms_eps),
-                       At(s_.h_memory.data(), i * hidden_), hidden_, inv_rms + i});
-  }
-  worker.Barrier();
-  std::vector<Tile> local(tiles.begin(), tiles.end());
-  for (Tile& tile : local) tile.row -= first;
-  Pack(worker, local, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
-  for (int64_t slice = 0; slice * kHeadSlice < config_.vocab; ++slice) HeadSlice(worker, slice, tiles);
-
-  for (int64_t t; (t = worker.NextTask(static_cast<int64_t>(local.size()))) >= 0;) {
-    const Tile& tile = local[static_cast<size_t>(t)];
-    const int64_t offset = tile.row * hidden_;
-    kernels_.rms_norm_backward({x + offset, hidden_, inv_rms + tile.row, policy_.final_norm().data(), s_.dh.as<float>() + offset, hidden_, tile.rows,
-                                hidden_, s_.dgathered.as<float>() + offset, hidden_, false, s_.tiles.as<float>() + t * hidden_});
-  }
-  worker.Barrier();
-  AddTiles(worker, static_cast<int64_t>(local.size()), hidden_, 1 + static_cast<size_t>(config_.layers) * Indices(config_).count);
-  ScatterHidden(worker, tiles);
-}
-
-void BackwardPass::HeadSlice(Worker& worker, int64_t slice, std::span<const Tile> tiles) {
-  const int64_t first = tiles.front().row, count = TileRows(tiles), begin = slice * kHeadSlice, n = std::min(kHeadSlice, config_.vocab - begin);
-  const int64_t block = kernels_.column_block;
-  float* logits = s_.logits_memory.as<float>();
-  s_.pass.LinearRange(worker, policy_.head(), begin / block, Divide(begin + n, block), s_.h_memory.data(), hidden_, count, logits, kHeadSlice, false);
-  for (int64_t i; (i = worker.NextTask(count)) >= 0;) {
-    const auto target = static_cast<size_t>(first + i);
-    const int64_t token = static_cast<int64_t>(plan_.target_tokens[target]) - begin;
-    void* out = At(s_.dlogits.data(), i * kHeadSlice);
-    const float entropy_gradient = entropy_gradients_.empty() ? 0 : entropy_gradients_[target];
-    kernels_.softmax_gradient({logits + i * kHeadSlice, n, s_.Scale(), s_.log_sum_exps[target], token >= 0 && token < n ? token : -1,
-                               logprob_gradients_[target], entropy_gradient == 0 ? 0 : s_.entropy_values[target], entropy_gradient, out});
-    if (n % 2 != 0) std::memset(At(out, n), 0, static_cast<size_t>(kernels_.element_bytes));
-  }
-  worker.Barrier();
-  s_.pass.Linear(worker, policy_.head_t(slice), s_.dlogits.data(), kHeadSlice, count, s_.dh.as<float>(), hidden_, slice > 0);
-  std::vector<Tile> local(tiles.begin(), tiles.end());
-  for (Tile& tile : local) tile.row -= first;
-  Pack(worker, local, s_.dlogits.data(), kHeadSlice, n, &s_.packed_dy);
-  const size_t parameter = config_.tied_embeddings ? 0 : gradients_.size() - 1;
-  WeightGradient(worker, static_cast<int64_t>(local.size()), n, hidden_, gradients_.Pending(parameter).data() + begin * hidden_);
-}
-
-/// dx of each target's row, added in order: a prompt's last row belongs to several. A thread takes columns.
-void BackwardPass::ScatterHidden(Worker& worker, std::span<const Tile> tiles) {
-  const int64_t first = tiles.front().row, count = TileRows(tiles);
-  const float* from = s_.dgathered.as<float>();
-  for (int64_t task; (task = worker.NextTask(Divide(hidden_, kScratchColumns))) >= 0;) {
-    const int64_t column = task * kScratchColumns, n = std::min(kScratchColumns, hidden_ - column);
-    for (int64_t i = 0; i < count; ++i) {
-      kernels_.add(from + i * hidden_ + column, s_.dx.as<float>() + plan_.target_rows[static_cast<size_t>(first + i)] * hidden_ + column, n);
-    }
-  }
-  worker.Barrier();
-}
-
 // ---- a layer ----
 
 void BackwardPass::Mlp(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter) {
   const Indices at(config_);
-  const auto num_tiles = static_cast<int64_t>(plan_.row_tiles.size());
+  const Tiles& tiles = plan_.row_tiles;
   RoundGradient(worker);
   ActivationGradient(worker, layer, saved);
   s_.pass.Linear(worker, layer.gate_up_t, s_.wide.data(), 2 * inner_, rows_, s_.dh.as<float>(), hidden_, false);
 
-  Pack(worker, plan_.row_tiles, s_.dx_elem.data(), hidden_, hidden_, &s_.packed_dy);
-  Pack(worker, plan_.row_tiles, saved.act, inner_, inner_, &s_.packed_x);
-  WeightGradient(worker, num_tiles, hidden_, inner_, gradients_.Pending(parameter + at.down).data());
+  Pack(worker, tiles, saved.act, inner_, inner_, &s_.packed_x);
+  WeightGradient(worker, tiles, s_.dx_elem.data(), hidden_, hidden_, inner_, gradients_.Pending(parameter + at.down).data());
   NormAgain(worker, saved.x_mid, layer.norm2);
-  Pack(worker, plan_.row_tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
+  Pack(worker, tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
   for (const size_t part : {0, 1}) {
-    Pack(worker, plan_.row_tiles, At(s_.wide.data(), static_cast<int64_t>(part) * inner_), 2 * inner_, inner_, &s_.packed_dy);
-    WeightGradient(worker, num_tiles, inner_, hidden_, gradients_.Pending(parameter + at.gate + part).data());
+    WeightGradient(worker, tiles, At(s_.wide.data(), static_cast<int64_t>(part) * inner_), 2 * inner_, inner_, hidden_,
+                   gradients_.Pending(parameter + at.gate + part).data());
   }
   NormGradient(worker, saved.x_mid, layer.norm2, parameter + at.norm2);
 }
@@ -222,29 +131,27 @@ void BackwardPass::ActivationGradient(Worker& worker, const PackedLayer& layer, 
 
 void BackwardPass::Attention(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter) {
   const Indices at(config_);
-  const auto num_tiles = static_cast<int64_t>(plan_.row_tiles.size());
+  const Tiles& tiles = plan_.row_tiles;
   const int64_t qkv = q_ + 2 * kv_;
   RoundGradient(worker);
   AttendedGradient(worker, layer, saved);
   RotationGradient(worker, layer, saved, parameter);
   s_.pass.Linear(worker, layer.qkv_t, s_.wide.data(), qkv, rows_, s_.dh.as<float>(), hidden_, false);
 
-  Pack(worker, plan_.row_tiles, s_.dx_elem.data(), hidden_, hidden_, &s_.packed_dy);
-  Pack(worker, plan_.row_tiles, saved.attended, q_, q_, &s_.packed_x);
-  WeightGradient(worker, num_tiles, hidden_, q_, gradients_.Pending(parameter + at.o).data());
+  Pack(worker, tiles, saved.attended, q_, q_, &s_.packed_x);
+  WeightGradient(worker, tiles, s_.dx_elem.data(), hidden_, hidden_, q_, gradients_.Pending(parameter + at.o).data());
   NormAgain(worker, saved.x_in, layer.norm1);
-  Pack(worker, plan_.row_tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
+  Pack(worker, tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
   for (const size_t part : {0, 1, 2}) {
     const int64_t first = part == 0 ? 0 : part == 1 ? q_ : q_ + kv_, n = part == 0 ? q_ : kv_;
-    Pack(worker, plan_.row_tiles, At(s_.wide.data(), first), qkv, n, &s_.packed_dy);
-    WeightGradient(worker, num_tiles, n, hidden_, gradients_.Pending(parameter + at.q + part).data());
+    WeightGradient(worker, tiles, At(s_.wide.data(), first), qkv, n, hidden_, gradients_.Pending(parameter + at.q + part).data());
     if (!config_.attention_bias) continue;
-    for (int64_t t; (t = worker.NextTask(num_tiles)) >= 0;) {
-      const Tile& tile = plan_.row_tiles[static_cast<size_t>(t)];
+    for (int64_t t; (t = worker.NextTask(tiles.count())) >= 0;) {
+      const Tile tile = tiles[t];
       kernels_.column_sum({At(s_.wide.data(), tile.row * qkv + first), qkv, tile.rows, n, s_.tiles.as<float>() + t * n});
     }
     worker.Barrier();
-    AddTiles(worker, num_tiles, n, parameter + at.q_bias + part);
+    AddTiles(worker, tiles.count(), n, parameter + at.q_bias + part);
   }
   NormGradient(worker, saved.x_in, layer.norm1, parameter + at.norm1);
 }
@@ -314,13 +221,13 @@ void BackwardPass::AttendedGradient(Worker& worker, const PackedLayer& layer, co
 void BackwardPass::RotationGradient(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter) {
   const Indices at(config_);
   const int64_t qkv = q_ + 2 * kv_;
-  const auto num_tiles = static_cast<int64_t>(plan_.row_tiles.size());
+  const int64_t num_tiles = plan_.row_tiles.count();
   const auto data = [](const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); };
   for (const bool keys : {false, true}) {
     const int64_t n = keys ? kv_ : q_, first = keys ? q_ : 0;
     const float *dy = keys ? s_.dk.as<float>() : s_.dq.as<float>(), *raw = keys ? saved.k_raw : saved.q_raw;
     for (int64_t t; (t = worker.NextTask(num_tiles)) >= 0;) {
-      const Tile& tile = plan_.row_tiles[static_cast<size_t>(t)];
+      const Tile tile = plan_.row_tiles[t];
       kernels_.rope_backward({dy + tile.row * n, n, tile.rows, plan_.positions.data() + tile.row, n / config_.head_dim, config_.head_dim,
                               s_.pass.rope().Row(0), raw ? raw + tile.row * n : nullptr, n, data(keys ? layer.k_bias : layer.q_bias),
                               data(keys ? layer.k_norm : layer.q_norm), static_cast<float>(config_.rms_eps),
@@ -365,9 +272,9 @@ void BackwardPass::NormAgain(Worker& worker, const float* x, const std::vector<f
 }
 
 void BackwardPass::NormGradient(Worker& worker, const float* x, const std::vector<float>& weight, size_t parameter) {
-  const auto num_tiles = static_cast<int64_t>(plan_.row_tiles.size());
+  const int64_t num_tiles = plan_.row_tiles.count();
   for (int64_t t; (t = worker.NextTask(num_tiles)) >= 0;) {
-    const Tile& tile = plan_.row_tiles[static_cast<size_t>(t)];
+    const Tile tile = plan_.row_tiles[t];
     const int64_t offset = tile.row * hidden_;
     kernels_.rms_norm_backward({x + offset, hidden_, s_.inv_rms.as<float>() + tile.row, weight.data(), s_.dh.as<float>() + offset, hidden_, tile.rows,
                                 hidden_, s_.dx.as<float>() + offset, hidden_, true, s_.tiles.as<float>() + t * hidden_});
@@ -376,20 +283,22 @@ void BackwardPass::NormGradient(Worker& worker, const float* x, const std::vecto
   AddTiles(worker, num_tiles, hidden_, parameter);
 }
 
-void BackwardPass::Pack(Worker& worker, std::span<const Tile> tiles, const void* x, int64_t stride, int64_t n, kernels::Memory* packed) {
+void BackwardPass::Pack(Worker& worker, const Tiles& tiles, const void* x, int64_t stride, int64_t n, kernels::Memory* packed) {
   const size_t bytes = kernels_.packed_rows_bytes(kernels::kGradientTile, n);
-  for (int64_t t; (t = worker.NextTask(static_cast<int64_t>(tiles.size()))) >= 0;) {
-    const Tile& tile = tiles[static_cast<size_t>(t)];
+  for (int64_t t; (t = worker.NextTask(tiles.count())) >= 0;) {
+    const Tile tile = tiles[t];
     kernels_.pack_rows({At(x, tile.row * stride), stride, tile.rows, n, 0, 1, packed->as<char>() + static_cast<size_t>(t) * bytes});
   }
   worker.Barrier();
 }
 
-void BackwardPass::WeightGradient(Worker& worker, int64_t num_tiles, int64_t n, int64_t k, float* dw) {
+void BackwardPass::WeightGradient(Worker& worker, const Tiles& tiles, const void* dy, int64_t dy_stride, int64_t n, int64_t k, float* dw) {
+  Pack(worker, tiles, dy, dy_stride, n, &s_.packed_dy);
   const int64_t n_panels = Divide(n, kernels_.panel_columns), k_panels = Divide(k, kernels_.panel_columns);
   for (int64_t task; (task = worker.NextTask(n_panels * k_panels)) >= 0;) {
     const int64_t n_panel = task / k_panels, k_panel = task % k_panels;
-    kernels_.weight_gradient({s_.packed_dy.data(), s_.packed_x.data(), num_tiles, n, k, n_panel, n_panel + 1, k_panel, k_panel + 1, dw, k});
+    kernels_.weight_gradient(
+        {s_.packed_dy.data(), s_.packed_x.data(), tiles.count(), n, k, n_panel, n_panel + 1, k_panel, k_panel + 1, dw, k, tiles.rows.data()});
   }
   worker.Barrier();
 }

@@ -6,21 +6,30 @@
 #include "model/kv_cache.h"
 
 namespace april::model {
-namespace {
 
-void AddTiles(int64_t begin, int64_t end, std::vector<Tile>* tiles) {
-  for (; begin < end; begin += kernels::kGradientTile) tiles->push_back({begin, std::min(kernels::kGradientTile, end - begin)});
+void Tiles::Add(int64_t first_row, int64_t end_row) {
+  for (; first_row < end_row; first_row += kernels::kGradientTile) {
+    begin.push_back(first_row);
+    rows.push_back(std::min(kernels::kGradientTile, end_row - first_row));
+  }
 }
 
-}  // namespace
+Tiles Tiles::Part(int64_t first, int64_t count) const {
+  Tiles part;
+  for (int64_t i = first; i < first + count; ++i) {
+    part.begin.push_back(begin[static_cast<size_t>(i)] - begin[static_cast<size_t>(first)]);
+    part.rows.push_back(rows[static_cast<size_t>(i)]);
+  }
+  return part;
+}
 
 TrainingPlan::TrainingPlan(const Config& config, std::span<const TrainingGroup> training_groups) {
   for (const TrainingGroup& group : training_groups) {
     const auto first_row = static_cast<int64_t>(tokens.size());
     const int64_t first_target = num_targets();
     AddGroup(config, group);
-    AddTiles(first_row, static_cast<int64_t>(tokens.size()), &row_tiles);
-    AddTiles(first_target, num_targets(), &target_tiles);
+    row_tiles.Add(first_row, static_cast<int64_t>(tokens.size()));
+    target_tiles.Add(first_target, num_targets());
   }
 }
 

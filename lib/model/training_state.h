@@ -13,13 +13,21 @@ namespace april::model {
 /// Gradient tiles whose logits go through Backward together.
 inline constexpr int64_t kHeadTiles = 8;
 
-/// Grows `memory` to `count` values when it has less room; what it held is then lost.
+/// Columns that a thread takes of work that goes over all rows in order, and of a product that is used up at once.
+inline constexpr int64_t kScratchColumns = 64;
+
+// Rows of logits lie a little more than their length apart: rows a power of two apart would share one set of the cache.
+inline constexpr int64_t kRowGap = 32;
+inline constexpr int64_t kHeadStride = kHeadSlice + kRowGap;
+
+/// Grows `memory` to `count` values and half as many again when it has less room; what it held is then lost. Room that is not touched costs nothing,
+/// and micro-batches of about the same size find the pages of the one before.
 template <typename T>
 T* Room(kernels::Memory* memory, int64_t count) {
   const size_t bytes = static_cast<size_t>(count) * sizeof(T);
   if (memory->size() < bytes) {
     *memory = {};
-    *memory = kernels::Memory(bytes);
+    *memory = kernels::Memory(bytes + bytes / 2);
   }
   return memory->as<T>();
 }
@@ -29,10 +37,13 @@ struct TrainingPass::State {
       : config(model_config), kernels(kernel_set), pool(threads), pass(model_config, kernel_set, threads.num_threads()), activation_bytes(bytes) {}
 
   void Plan(std::span<const TrainingGroup> groups, double sampling_temperature, bool keep);
-  /// Lays out the kept activations: of every layer its input, of the first `num_whole` layers all.
+  /// Lays out the kept activations: of every layer its input, of the first `num_whole` layers all, of the first `num_kept_targets` their logits.
   void PlaceActivations(bool keep);
+  /// Decides whose logits are kept in that much memory, and makes room for the others'.
+  void PlaceLogits(int64_t bytes);
   void RunLayers(Worker& worker, const PackedPolicy& policy);
   void RunHead(Worker& worker, const PackedPolicy& policy, std::span<float> logprobs, std::span<float> entropies);
+  int64_t LogitStride() const { return config.vocab + kRowGap; }
   KvBase Kv() const;
   float Scale() const { return static_cast<float>(1 / temperature); }
 
@@ -45,17 +56,19 @@ struct TrainingPass::State {
   std::optional<TrainingPlan> plan;
   double temperature = 1;
   bool kept = false;
-  int64_t num_whole = 0;
+  int64_t num_whole = 0;                            ///< layers that keep all their activations
+  int64_t num_kept_targets = 0;                     ///< the first ones, which keep their logits
   std::vector<Activations> layers;                  ///< what each layer's forward writes to
   Activations again;                                ///< where a layer is computed again
   std::vector<float> log_sum_exps, entropy_values;  ///< by target; entropies only when asked for
 
-  kernels::Memory kv_memory, x_memory, h_memory, logits_memory, inputs_memory, whole_memory, shared_memory;
+  kernels::Memory kv_memory, x_memory, h_memory, logits_memory, kept_logits, inputs_memory, whole_memory, shared_memory;
   float* x = nullptr;
   void* h = nullptr;
 
   // Working memory of Backward.
-  kernels::Memory dx, dx_elem, dh, inv_rms, wide, dattended, delta, dq, dk, dv, packed_dy, packed_x, tiles, x_again, gathered, dgathered, dlogits;
+  kernels::Memory dx, dx_elem, dh, inv_rms, wide, dattended, delta, dq, dk, dv, packed_dy, packed_x, tiles, x_again, gathered, dgathered, dlogits,
+      logits_again;
   ThreadScratch scratch;
   size_t scratch_bytes = 0;
 };
@@ -68,12 +81,18 @@ class BackwardPass {
   void Run(Worker& worker);
 
  private:
-  struct Indices;
+  /// Places of a layer's parameters after its first, in the order of Parameters().
+  struct Indices {
+    explicit Indices(const Config& config);
+    const size_t norm1 = 0, q = 1, k = 2, v = 3, q_bias = 4;
+    const size_t q_norm, o, norm2, gate, up, down, count;
+  };
 
   void RunHead(Worker& worker);
-  void RunHeadTiles(Worker& worker, std::span<const Tile> tiles);
-  void HeadSlice(Worker& worker, int64_t slice, std::span<const Tile> tiles);
-  void ScatterHidden(Worker& worker, std::span<const Tile> tiles);
+  /// `tiles` count their rows from target `first`.
+  void RunHeadTiles(Worker& worker, int64_t first, const Tiles& tiles);
+  void HeadSlice(Worker& worker, int64_t slice, int64_t first, const Tiles& tiles);
+  void ScatterHidden(Worker& worker, int64_t first, int64_t count);
   void ComputeAgain(Worker& worker, int64_t layer);
   void Mlp(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter);
   void ActivationGradient(Worker& worker, const PackedLayer& layer, const Activations& saved);
@@ -85,9 +104,9 @@ class BackwardPass {
   void RoundGradient(Worker& worker);
   void NormAgain(Worker& worker, const float* x, const std::vector<float>& weight);
   void NormGradient(Worker& worker, const float* x, const std::vector<float>& weight, size_t parameter);
-  void Pack(Worker& worker, std::span<const Tile> tiles, const void* x, int64_t stride, int64_t n, kernels::Memory* packed);
-  /// dw [n, k] += packed_dy^T packed_x.
-  void WeightGradient(Worker& worker, int64_t num_tiles, int64_t n, int64_t k, float* dw);
+  void Pack(Worker& worker, const Tiles& tiles, const void* x, int64_t stride, int64_t n, kernels::Memory* packed);
+  /// dw [n, k] += dy^T packed_x.
+  void WeightGradient(Worker& worker, const Tiles& tiles, const void* dy, int64_t dy_stride, int64_t n, int64_t k, float* dw);
   /// Adds `tiles` [num_tiles, n] to the gradient, in order.
   void AddTiles(Worker& worker, int64_t num_tiles, int64_t n, size_t parameter);
 

@@ -212,7 +212,7 @@ class Bench {
     const double attention = 4.0 * static_cast<double>(pairs * config_.layers * config_.heads * config_.head_dim);
     std::vector<float> logprobs(static_cast<size_t>(targets)), gradients_of(static_cast<size_t>(targets), 0.1f);
     Gradients gradients(config_);
-    gradients.Zero();
+    gradients.Zero(pool_);
     Each([&](const Kernels& kernels, const Policy& policy, bool profile) {
       TrainingPass pass(config_, kernels, pool_);
       Report(name + ", forward", static_cast<double>(targets), (forward + attention) / limits_.matrix_flops, profile,

@@ -25,7 +25,7 @@ struct Rig {
   }
   /// Every element's gradient is `value`, except the first parameter's first, which is `first`.
   void Fill(float value, float first) {
-    gradients.Zero();
+    gradients.Zero(pool);
     for (size_t p = 0; p < gradients.size(); ++p) {
       for (float& g : gradients.Tensor(p)) g = value;
     }

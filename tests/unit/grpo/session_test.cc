@@ -46,7 +46,12 @@ record::Header TestHeader() {
 std::vector<StepReport> TrainUntil(Session& session, int64_t end) {
   session.CheckHeader(TestHeader());
   std::vector<StepReport> reports;
-  for (int64_t step = session.step(); step < end; ++step) reports.push_back(session.Train(MakeMixedClaim(step)));
+  for (int64_t step = session.step(); step < end; ++step) {
+    reports.push_back(session.Train(MakeMixedClaim(step)));
+    CHECK(!reports.back().step.checkpoint);
+    const bool named = session.Settle(&reports.back());
+    CHECK(named == reports.back().step.checkpoint.has_value());
+  }
   return reports;
 }
 

@@ -61,7 +61,7 @@ Result Train(const Config& config, const kernels::Kernels& kernels, const Work& 
   const auto policy = TinyPolicy(config, TinyParameters(config, ElementType(kernels)), kernels, pool, true);
   TrainingPass pass(config, kernels, pool, activation_bytes);
   Gradients gradients(config);
-  gradients.Zero();
+  gradients.Zero(pool);
   Result result;
   const std::vector<float> g = RandomGradients(Work::Targets(work.groups), 1), e = RandomGradients(Work::Targets(work.groups), 2);
   for (size_t first = 0; first < work.groups.size(); first += per_batch) {
