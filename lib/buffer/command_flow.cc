@@ -110,7 +110,7 @@ class HubSink final : public Sink {
     counts_ += client_.Put(records);
   }
   void Beat() override { client_.Beat(); }
-  int64_t BeatMs() const override { return client_.term_ms() / 4; }
+  int64_t BeatMs() const override { return client_.beat_ms(); }
   void Cut() override {
     client_.PutEnd({leases_.begin(), leases_.end()}, /*whole=*/false);
     client_.Bye();

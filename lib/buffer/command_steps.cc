@@ -12,6 +12,7 @@
 #include "buffer/commands.h"
 #include "buffer/hub_client.h"
 #include "buffer/putting.h"
+#include "buffer/record_queue.h"
 #include "buffer/store.h"
 #include "record/io.h"
 
@@ -154,8 +155,45 @@ void ClaimFromHub(const ClaimOptions& options, Invocation& invocation) {
   if (status == stream::EndStatus::kStopped) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
 }
 
-/// Where `commit` commits. Returns false when the step was committed before.
-using Committer = std::function<bool(const record::Step&)>;
+record::Record Decode(const std::string& bytes, int64_t index, const std::string& endpoint) {
+  try {
+    return record::DecodeRecord(bytes);
+  } catch (const Error& error) {
+    throw error.Within("record " + std::to_string(index) + " of " + (endpoint == "-" ? "stdin" : endpoint));
+  }
+}
+
+/// Where `commit` commits: the buffer by path, or its hub.
+class Committer {
+ public:
+  explicit Committer(const StoreOption& option) {
+    if (option.IsHub()) {
+      hub_ = std::make_unique<HubClient>(option.store, "", option.peer_timeout_ms);
+      hub_->Hello("commit");
+    } else {
+      store_ = std::make_unique<Store>(SystemFiles(), SystemClock(), option.store, StoreOptions{.take_over = option.take_over});
+    }
+  }
+  const RunConfig& config() const { return hub_ ? hub_->config() : store_->state().config(); }
+  /// Returns false when the step was committed before.
+  bool Commit(const record::Step& step) {
+    if (hub_) return hub_->Commit(step) == CommitOutcome::kCommitted;
+    bool is_new = false;
+    store_->Transact([&](Batch& batch) { is_new = CommitStep(store_->state(), batch, step); });
+    return is_new;
+  }
+  void Beat() {
+    if (hub_) hub_->Beat();
+  }
+  int64_t BeatMs() const { return hub_ ? hub_->beat_ms() : 60'000; }
+  void End() {
+    if (hub_) hub_->Bye();
+  }
+
+ private:
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<HubClient> hub_;
+};
 
 }  // namespace
 
@@ -166,50 +204,42 @@ void RunClaim(const ClaimOptions& options, Invocation& invocation) {
 }
 
 void RunCommit(const CommitOptions& options, Invocation& invocation) {
-  std::unique_ptr<Store> store;
-  std::unique_ptr<HubClient> hub;
-  Committer commit;
-  RunConfig config;
-  if (options.store.IsHub()) {
-    hub = std::make_unique<HubClient>(options.store.store, "", options.store.peer_timeout_ms);
-    config = hub->Hello("commit");
-    commit = [&](const record::Step& step) { return hub->Commit(step) == CommitOutcome::kCommitted; };
-  } else {
-    store = std::make_unique<Store>(SystemFiles(), SystemClock(), options.store.store, StoreOptions{.take_over = options.store.take_over});
-    config = store->state().config();
-    commit = [&](const record::Step& step) {
-      bool is_new = false;
-      store->Transact([&](Batch& batch) { is_new = CommitStep(store->state(), batch, step); });
-      return is_new;
-    };
-  }
-  record::RecordReader reader(options.io.in, options.store.Reading());
-  CheckHeader(config, reader.header());
+  Committer committer(options.store);
+  auto reader = std::make_unique<record::RecordReader>(options.io.in, options.store.Reading());
+  CheckHeader(committer.config(), reader->header());
   std::unique_ptr<record::RecordWriter> writer;
   if (!options.io.out.empty()) {
     writer = std::make_unique<record::RecordWriter>(
-        options.io.out, invocation.Sign(reader.header()),
+        options.io.out, invocation.Sign(reader->header()),
         stream::WriterOptions{.compress = options.io.compress, .peer_timeout_ms = options.store.peer_timeout_ms});
   }
+  RecordQueue queue(std::move(reader));
   int64_t committed = 0, repeated = 0, other = 0;
-  while (const auto record = reader.Next()) {
-    if (const auto* step = std::get_if<record::Step>(&*record)) {
-      ++(commit(*step) ? committed : repeated);
-    } else {
-      ++other;
-    }
-    invocation.summary = "read " + std::to_string(reader.num_records()) + ", committed " + std::to_string(committed) + ", repeated " +
+  const auto summarise = [&] {
+    invocation.summary = "read " + std::to_string(committed + repeated + other) + ", committed " + std::to_string(committed) + ", repeated " +
                          std::to_string(repeated) + ", other " + std::to_string(other);
-    if (writer) {
-      writer->Write(*record);
-      writer->Flush();
+  };
+  summarise();
+  for (std::vector<std::string> records; queue.Take(committer.BeatMs(), &records);) {
+    if (records.empty()) committer.Beat();
+    for (const std::string& bytes : records) {
+      const record::Record record = Decode(bytes, committed + repeated + other, options.io.in);
+      if (const auto* step = std::get_if<record::Step>(&record)) {
+        ++(committer.Commit(*step) ? committed : repeated);
+      } else {
+        ++other;
+      }
+      summarise();
+      if (writer) {
+        writer->WriteEncoded(bytes);
+        writer->Flush();
+      }
     }
   }
-  if (invocation.summary.empty()) invocation.summary = "read 0, committed 0, repeated 0, other 0";
-  if (writer) writer->Finish(reader.end_status());
-  if (hub) hub->Bye();
-  if (reader.end_status() == stream::EndStatus::kError) throw Error::Runtime("the trainer failed; the steps that it finished are committed");
-  if (reader.end_status() == stream::EndStatus::kStopped) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
+  if (writer) writer->Finish(queue.end_status());
+  committer.End();
+  if (queue.end_status() == stream::EndStatus::kError) throw Error::Runtime("the trainer failed; the steps that it finished are committed");
+  if (queue.end_status() == stream::EndStatus::kStopped) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
 }
 
 void RunAbandon(const AbandonOptions& options, Invocation& invocation) {

@@ -69,11 +69,17 @@ Hub::Hub(Store& store, const HubOptions& options) : store_(store), options_(opti
 }
 
 Map Hub::Answer(const Map& request) {
+  ++num_requests_;
+  Session& session = Touch(request);
+  Map answer = Dispatch(request, session);
+  session.seen_ns = Now();  // a slow disk is not the client's silence
+  return answer;
+}
+
+Map Hub::Dispatch(const Map& request, Session& session) {
   const MapFields fields(request, kSubject);
   const std::string& op = fields.Text("op");
   const uint64_t id = fields.Uint("session");
-  ++num_requests_;
-  Session& session = Touch(request);
   if (op == "lease") return Lease(request, id, session);
   if (op == "put") return Put(request, session);
   if (op == "put_end") return PutEnd(request, session);

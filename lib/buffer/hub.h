@@ -70,6 +70,7 @@ class Hub {
   void CloseIfOver(uint64_t lease);
   void ReleaseInPipe(uint64_t lease, int64_t min_age_ns);
   int64_t NumPresumedReady() const;
+  stream::Map Dispatch(const stream::Map& request, Session& session);
   int64_t Now() const { return store_.clock().MonotonicNs(); }
 
   Store& store_;

@@ -1,6 +1,9 @@
 #include "buffer/hub_client.h"
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "base/log.h"
 #include "buffer/leasing.h"
 #include "buffer/map_fields.h"
 
@@ -11,6 +14,8 @@ using stream::Array;
 using stream::Bin;
 using stream::Map;
 using stream::Value;
+
+constexpr int64_t kMaxBeatMs = 2'500;
 
 constexpr std::string_view kSubject = "answer of the hub";
 
@@ -83,6 +88,8 @@ PutCounts HubClient::Put(const std::vector<std::string>& records) {
   return counts;
 }
 
+int64_t HubClient::beat_ms() const { return std::min<int64_t>(term_ms_ / 4, kMaxBeatMs); }
+
 void HubClient::Beat() { Call("put", {{"records", Array{}}}); }
 
 void HubClient::PutEnd(const std::vector<uint64_t>& lease_ids, bool whole) { Call("put_end", {{"leases", UidArray(lease_ids)}, {"whole", whole}}); }
@@ -129,6 +136,13 @@ Map HubClient::Stat() { return MapFields(Call("stat", {}), kSubject).Map("stat")
 
 void HubClient::Drain() { Call("drain", {}); }
 
-void HubClient::Bye() { Call("bye", {}); }
+void HubClient::Bye() {
+  try {
+    Call("bye", {});
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kPeer) throw;
+    log::Info("the hub was gone before the goodbye; all that was said to it before is safe");
+  }
+}
 
 }  // namespace april::buffer

@@ -51,7 +51,7 @@ enum class CommitOutcome { kCommitted, kRepeated };
 /// Calls are idempotent: one that is repeated after a lost connection or a restart of the hub does what it did.
 ///   A generator      Hello("generate"); Lease in a loop; on kDrain or a stop emit everything held, finish the stream, Bye.
 ///   A sink           Hello("put"); Put in batches, Beat in between; PutEnd; Bye.
-///   A trainer's feed Hello("claim"); Claim(step), FetchClaim; next step; Bye. A committer: Hello("commit"); Commit; Bye.
+///   A trainer's feed Hello("claim"); Claim(step), FetchClaim; next step; Bye. A committer: Hello("commit"); Commit, Beat in between; Bye.
 class HubClient {
  public:
   /// `worker` names the process over restarts ("" = this process alone): Hello("generate") gives back what an earlier session of that name still
@@ -65,7 +65,9 @@ class HubClient {
   /// Waits for a hub that is not up yet, within the timeout.
   const RunConfig& Hello(const std::string& role, std::optional<int64_t> steps = std::nullopt);
   const RunConfig& config() const { return config_; }
-  int64_t term_ms() const { return term_ms_; }  ///< how long the hub lets a session be silent
+  /// A session that has nothing to ask beats at least so often: well within the leases' term, and within the silence after which a hub that ends takes
+  /// a client for gone.
+  int64_t beat_ms() const;
 
   /// Asks for up to `want` rollouts (0: only news), renews the session's leases. `held` are the uids that this worker is still working on: a leased
   /// rollout that is no longer held counts as emitted and on its way through the pipe. `version` is the policy version now loaded.
@@ -73,7 +75,7 @@ class HubClient {
 
   /// Encoded rollout and progress records (other types are ignored). Returns once they are durable. Split into messages as the limits ask.
   PutCounts Put(const std::vector<std::string>& records);
-  /// Nothing to put, but alive: to be said several times a term.
+  /// Nothing to say, but alive.
   void Beat();
   /// The input ended. Whole (its end was verified): closes the lease sets that its records named, once their generators said bye; their rollouts that
   /// were not mentioned return to the queue. Cut: what generators emitted and nobody put returns at once.
@@ -92,7 +94,8 @@ class HubClient {
   stream::Map Stat();
   /// Tells generators to drain and claims to stop, as a first signal to the hub does.
   void Drain();
-  /// Ends the session. A generator's leases stay until the sink's PutEnd or their term.
+  /// Ends the session: everything asked before was answered, so a hub that is gone is no error. A generator's leases stay until the sink's PutEnd or
+  /// their term.
   void Bye();
 
   /// Bytes of records that one message holds at most, beyond its first record.

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# A trainer that is still busy after its last step, longer than the hub waits for silent clients: its committer is heard, and everything ends in order.
+set -euo pipefail
+. "$APRIL_SOURCE/tests/cli/partial-buffer/common.bash"
+hub=zmq+ipc://hub
+# Passes everything on but the last bytes of the end record, which come 12 s later.
+busy_at_the_end() {
+  python3 -c '
+import os, time
+held = b""
+while data := os.read(0, 65536):
+    held += data
+    os.write(1, held[:-8])
+    held = held[-8:]
+time.sleep(12)
+os.write(1, held)'
+}
+make 20
+partial-buffer serve -s b --bind $hub 2>log.serve & server=$!
+trap 'kill $server 2>/dev/null || true' EXIT
+mkdir steps
+APRIL_HUB=$hub APRIL_WORKER=g generate | partial-buffer put -s $hub 2>log.put &
+partial-buffer claim -s $hub --follow --steps 2 --checkpoints checkpoints 2>log.claim | train | busy_at_the_end | partial-buffer commit -s $hub 2>log.commit
+grep -q "read 2, committed 2" log.commit && ! grep -q "gone" log.commit || { cat log.commit; exit 1; }
+wait $server || { echo "the hub ended with $?"; cat log.serve; exit 1; }
+trap - EXIT
