@@ -57,10 +57,9 @@ void Trainer::Prepare() {
   if (packed_) return;
   packed_ = true;
   const PhaseTimer timer(&prepare_s_);
-  policy_.reset();  // before the new one is made: two packed policies are not needed at once
   std::vector<weights::TensorView> views = state_->RoundedViews();
   if (kernels_.element_bytes == 2) {
-    policy_ = model::Policy::FromTensors(state_->config(), views, kernels_, pool_, /*for_training=*/true);
+    policy_ = model::Policy::FromTensors(state_->config(), views, kernels_, pool_, /*for_training=*/true, std::exchange(policy_, nullptr));
     return;
   }
   // An f32 kernel set computes with the published weights, too: rounded to bf16, then widened.
@@ -72,7 +71,7 @@ void Trainer::Prepare() {
     views[i].data = widened[i].data();
     views[i].num_bytes *= 2;
   }
-  policy_ = model::Policy::FromTensors(state_->config(), views, kernels_, pool_, /*for_training=*/true);
+  policy_ = model::Policy::FromTensors(state_->config(), views, kernels_, pool_, /*for_training=*/true, std::exchange(policy_, nullptr));
 }
 
 Trainer::MicroBatch Trainer::Gather(std::span<const BatchGroup> groups, const std::vector<size_t>& indices) const {

@@ -25,9 +25,12 @@ inline constexpr int64_t kHeadSlice = 4096;
 
 class PackedPolicy final : public Policy {
  public:
-  /// Writes parameter `index` of Parameters(config), row-major in the kernel set's element type, to `out`.
-  using Source = std::function<void(size_t index, const ParameterSpec& spec, void* out)>;
-  PackedPolicy(const Config& config, const Source& source, const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training);
+  /// Says where parameter `index` of Parameters(config) lies, row-major in the kernel set's element type: at `room`, once it is written there, or
+  /// somewhere of its own.
+  using Source = std::function<const void*(size_t index, const ParameterSpec& spec, void* room)>;
+  /// Takes the memory of `spare`, which is lost, unless it is null.
+  PackedPolicy(const Config& config, const Source& source, const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training,
+               PackedPolicy* spare);
 
   static const PackedPolicy& Of(const Policy& policy) { return static_cast<const PackedPolicy&>(policy); }
 

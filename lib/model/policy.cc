@@ -1,5 +1,6 @@
 #include "model/policy.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -29,6 +30,12 @@ void Parallel(kernels::ThreadPool& pool, int64_t count, const Task& task) {
   });
 }
 
+bool SameParameters(const Config& a, const Config& b) {
+  const auto same = [](const ParameterSpec& x, const ParameterSpec& y) { return x.name == y.name && x.shape == y.shape; };
+  const std::vector<ParameterSpec> of_a = Parameters(a), of_b = Parameters(b);
+  return std::equal(of_a.begin(), of_a.end(), of_b.begin(), of_b.end(), same);
+}
+
 weights::DType ElementType(const kernels::Kernels& kernels) { return kernels.element_bytes == 2 ? weights::DType::kBf16 : weights::DType::kF32; }
 
 }  // namespace
@@ -51,8 +58,20 @@ struct PackedPolicy::Loader {
     for (const int64_t size : spec.shape) count *= size;
     const size_t bytes = static_cast<size_t>(count * kernels.element_bytes);
     if (buffer.size() < bytes) buffer = kernels::Memory(bytes);
-    source(next++, spec, buffer.data());
-    return buffer.data();
+    return source(next++, spec, buffer.data());
+  }
+
+  /// The embedding's rows are looked up: they stay as they are.
+  void Embedding(kernels::Memory* to) {
+    constexpr size_t kChunk = size_t{1} << 20;
+    const auto bytes = static_cast<size_t>(config.vocab * config.hidden * kernels.element_bytes);
+    if (to->size() != bytes) *to = kernels::Memory(bytes);
+    const void* from = Take();
+    Parallel(pool, static_cast<int64_t>((bytes + kChunk - 1) / kChunk), [&](int64_t i) {
+      const size_t begin = static_cast<size_t>(i) * kChunk;
+      std::memcpy(to->as<char>() + begin, static_cast<const char*>(from) + begin, std::min(kChunk, bytes - begin));
+    });
+    *num_bytes += bytes;
   }
 
   std::vector<float> Vector(int64_t size) {
@@ -153,45 +172,65 @@ size_t PackedPolicy::Place(char* base) {
   return used;
 }
 
-PackedPolicy::PackedPolicy(const Config& config, const Source& source, const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training)
+PackedPolicy::PackedPolicy(const Config& config, const Source& source, const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training,
+                           PackedPolicy* spare)
     : config_(config), kernels_(kernels), for_training_(for_training) {
   CheckSizes(config_);
   layers_.resize(static_cast<size_t>(config_.layers));
   if (for_training_) head_t_.resize(static_cast<size_t>((config_.vocab + kHeadSlice - 1) / kHeadSlice));
-  matrices_ = kernels::Memory(Place(nullptr));
+  if (spare && for_training_ == spare->for_training_ && &kernels_ == &spare->kernels_ && SameParameters(config_, spare->config_)) {
+    embedding_ = std::move(spare->embedding_);
+    matrices_ = std::move(spare->matrices_);  // what its padding must be, zero, it was before
+  } else {
+    matrices_ = kernels::Memory(Place(nullptr));
+  }
   num_bytes_ = Place(matrices_.as<char>());
   Loader loader{config_, source, kernels_, pool, &num_bytes_};
   const auto last_matrix = [&](const void* w) {
     loader.Pack(w, head_);
     loader.HeadSlices(w, head_t_);
   };
-  loader.Take();
-  embedding_ = std::move(loader.buffer);
-  num_bytes_ += embedding_.size();
+  loader.Embedding(&embedding_);
   if (config_.tied_embeddings) last_matrix(embedding_.data());
   for (PackedLayer& layer : layers_) loader.Layer(&layer, for_training_);
   final_norm_ = loader.Vector(config_.hidden);
   if (!config_.tied_embeddings) last_matrix(loader.Take());
 }
 
-std::shared_ptr<const Policy> Policy::Load(const weights::ModelFiles& files, const kernels::Kernels& kernels, kernels::ThreadPool& pool) {
-  const Config config = Config::FromJson(files.config());
-  return std::make_shared<PackedPolicy>(
-      config, [&](size_t, const ParameterSpec& spec, void* out) { files.Read(spec.name, spec.shape, ElementType(kernels), out); }, kernels, pool,
-      false);
+namespace {
+
+/// The policy whose memory may be taken: null when there is none, or somebody else holds it, too. All policies are made below, and none is const
+/// there.
+PackedPolicy* Taken(const std::shared_ptr<const Policy>& spare) {
+  return spare.use_count() == 1 ? const_cast<PackedPolicy*>(&PackedPolicy::Of(*spare)) : nullptr;
+}
+
+}  // namespace
+
+std::shared_ptr<const Policy> Policy::Load(const weights::ModelFiles& files, const kernels::Kernels& kernels, kernels::ThreadPool& pool,
+                                           const std::shared_ptr<const Policy>& spare) {
+  const weights::DType type = ElementType(kernels);
+  const auto source = [&](size_t, const ParameterSpec& spec, void* room) -> const void* {
+    const weights::TensorView* view = files.Find(spec.name);
+    if (view && view->data && view->dtype == type && view->shape == spec.shape) return view->data;  // as it lies in the file
+    files.Read(spec.name, spec.shape, type, room);
+    return room;
+  };
+  return std::make_shared<PackedPolicy>(Config::FromJson(files.config()), source, kernels, pool, false, Taken(spare));
 }
 
 std::shared_ptr<const Policy> Policy::FromTensors(const Config& config, const std::vector<weights::TensorView>& tensors,
-                                                  const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training) {
-  const auto source = [&](size_t index, const ParameterSpec& spec, void* out) {
+                                                  const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training,
+                                                  const std::shared_ptr<const Policy>& spare) {
+  const auto source = [&](size_t index, const ParameterSpec& spec, void*) {
     const weights::TensorView* view = index < tensors.size() ? &tensors[index] : nullptr;
     if (!view || view->shape != spec.shape || view->dtype != ElementType(kernels)) {
       throw Error::Data("tensor " + std::to_string(index) + " is not " + spec.name + " of the expected shape in " +
                         weights::Name(ElementType(kernels)));
     }
-    std::memcpy(out, view->data, view->num_bytes);
+    return view->data;
   };
-  return std::make_shared<PackedPolicy>(config, source, kernels, pool, for_training);
+  return std::make_shared<PackedPolicy>(config, source, kernels, pool, for_training, Taken(spare));
 }
 
 }  // namespace april::model

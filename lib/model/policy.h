@@ -23,11 +23,14 @@ std::vector<ParameterSpec> Parameters(const Config& config);
 class Policy {
  public:
   /// Reads every parameter (converted to the kernel set's element type) and packs it once. Throws Data naming a missing tensor or wrong shape.
-  static std::shared_ptr<const Policy> Load(const weights::ModelFiles& files, const kernels::Kernels& kernels, kernels::ThreadPool& pool);
+  ///   Memory  that of `spare` when nobody else holds it and it is such a policy, too: writing to pages that are there is several times cheaper.
+  static std::shared_ptr<const Policy> Load(const weights::ModelFiles& files, const kernels::Kernels& kernels, kernels::ThreadPool& pool,
+                                            const std::shared_ptr<const Policy>& spare = nullptr);
   /// From tensors in memory, in the order of Parameters(config), dtype of the kernel set. For the trainer, which just rounded them.
   /// With `for_training` the transposed weights that the backward pass needs are packed too.
   static std::shared_ptr<const Policy> FromTensors(const Config& config, const std::vector<weights::TensorView>& tensors,
-                                                   const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training);
+                                                   const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training,
+                                                   const std::shared_ptr<const Policy>& spare = nullptr);
   virtual ~Policy() = default;
   virtual const Config& config() const = 0;
   virtual const kernels::Kernels& kernels() const = 0;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <future>
+#include <utility>
 
 #include "base/digest.h"
 #include "base/error.h"
@@ -103,11 +104,14 @@ class Watched : public PolicySource {
     return *latest;
   }
 
-  LoadedPolicy Load(uint64_t version) const {
+  /// Of the two policies that were read last, the engine has let go of the older one when it took up the newer: its memory is the next one's.
+  LoadedPolicy Load(uint64_t version) {
     weights::VersionStore store(directory_);
     const weights::Version found = store.Open(version);
     const auto files = weights::ModelFiles::Open(found.directory);
-    return {model::Policy::Load(*files, kernels_, pool_), {found.manifest.version, found.manifest.digest}};
+    auto policy = model::Policy::Load(*files, kernels_, pool_, std::exchange(older_, nullptr));
+    older_ = std::exchange(newer_, policy);
+    return {std::move(policy), {found.manifest.version, found.manifest.digest}};
   }
 
   std::string directory_;
@@ -116,6 +120,7 @@ class Watched : public PolicySource {
   int64_t timeout_ms_;
   weights::VersionStore store_;
   uint64_t newest_ = 0;  // taken up, or being read
+  std::shared_ptr<const model::Policy> older_, newer_;
   std::future<LoadedPolicy> loading_;
 };
 

@@ -2,6 +2,7 @@
 #include "model/forward.h"
 
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "reference_model.h"
@@ -53,6 +54,27 @@ bool SameBits(std::span<const float> a, std::span<const float> b) {
 std::span<const float> LogitsOf(const std::vector<float>& logits, const Config& config, size_t row, size_t rows = 1) {
   const auto vocab = static_cast<size_t>(config.vocab);
   return {logits.data() + row * vocab, rows * vocab};
+}
+
+TEST_CASE("a policy in another's memory is as good as new, and memory that somebody holds stays as it is") {
+  const Config config = TinyConfig("Qwen3ForCausalLM");
+  for (const kernels::Kernels* kernels : kernels::AvailableKernels()) {
+    INFO(kernels->name);
+    Machine machine(config, *kernels);
+    const std::vector<uint32_t> tokens = RandomTokens(config, 1, 20);
+    const std::vector<float> first = machine.Fresh(tokens, 20);
+    const std::shared_ptr<const Policy> held = machine.policy;
+    const auto of_seed = [&](uint64_t seed, const std::shared_ptr<const Policy>& spare) {
+      return TinyPolicy(config, TinyParameters(config, ElementType(*kernels), seed), *kernels, machine.pool, false, spare);
+    };
+    machine.policy = of_seed(2, held);
+    const std::vector<float> second = machine.Fresh(tokens, 20);
+    CHECK(!SameBits(first, second));
+    machine.policy = of_seed(1, std::exchange(machine.policy, nullptr));
+    CHECK(SameBits(machine.Fresh(tokens, 20), first));
+    machine.policy = held;
+    CHECK(SameBits(machine.Fresh(tokens, 20), first));
+  }
 }
 
 TEST_CASE("logits are the reference's, for every architecture and kernel set") {

@@ -48,14 +48,15 @@ inline std::vector<at::Tensor> TinyParameters(const Config& config, at::ScalarTy
 inline at::ScalarType ElementType(const kernels::Kernels& kernels) { return kernels.element_bytes == 2 ? at::kBFloat16 : at::kFloat; }
 
 inline std::shared_ptr<const Policy> TinyPolicy(const Config& config, const std::vector<at::Tensor>& parameters, const kernels::Kernels& kernels,
-                                                kernels::ThreadPool& pool, bool for_training = false) {
+                                                kernels::ThreadPool& pool, bool for_training = false,
+                                                const std::shared_ptr<const Policy>& spare = nullptr) {
   const std::vector<ParameterSpec> specs = Parameters(config);
   std::vector<weights::TensorView> views;
   for (size_t i = 0; i < specs.size(); ++i) {
     views.push_back({specs[i].name, kernels.element_bytes == 2 ? weights::DType::kBf16 : weights::DType::kF32, specs[i].shape,
                      parameters[i].data_ptr(), static_cast<uint64_t>(parameters[i].nbytes())});
   }
-  return Policy::FromTensors(config, views, kernels, pool, for_training);
+  return Policy::FromTensors(config, views, kernels, pool, for_training, spare);
 }
 
 inline std::vector<uint32_t> RandomTokens(const Config& config, uint64_t id, int64_t count) {
