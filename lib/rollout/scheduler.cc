@@ -10,7 +10,7 @@
 namespace april::rollout {
 namespace {
 
-constexpr int64_t kIdleWaitMs = 20;
+constexpr int64_t kIdleWaitMs = 5;  // new weights are met within that time, and with them a whole step that waits for them
 constexpr double kDrainCheckMs = 50;
 
 std::string Describe(const record::Rollout& rollout) { return "rollout " + HexU64(rollout.uid) + " of prompt " + rollout.prompt_id; }
