@@ -59,9 +59,11 @@ std::string Summary(const Store& store, const Hub& hub) {
 
 }  // namespace
 
-void RunServe(const ServeOptions& options, Invocation& invocation) {
+void RunServe(const ServeOptions& options, Invocation& invocation) { Serve(options, invocation, SystemFiles()); }
+
+void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& files) {
   if (options.bind.empty()) throw Error::Usage("--bind is missing", "for example --bind zmq+ipc://run/hub");
-  Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
+  Store store(files, SystemClock(), options.store.store, {.take_over = options.store.take_over});
   store.BeginServing(options.bind);
   HubOptions hub_options;
   hub_options.term_ms = options.term_ms;
@@ -75,8 +77,9 @@ void RunServe(const ServeOptions& options, Invocation& invocation) {
   double reported_s = SystemClock().MonotonicSeconds();
   for (;;) {
     server->Serve([&](const stream::Map& request) { return hub.Answer(request); }, kTickMs);
-    hub.Tick();
     invocation.summary = Summary(store, hub);
+    store.CheckWritable();
+    hub.Tick();
     const double now_s = SystemClock().MonotonicSeconds();
     if (store.state().first_uncommitted_step() != reported_step || now_s - reported_s >= kMetricsIntervalS) {
       reported_step = store.state().first_uncommitted_step();

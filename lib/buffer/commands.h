@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/options.h"
 #include "buffer/run_config.h"
@@ -120,6 +121,8 @@ struct ServeOptions {
   void Register(OptionsVisitor& options);
 };
 void RunServe(const ServeOptions& options, Invocation& invocation);
+/// RunServe on these files.
+void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& files);
 
 struct LsOptions {
   StoreOption store;

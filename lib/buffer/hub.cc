@@ -69,6 +69,7 @@ Hub::Hub(Store& store, const HubOptions& options) : store_(store), options_(opti
 }
 
 Map Hub::Answer(const Map& request) {
+  store_.CheckWritable();
   ++num_requests_;
   Session& session = Touch(request);
   Map answer = Dispatch(request, session);

@@ -65,8 +65,8 @@ class HubClient {
   /// Waits for a hub that is not up yet, within the timeout.
   const RunConfig& Hello(const std::string& role, std::optional<int64_t> steps = std::nullopt);
   const RunConfig& config() const { return config_; }
-  /// A session that has nothing to ask beats at least so often: well within the leases' term, and within the silence after which a hub that ends takes
-  /// a client for gone.
+  /// A session that has nothing to ask beats at least so often: well within the leases' term, and within the silence after which a hub that ends
+  /// takes a client for gone.
   int64_t beat_ms() const;
 
   /// Asks for up to `want` rollouts (0: only news), renews the session's leases. `held` are the uids that this worker is still working on: a leased

@@ -184,13 +184,18 @@ void Journal::RotateIfFull() {
 void Journal::BeginSegment() {
   const uint32_t number = Current().number + 1;
   const SegmentName next = {number, SegmentPath(number), manifest_.writer_epoch};
-  // A crash between these lines leaves a file that no manifest names; the next writer replaces it.
-  const auto file = files_.Create(JoinPath(directory_, next.name));
-  file->Sync();
-  file->Close();
-  files_.SyncDirectory(JoinPath(directory_, "journal"));
-  manifest_.segments.push_back(next);
-  WriteManifest(files_, directory_, manifest_);
+  try {
+    // A crash between these lines leaves a file that no manifest names; the next writer replaces it.
+    const auto file = files_.Create(JoinPath(directory_, next.name));
+    file->Sync();
+    file->Close();
+    files_.SyncDirectory(JoinPath(directory_, "journal"));
+    manifest_.segments.push_back(next);
+    WriteManifest(files_, directory_, manifest_);
+  } catch (const Error& error) {
+    broken_ = true;
+    throw WithSpaceHint(error);
+  }
   sealed_bytes_ += end_;
   OpenSegment(manifest_.segments.size() - 1);
 }

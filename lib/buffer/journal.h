@@ -51,6 +51,8 @@ class Journal {
   void Append(std::string_view raw, uint32_t num_entries);
   /// Everything that was appended is on disk when this returns. After a failure the journal takes no more.
   void Sync();
+  /// A sync failed, or a tail could not be cut: what the disk holds is unknown, and this process must not go on writing.
+  bool broken() const { return broken_; }
   /// Begins a segment under a higher writer epoch, which shuts out every writer of the old one.
   void RaiseEpoch();
 

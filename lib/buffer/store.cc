@@ -1,5 +1,6 @@
 #include "buffer/store.h"
 
+#include <exception>
 #include <utility>
 
 #include "base/error.h"
@@ -60,20 +61,37 @@ void Store::ReadJournal() {
 }
 
 void Store::Refresh() {
-  if (std::exchange(stale_, false)) {
+  if (stale_) {
     Load();
+    stale_ = false;
   } else {
     ReadJournal();
   }
 }
 
+void Store::CheckWritable() const {
+  if (failure_.empty()) return;
+  throw Error::Runtime(directory_ + ": nothing more is written since a write could not be made durable: " + failure_,
+                       "nothing that was acknowledged is lost; repair the disk or free space, then start again: what is there is read anew");
+}
+
 void Store::Transact(const std::function<void(Batch&)>& body) {
+  CheckWritable();
   const auto lock = files_.Lock(JoinPath(directory_, "lock"), options_.lock_timeout_ms);
   if (!lock) {
     throw Error::Runtime(directory_ + ": another process has held the lock for " + std::to_string(options_.lock_timeout_ms / 1000) + " s",
                          "see who has " + JoinPath(directory_, "lock") + " open: fuser -v " + JoinPath(directory_, "lock"));
   }
   if (!serving_) CheckNoHub();
+  try {
+    RunLocked(body);
+  } catch (const std::exception& error) {
+    if (journal_->broken()) failure_ = error.what();
+    throw;
+  }
+}
+
+void Store::RunLocked(const std::function<void(Batch&)>& body) {
   Refresh();
   CheckOwner();
   Batch batch(*state_, journal_->NextPosition(), clock_.WallNs());

@@ -58,8 +58,13 @@ class Store {
   void Refresh();
 
   /// Locks the buffer, reads what is new, runs `body`, appends its entries as one frame, syncs, unlocks. Nothing happened when it throws.
-  /// Throws Runtime with the hub's address while one serves (unless this store is the hub's), or when the lock is not free in time.
+  /// Throws Runtime with the hub's address while one serves (unless this store is the hub's), or when the lock is not free in time; and always, once
+  /// a write could not be made durable.
   void Transact(const std::function<void(Batch&)>& body);
+
+  /// Throws Runtime once a write could not be made durable: what the disk holds is unknown, so that neither this state nor one that is read again may
+  /// be told to anybody.
+  void CheckWritable() const;
 
   /// Makes this store the hub's: writers by path are refused from now on until the object dies. Throws Runtime when another hub serves.
   void BeginServing(const std::string& address);
@@ -75,6 +80,7 @@ class Store {
   std::shared_ptr<const std::string> ReadFrame(Position at);
   void Load();
   void ReadJournal();
+  void RunLocked(const std::function<void(Batch&)>& body);
   void CheckNoHub();
   void CheckOwner();
   void WriteOwner(const std::string& address);
@@ -88,6 +94,7 @@ class Store {
   std::unique_ptr<FileLock> serving_;
   bool owner_checked_ = false;
   const Batch* batch_ = nullptr;  ///< of the transaction under way: its payloads are not in the journal yet
+  std::string failure_;           ///< why this process writes no more
   bool stale_ = false;            ///< a transaction failed after the state had changed: read again
 };
 

@@ -4,10 +4,12 @@
 
 #include "base/error.h"
 #include "buffer/claiming.h"
+#include "buffer/commands.h"
 #include "buffer/hub.h"
 #include "buffer/hub_client.h"
 #include "buffer/map_fields.h"
 #include "buffer_support.h"
+#include "failing_files.h"
 #include "stream/rpc.h"
 
 namespace april {
@@ -272,6 +274,32 @@ TEST_CASE("unknown requests and missing keys are refused by name") {
   CHECK_THROWS_WITH(CallAs(hub, 1, "look", "dance", {}), Catch::Contains("dance"));
   CHECK_THROWS_WITH(CallAs(hub, 1, "put", "put", {}), Catch::Contains("records"));
   CHECK_THROWS_WITH(hub.Answer({{"op", "stat"}}), Catch::Contains("session"));
+}
+
+TEST_CASE("a hub whose disk fails ends: the refused transaction is told to nobody") {
+  ScratchBuffer scratch(SmallConfig(), 12);
+  FailingFiles files;
+  buffer::ServeOptions options;
+  options.store.store = scratch.directory;
+  options.bind = "zmq+ipc://" + scratch.scratch.Path("hub");
+  std::string failure = "none";
+  std::thread server([&] {
+    buffer::Invocation invocation;
+    try {
+      buffer::Serve(options, invocation, files);
+    } catch (const Error& error) {
+      failure = std::to_string(static_cast<int>(error.kind())) + " " + error.message();
+    }
+  });
+  buffer::HubClient first(options.bind, "g1", 10'000), second(options.bind, "g2", 2'000);
+  first.Hello("generate");
+  second.Hello("generate");
+  files.syncs_to_fail = 1;
+  CHECK_THROWS_WITH(first.Lease(2, {}, 0), Catch::Contains("cannot sync"));
+  CHECK_THROWS_AS(second.Lease(2, {}, 0), Error);
+  CHECK_THROWS_AS(second.Stat(), Error);
+  server.join();
+  CHECK_THAT(failure, Catch::StartsWith("1 ") && Catch::Contains("could not be made durable") && Catch::Contains("cannot sync"));
 }
 
 TEST_CASE("the client speaks to a hub behind a socket") {

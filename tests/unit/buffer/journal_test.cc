@@ -6,6 +6,7 @@
 #include "buffer/frame.h"
 #include "buffer/journal.h"
 #include "buffer_support.h"
+#include "failing_files.h"
 
 namespace april {
 namespace {
@@ -13,6 +14,7 @@ namespace {
 using buffer::Journal;
 using buffer::JournalLimits;
 using buffer::Position;
+using test::FailingFiles;
 using test::ScratchDir;
 
 std::string Text(int number) { return "entry " + std::to_string(number) + std::string(static_cast<size_t>(number % 7) * 100, 'x'); }
@@ -193,47 +195,6 @@ TEST_CASE("a newer manifest or frame is incompatible, never corrupt; a damaged m
   CHECK(KindOf(directory) == ErrorKind::kStopped);
 }
 
-/// Files whose writes fail beyond a number of bytes, as on a full disk, or whose syncs fail.
-class FailingFiles : public FileSystem {
- public:
-  int64_t room = 1 << 30;
-  bool sync_fails = false;
-  std::unique_ptr<WritableFile> Create(const std::string& path) override { return Wrap(SystemFiles().Create(path)); }
-  std::unique_ptr<WritableFile> OpenForAppend(const std::string& path) override { return Wrap(SystemFiles().OpenForAppend(path)); }
-  std::unique_ptr<ReadableFile> OpenForRead(const std::string& path) override { return SystemFiles().OpenForRead(path); }
-  void Rename(const std::string& from, const std::string& to) override { SystemFiles().Rename(from, to); }
-  void Remove(const std::string& path) override { SystemFiles().Remove(path); }
-  void SyncDirectory(const std::string& path) override { SystemFiles().SyncDirectory(path); }
-  void MakeDirectory(const std::string& path) override { SystemFiles().MakeDirectory(path); }
-  bool Exists(const std::string& path) override { return SystemFiles().Exists(path); }
-  std::vector<std::string> List(const std::string& path) override { return SystemFiles().List(path); }
-  std::unique_ptr<FileLock> Lock(const std::string& path, int64_t timeout_ms) override { return SystemFiles().Lock(path, timeout_ms); }
-
- private:
-  class File : public WritableFile {
-   public:
-    File(FailingFiles& files, std::unique_ptr<WritableFile> file) : files_(files), file_(std::move(file)) {}
-    void Append(const void* data, size_t num_bytes) override {
-      const auto fits = static_cast<size_t>(std::min<int64_t>(files_.room, static_cast<int64_t>(num_bytes)));
-      file_->Append(data, fits);
-      files_.room -= static_cast<int64_t>(fits);
-      if (fits < num_bytes) throw Error::System("cannot write", "file", ENOSPC);
-    }
-    void Sync() override {
-      if (files_.sync_fails) throw Error::System("cannot sync", "file", EIO);
-      file_->Sync();
-    }
-    void Truncate(uint64_t size) override { file_->Truncate(size); }
-    uint64_t Size() const override { return file_->Size(); }
-    void Close() override { file_->Close(); }
-
-   private:
-    FailingFiles& files_;
-    std::unique_ptr<WritableFile> file_;
-  };
-  std::unique_ptr<WritableFile> Wrap(std::unique_ptr<WritableFile> file) { return std::make_unique<File>(*this, std::move(file)); }
-};
-
 TEST_CASE("on a full disk nothing is left of the transaction, and the buffer goes on when there is room") {
   test::ScratchBuffer scratch;
   FailingFiles files;
@@ -254,8 +215,29 @@ TEST_CASE("after a failed sync the writer stops") {
   test::ScratchBuffer scratch;
   FailingFiles files;
   buffer::Store store(files, scratch.clock, scratch.directory);
-  files.sync_fails = true;
+  files.syncs_to_fail = 1;
   CHECK_THROWS_WITH(test::Take(store, 2, 5), Catch::Contains("cannot sync"));
+  // The disk works again, but what it holds is unknown to this process.
+  CHECK_THROWS_WITH(test::Take(store, 2, 6), Catch::Contains("could not be made durable"));
+  store.Refresh();
+  CHECK_THROWS_WITH(test::Take(store, 2, 6), Catch::Contains("cannot sync"));
+  CHECK_THROWS_WITH(store.CheckWritable(), Catch::Contains("cannot sync"));
+  buffer::Store again(files, scratch.clock, scratch.directory);
+  CHECK(test::Take(again, 2, 7).size() == 2);
+}
+
+TEST_CASE("after a failed sync while a segment is begun the writer stops") {
+  test::ScratchBuffer scratch;
+  FailingFiles files;
+  buffer::StoreOptions options;
+  options.journal.segment_bytes = 1;
+  for (const int syncs_before : {0, 1, 2}) {
+    buffer::Store each(files, scratch.clock, scratch.directory, options);
+    files.syncs_to_pass = syncs_before;
+    files.syncs_to_fail = 1;
+    CHECK_THROWS_WITH(test::Take(each, 1, 5), Catch::Contains("cannot sync"));
+    CHECK_THROWS_WITH(test::Take(each, 1, 6), Catch::Contains("could not be made durable"));
+  }
 }
 
 TEST_CASE("readers without a lock see a prefix of the journal while a writer appends and cuts tails") {
