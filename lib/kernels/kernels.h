@@ -16,7 +16,8 @@ enum class Precision {
   kF32,
 };
 
-/// The kernel set of that name ("portable-f32"), or of that family ("portable") in that precision; "auto" takes the fastest that this machine runs.
+/// The kernel set of that name ("portable-f32"), or of that family ("portable") in that precision; "auto" takes the fastest that this machine runs. A
+/// set with own_order (brgemm with AMX) is taken by "auto" only after SelfTestLinears proved it, which takes a moment.
 ///   Throws Usage naming the sets that are available here.
 const Kernels& ChooseKernels(std::string_view name, Precision precision);
 

@@ -1,4 +1,5 @@
-// Proof on the machine at hand that a kernel set keeps its promise: the portable set's bits, whatever the number of rows, the split and the threads.
+// Proof on the machine at hand that a kernel set keeps its promise: the portable set's bits (or, with sums in an order of its own, always the same
+// ones), whatever the number of rows, the split and the threads.
 #pragma once
 
 #include <cstdint>
@@ -23,5 +24,8 @@ struct SelfTestPlan {
 /// threads.
 ///   Thread  runs regions on the pool.
 std::string SelfTest(const Kernels& kernels, ThreadPool& pool, const SelfTestPlan& plan);
+
+/// The part of it that is about linear.
+std::string SelfTestLinears(const Kernels& kernels, ThreadPool& pool, const std::vector<SelfTestPlan::Shape>& shapes);
 
 }  // namespace april::kernels

@@ -6,7 +6,8 @@
 // boundary. Threads. A function computes exactly the range that it is given and knows nothing of threads: split rows, column blocks, panels or heads
 // freely; no result depends on the split, on the number of rows, or on neighbouring rows. Call them with flush-to-zero on (inside ThreadPool::Run, or
 // under FlushDenormals). Products. One f32 accumulator per output over all of K in ascending order. bf16: per pair, acc = fma(odd, odd, acc), then
-// acc = fma(even, even, acc), what the instruction vdpbf16ps computes; f32: acc = fma(x, w, acc). Every set of one element type gives the same bits.
+// acc = fma(even, even, acc), what the instruction vdpbf16ps computes; f32: acc = fma(x, w, acc). Every set of one element type gives the same bits,
+// but for those with own_order, whose linear adds in another order, the same one always.
 #pragma once
 
 #include <stddef.h>
@@ -145,7 +146,8 @@ struct RopeBackwardArgs {
   float* norm_weight_tiles;  ///< [ceil(rows / kGradientTile), head_dim], overwritten, or null
 };
 
-/// Stores rows of consecutive positions into their blocks. Keys and values lie in the kernel set's own layout, kv_block_bytes each.
+/// Stores rows of consecutive positions into their blocks. Keys and values lie in the kernel set's own layout, kv_block_bytes each: one head after
+/// another, kv_block_bytes(1, head_dim) each.
 struct StoreKvArgs {
   const void* k;  ///< elem [rows, kv_heads * head_dim], rotated
   int64_t k_stride;
@@ -305,6 +307,7 @@ struct Kernels {
   int64_t element_bytes;  ///< 2: bf16, 4: f32
   int64_t column_block;   ///< output columns in a block of linear
   int64_t panel_columns;  ///< columns in a panel of weight_gradient
+  bool own_order;         ///< linear's bits are this set's alone
 
   size_t (*packed_bytes)(int64_t n, int64_t k);
   void (*pack)(const PackArgs&);

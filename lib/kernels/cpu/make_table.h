@@ -18,6 +18,7 @@ constexpr Kernels MakeTable(const char* name) {
       .element_bytes = sizeof(typename E::Type),
       .column_block = kBlockColumns,
       .panel_columns = kPanelColumns,
+      .own_order = false,
       .packed_bytes = PackedBytes<E>,
       .pack = Pack<E>,
       .pack_transposed = PackTransposed<E>,

@@ -25,6 +25,34 @@ void AttentionThatDependsOnChunks(const AttentionArgs& args) {
   if (args.rows == 37 && args.lse != nullptr && args.kv_head_begin == 0) args.lse[0] += 1e-6f * args.lse[0];
 }
 
+/// The sum cut in two: another order, but always the same one.
+void LinearInHalves(const LinearArgs& args) {
+  LinearArgs half = args;
+  half.k = args.k / 2;
+  const auto* packed = static_cast<const char*>(args.packed);
+  const auto block_bytes = static_cast<int64_t>(g_healthy->packed_bytes(g_healthy->column_block, args.k));
+  for (int64_t block = args.block_begin; block < args.block_end; ++block) {
+    half.n = std::min(g_healthy->column_block, args.n - block * g_healthy->column_block);
+    half.block_begin = 0;
+    half.block_end = 1;
+    half.out = args.out + block * g_healthy->column_block;
+    for (int part = 0; part < 2; ++part) {
+      half.x = static_cast<const char*>(args.x) + part * half.k * g_healthy->element_bytes;
+      half.packed = packed + block * block_bytes + part * block_bytes / 2;
+      half.add = args.add || part == 1;
+      g_healthy->linear(half);
+    }
+  }
+}
+
+void LinearInHalvesOfManyRows(const LinearArgs& args) { args.rows > 8 ? LinearInHalves(args) : g_healthy->linear(args); }
+
+void LinearOfTheWrongRow(const LinearArgs& args) {
+  LinearArgs other = args;
+  other.x_stride = 0;
+  LinearInHalves(other);
+}
+
 }  // namespace
 
 TEST_CASE("the self-test passes on the fastest sets of both precisions, and notices broken ones") {
@@ -41,6 +69,20 @@ TEST_CASE("the self-test passes on the fastest sets of both precisions, and noti
     broken.attention = AttentionThatDependsOnChunks;
     REQUIRE(SelfTest(broken, pool, plan).find("attention in steps of 37") != std::string::npos);
   }
+}
+
+TEST_CASE("a set with an order of its own has to keep to it, and to be right") {
+  ThreadPool pool(2);
+  g_healthy = &ChooseKernels("auto", Precision::kBf16);
+  Kernels own = *g_healthy;
+  own.linear = LinearInHalves;
+  REQUIRE(SelfTestLinears(own, pool, {{192, 64}}).find("differs from the portable set") != std::string::npos);
+  own.own_order = true;
+  REQUIRE(SelfTestLinears(own, pool, {{192, 64}}) == "");
+  own.linear = LinearInHalvesOfManyRows;
+  REQUIRE(SelfTestLinears(own, pool, {{192, 64}}).find("number of rows (1)") != std::string::npos);
+  own.linear = LinearOfTheWrongRow;
+  REQUIRE(SelfTestLinears(own, pool, {{192, 64}}).find("is wrong") != std::string::npos);
 }
 
 }  // namespace april::kernels::test

@@ -77,6 +77,14 @@ TEST_CASE("kernel sets are chosen by name, family and precision, and an unknown 
     REQUIRE(error.kind() == ErrorKind::kUsage);
     REQUIRE(error.hint().find("portable-bf16") != std::string::npos);
   }
+  // Not in every build and on every machine: then the message says what it needs.
+  std::string seen;
+  try {
+    seen = ChooseKernels("brgemm", Precision::kBf16).name;
+  } catch (const Error& error) {
+    seen = error.message();
+  }
+  REQUIRE((seen.starts_with("brgemm-") || seen.find("needs") != std::string::npos));
 }
 
 }  // namespace april::kernels::test

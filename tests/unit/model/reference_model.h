@@ -1,7 +1,8 @@
 // The slow obvious network, in float64 over autograd: the oracle of the forward and of the hand-written backward.
 #pragma once
 
-#include "torch_and_catch.h"
+#include <ATen/ATen.h>
+#undef CHECK  // Catch2's is meant
 
 #include <cstdint>
 #include <span>
@@ -10,14 +11,17 @@
 #include "model/config.h"
 #include "model/policy.h"
 #include "model/rope.h"
+#include "tiny_model.h"
 
 namespace april::model {
 
 class ReferenceModel {
  public:
-  /// `parameters` in the order of Parameters(config), any floating dtype.
-  ReferenceModel(const Config& config, const std::vector<at::Tensor>& parameters) : config_(config) {
-    for (const at::Tensor& parameter : parameters) parameters_.push_back(parameter.to(at::kDouble).detach().clone().requires_grad_(true));
+  ReferenceModel(const Config& config, const std::vector<TinyParameter>& parameters) : config_(config) {
+    const std::vector<ParameterSpec> specs = Parameters(config);
+    for (size_t i = 0; i < specs.size(); ++i) {
+      parameters_.push_back(at::tensor(parameters[i].values).reshape(specs[i].shape).to(at::kDouble).requires_grad_(true));
+    }
   }
 
   const std::vector<at::Tensor>& parameters() const { return parameters_; }

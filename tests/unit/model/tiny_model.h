@@ -1,14 +1,14 @@
-// Small random models over a given kernel set, and their parameters as tensors.
+// Small random models over a given kernel set.
 #pragma once
 
-#include "torch_and_catch.h"
-
+#include <catch2/catch.hpp>
 #include <memory>
 #include <vector>
 
 #include "base/rng.h"
 #include "kernels/kernels.h"
 #include "model/policy.h"
+#include "weights/convert.h"
 
 namespace april::model {
 
@@ -29,32 +29,44 @@ inline Config TinyConfig(const char* architecture = "LlamaForCausalLM") {
   return config;
 }
 
-/// Values on the grid of `type`, so that every kernel set of that element type and the float64 reference hold the same numbers.
-inline std::vector<at::Tensor> TinyParameters(const Config& config, at::ScalarType type, uint64_t seed = 1) {
-  std::vector<at::Tensor> parameters;
+struct TinyParameter {
+  std::vector<float>
+      values;               ///< on the grid of an element type, so that every kernel set of that type and the float64 reference hold the same numbers
+  std::vector<char> bytes;  ///< the same in that type
+};
+
+inline std::vector<TinyParameter> TinyParameters(const Config& config, weights::DType type, uint64_t seed = 1) {
+  std::vector<TinyParameter> parameters;
   for (const ParameterSpec& spec : Parameters(config)) {
-    at::Tensor tensor = at::empty(spec.shape, at::kFloat);
+    int64_t count = 1;
+    for (const int64_t size : spec.shape) count *= size;
     const bool norm = spec.name.find("norm") != std::string::npos;
     const double size = norm ? 0.2 : spec.shape.size() == 1 ? 0.5 : 0.35;
-    for (int64_t i = 0; i < tensor.numel(); ++i) {
+    TinyParameter parameter;
+    for (int64_t i = 0; i < count; ++i) {
       const double u = RandomUnit(seed, RandomUse::kTest, parameters.size(), static_cast<uint64_t>(i)) * 2 - 1;
-      tensor.data_ptr<float>()[i] = static_cast<float>((norm ? 1 : 0) + size * u);
+      parameter.values.push_back(static_cast<float>((norm ? 1 : 0) + size * u));
     }
-    parameters.push_back(tensor.to(type));
+    parameter.bytes.resize(static_cast<size_t>(count) * (type == weights::DType::kBf16 ? 2 : 4));
+    weights::Convert(weights::DType::kF32, parameter.values.data(), count, type, parameter.bytes.data());
+    weights::Convert(type, parameter.bytes.data(), count, weights::DType::kF32, parameter.values.data());
+    parameters.push_back(std::move(parameter));
   }
   return parameters;
 }
 
-inline at::ScalarType ElementType(const kernels::Kernels& kernels) { return kernels.element_bytes == 2 ? at::kBFloat16 : at::kFloat; }
+inline weights::DType ElementType(const kernels::Kernels& kernels) {
+  return kernels.element_bytes == 2 ? weights::DType::kBf16 : weights::DType::kF32;
+}
 
-inline std::shared_ptr<const Policy> TinyPolicy(const Config& config, const std::vector<at::Tensor>& parameters, const kernels::Kernels& kernels,
+inline std::shared_ptr<const Policy> TinyPolicy(const Config& config, const std::vector<TinyParameter>& parameters, const kernels::Kernels& kernels,
                                                 kernels::ThreadPool& pool, bool for_training = false,
                                                 const std::shared_ptr<const Policy>& spare = nullptr) {
   const std::vector<ParameterSpec> specs = Parameters(config);
   std::vector<weights::TensorView> views;
   for (size_t i = 0; i < specs.size(); ++i) {
-    views.push_back({specs[i].name, kernels.element_bytes == 2 ? weights::DType::kBf16 : weights::DType::kF32, specs[i].shape,
-                     parameters[i].data_ptr(), static_cast<uint64_t>(parameters[i].nbytes())});
+    views.push_back(
+        {specs[i].name, ElementType(kernels), specs[i].shape, parameters[i].bytes.data(), static_cast<uint64_t>(parameters[i].bytes.size())});
   }
   return Policy::FromTensors(config, views, kernels, pool, for_training, spare);
 }

@@ -1,0 +1,81 @@
+// The kernel set whose linear is oneDNN's matrix micro-kernel, reached through LibTorch: it brings AMX to the machines that have it. Everything else,
+// the packed layout too, is the AVX-512-BF16 set's. Without AMX it gives that set's bits, more slowly (figures: linear.h); with AMX its sums have an
+// order of their own, so the set has another name there.
+#if defined(__x86_64__)
+
+#include <ATen/cpu/Utils.h>
+#include <ATen/native/CPUBlas.h>
+#include <cpuid.h>
+
+#include <exception>
+
+#include "kernels/cpu/sets.h"
+
+namespace april::kernels {
+namespace {
+
+constexpr int64_t kRows = 32, kColumns = 32;  // of a call: two by two tiles of AMX; columns are those of a packed block
+
+bool HasAmx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kAmxBf16 = 1U << 22, kAmxTile = 1U << 24;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
+  return at::cpu::init_amx();  // asks the operating system's leave for the tiles' registers
+}
+
+void BrgemmLinear(const LinearArgs& a) {
+  alignas(64) float tile[kRows * kColumns];
+  const auto* x = static_cast<const at::BFloat16*>(a.x);
+  for (int64_t block = a.block_begin; block < a.block_end; ++block) {
+    const auto* w = static_cast<const at::BFloat16*>(a.packed) + block * kColumns * a.k;
+    const int64_t columns = a.n - block * kColumns < kColumns ? a.n - block * kColumns : kColumns;
+    // The library may add before or after its own sum: what is there already is added here.
+    const bool direct = !a.add && columns == kColumns;
+    for (int64_t row = 0; row < a.rows; row += kRows) {
+      const int64_t rows = a.rows - row < kRows ? a.rows - row : kRows;
+      float* out = a.out + row * a.out_stride + block * kColumns;
+      at::native::cpublas::brgemm(rows, kColumns, a.k, a.x_stride, kColumns, direct ? a.out_stride : kColumns, false, x + row * a.x_stride, w,
+                                  direct ? out : tile);
+      if (direct) continue;
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t i = 0; i < columns; ++i) {
+          const float sum = tile[r * kColumns + i];
+          out[r * a.out_stride + i] = a.add ? out[r * a.out_stride + i] + sum : sum;
+        }
+      }
+    }
+  }
+  at::native::cpublas::brgemm_release();
+}
+
+/// A LibTorch without oneDNN has no such product; it says so when asked for one.
+bool LibraryHasIt() {
+  alignas(64) const uint16_t x[2] = {}, w[2 * kColumns] = {};
+  alignas(64) float out[kColumns];
+  try {
+    BrgemmLinear({x, 2, 1, w, kColumns, 2, 0, 1, out, kColumns, false});
+  } catch (const std::exception&) {
+    return false;
+  }
+  return true;
+}
+
+Kernels MakeBrgemm() {
+  Kernels kernels = kAvx512Bf16;
+  kernels.own_order = HasAmx();
+  kernels.name = kernels.own_order ? "brgemm-amx-bf16" : "brgemm-avx512-bf16";
+  kernels.linear = BrgemmLinear;
+  return kernels;
+}
+
+}  // namespace
+
+const Kernels* Brgemm() {
+  static const Kernels kernels = MakeBrgemm();
+  static const bool usable = LibraryHasIt();
+  return usable ? &kernels : nullptr;
+}
+
+}  // namespace april::kernels
+
+#endif  // __x86_64__
