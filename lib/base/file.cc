@@ -113,7 +113,7 @@ class PosixFiles final : public FileSystem {
     return std::make_unique<PosixWritable>(OpenOrThrow(path, O_WRONLY | O_CREAT | O_TRUNC, "cannot create"), path, 0);
   }
   std::unique_ptr<WritableFile> OpenForAppend(const std::string& path) override {
-    const int fd = OpenOrThrow(path, O_WRONLY | O_CREAT, "cannot open");
+    const int fd = OpenOrThrow(path, O_WRONLY | O_CREAT | O_APPEND, "cannot open");
     const off_t size = ::lseek(fd, 0, SEEK_END);
     if (size < 0) {
       const int error_number = errno;
@@ -215,19 +215,19 @@ std::string DirectoryOf(std::string_view path) {
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
   const int fd = OpenOrThrow(path, O_RDONLY, "cannot open");
-  struct stat info;
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    const int error_number = errno;
+  struct stat info = {};
+  const int error_number = ::fstat(fd, &info) == 0 ? 0 : errno;
+  if (error_number != 0 || !S_ISREG(info.st_mode)) {
     ::close(fd);
-    if (S_ISDIR(info.st_mode)) throw Error::Runtime("cannot map " + path + ": it is a directory");
-    throw Error::System("cannot map", path, error_number);
+    if (error_number != 0) throw Error::System("cannot stat", path, error_number);
+    throw Error::Runtime("cannot map " + path + ": it is " + (S_ISDIR(info.st_mode) ? "a directory" : "no regular file"));
   }
   size_ = static_cast<size_t>(info.st_size);
   if (size_ > 0) {
     void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
-    const int error_number = errno;
+    const int map_error = errno;
     ::close(fd);
-    if (mapping == MAP_FAILED) throw Error::System("cannot map", path, error_number);
+    if (mapping == MAP_FAILED) throw Error::System("cannot map", path, map_error);
     data_ = static_cast<const char*>(mapping);
   } else {
     ::close(fd);

@@ -42,7 +42,7 @@ class FileSystem {
  public:
   virtual ~FileSystem() = default;
   virtual std::unique_ptr<WritableFile> Create(const std::string& path) = 0;         ///< truncates
-  virtual std::unique_ptr<WritableFile> OpenForAppend(const std::string& path) = 0;  ///< creates if missing
+  virtual std::unique_ptr<WritableFile> OpenForAppend(const std::string& path) = 0;  ///< creates if missing; each Append goes to the file's end, also while others append
   virtual std::unique_ptr<ReadableFile> OpenForRead(const std::string& path) = 0;
   virtual void Rename(const std::string& from, const std::string& to) = 0;
   virtual void Remove(const std::string& path) = 0;

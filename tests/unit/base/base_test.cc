@@ -1,5 +1,7 @@
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -71,9 +73,23 @@ TEST_CASE("files: replace is whole, append adds, locks exclude") {
     file->Close();
   }
   CHECK(ReadFile(files, path) == "twoth!");
+  {
+    const auto one = files.OpenForAppend(path), other = files.OpenForAppend(path);
+    one->Append(" one");
+    other->Append(" other");
+    one->Append(" one");
+  }
+  CHECK(ReadFile(files, path) == "twoth! one other one");
   CHECK(files.List(DirectoryOf(path)) == std::vector<std::string>{"file"});
   const MappedFile mapped(path);
-  CHECK(mapped.bytes() == "twoth!");
+  CHECK(mapped.bytes() == "twoth! one other one");
+  const std::string fifo = JoinPath(directory, "a/b/fifo");
+  REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+  const int open_end = ::open(fifo.c_str(), O_RDWR);  // so that opening it does not wait
+  CHECK_THROWS_WITH(MappedFile(fifo), "cannot map " + fifo + ": it is no regular file");
+  CHECK_THROWS_WITH(MappedFile(directory), "cannot map " + directory + ": it is a directory");
+  ::close(open_end);
+  files.Remove(fifo);
 
   const std::string lock_path = JoinPath(directory, "lock");
   auto lock = files.Lock(lock_path, 0);
