@@ -139,5 +139,5 @@ void Run(const Options& options, cli::Context& context) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return cli::Main<Options>("grpo-step", "train on claims, publish every version, write checkpoints", kDescription, argc, argv, Run, {.threads = true, .provenance = true});
+  return cli::Main<Options>("grpo-step", "train on claims, publish every version, write checkpoints", kDescription, argc, argv, Run, {.threads = true, .provenance = true, .metrics = true, .progress = true});
 }

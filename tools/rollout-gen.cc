@@ -147,5 +147,5 @@ void Run(const Options& options, cli::Context& context) {
 
 int main(int argc, char** argv) {
   return cli::Main<Options>("rollout-gen", "generate responses, finished or not", kDescription, argc, argv, Run,
-                            {.threads = true, .seed = true, .provenance = true});
+                            {.threads = true, .seed = true, .provenance = true, .metrics = true, .progress = true});
 }

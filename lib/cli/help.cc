@@ -78,6 +78,8 @@ std::string HelpOf(const OptionRow& row) {
 bool HasEffect(const CommonEffects& effects, const std::string& name) {
   if (name == "threads") return effects.threads;
   if (name == "seed") return effects.seed;
+  if (name == "metrics") return effects.metrics;
+  if (name == "progress") return effects.progress;
   return name != "provenance" || effects.provenance;
 }
 
@@ -114,7 +116,7 @@ std::string HelpText(const Program& program, const Command& command, const Optio
   }
   out += "\n\n";
   AppendWrapped(Paragraphs(command.description), 0, 0, width, &out);
-  AppendRows(own, {.threads = true, .seed = true, .provenance = true}, width, "Options", &out);
+  AppendRows(own, {.threads = true, .seed = true, .provenance = true, .metrics = true, .progress = true}, width, "Options", &out);
   AppendRows(common, command.effects, width, "Every tool", &out);
   out +=
       "\nExit status: 0 done, 1 runtime error, 2 usage, 3 corrupt or truncated data, 4 incompatible version, tokenizer or model,\n"

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <new>
 
 #include "base/bytes.h"
@@ -13,6 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/printing.h"
 #include "base/signals.h"
 #include "base/utf8.h"
 #include "cli/help.h"
@@ -54,13 +54,13 @@ std::string VersionPage(const std::string& tool) {
 
 /// A full disk may show only when the file is closed: a program that ignored it would have lost data and said "done".
 void CloseStdout() {
-  if (std::fflush(stdout) != 0) throw Error::System("cannot write", "standard output", errno);
+  FlushOut();
   if (::close(STDOUT_FILENO) != 0 && errno != EBADF) throw Error::System("cannot close", "standard output", errno);
 }
 
 int RunCommand(const Program& program, const Command& command, const CommonOptions& common, const std::vector<std::string>& argv) {
   const double start_s = SystemClock().MonotonicSeconds();
-  Context context(program.name, common, common.provenance ? argv : std::vector<std::string>{});
+  Context context(program.name, common, argv);
   const auto finish = [&] {
     context.progress().Erase();
     log::FlushRepeated();

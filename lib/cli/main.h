@@ -21,7 +21,7 @@ struct CommonOptions {
   int64_t threads = 0;            ///< 0 = all CPUs that the process may use
   std::string metrics;            ///< file of JSON lines, "" = none
   std::string progress = "auto";  ///< auto, plain, never
-  bool provenance = true;
+  bool provenance = true;         ///< a tool that writes a stream adds an entry to its header
 };
 
 /// What a tool's Run gets besides its options.
@@ -34,7 +34,7 @@ class Context {
 
   const std::string& tool() const { return tool_; }
   const CommonOptions& common() const { return common_; }
-  /// Program name, version and arguments, for a stream's provenance; no arguments with --no-provenance.
+  /// The command line as valid UTF-8, for a stream's provenance.
   const std::vector<std::string>& argv() const { return argv_; }
 
   /// The one summary line, printed at the end also when the run failed: "read 4096, wrote 4080, …". Counts must add up.
@@ -66,6 +66,7 @@ class Context {
 struct CommonEffects {
   bool threads = false, seed = false;
   bool provenance = false;  ///< writes a stream
+  bool metrics = false, progress = false;
 };
 
 /// One program, or one subcommand of it.
@@ -101,10 +102,15 @@ int Main(std::string name, std::string summary, std::string description, int arg
 
 /// A subcommand with its own Options.
 template <typename Options>
-Command MakeCommand(std::string name, std::string summary, std::string description, void (*run)(const Options&, Context&)) {
+Command MakeCommand(std::string name, std::string summary, std::string description, void (*run)(const Options&, Context&),
+                    CommonEffects effects = {}) {
   auto options = std::make_shared<Options>();
-  return {std::move(name), std::move(summary), std::move(description), [options](OptionsVisitor& visitor) { options->Register(visitor); },
-          [options, run](Context& context) { run(*options, context); }};
+  return {std::move(name),
+          std::move(summary),
+          std::move(description),
+          [options](OptionsVisitor& visitor) { options->Register(visitor); },
+          [options, run](Context& context) { run(*options, context); },
+          effects};
 }
 
 /// "0.1.0"

@@ -103,7 +103,8 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
   }
   CLI::App app;
   Switches switches;
-  app.set_config("--config");
+  const CLI::Option* config = app.set_config("--config");
+  app.allow_config_extras(CLI::config_extras_mode::error);
   parsed.command->register_options(*own);
   // A command that works on policy versions may have its own --version N; PROGRAM --version still tells the program's.
   const bool with_version = std::none_of(own->rows().begin(), own->rows().end(), [](const OptionRow& row) { return row.name == "version"; });
@@ -121,6 +122,11 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
       if (with_version && argument == "--version") switches.version = true;
     }
     if (!switches.help && !switches.version) app.parse(rest);
+  } catch (const CLI::ConfigError& error) {
+    const std::string said = error.what(), unknown = CLI::ConfigError::Extras("").what();
+    const std::string file = config->as<std::string>();
+    if (said.starts_with(unknown)) throw Error::Usage(file + ": no option is called \"" + said.substr(unknown.size()) + "\"", hint);
+    throw Error::Usage(file + ": " + said, hint);
   } catch (const CLI::ParseError& error) {
     throw Error::Usage(error.what(), hint);
   } catch (const Error& error) {

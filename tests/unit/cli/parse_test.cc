@@ -1,4 +1,7 @@
 #include <catch2/catch.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 
 #include "base/error.h"
 #include "cli/help.h"
@@ -94,6 +97,26 @@ TEST_CASE("a wrong value is a usage error that names option, seen and expected")
   CHECK(UsageErrorOf({"one", "two"}).find("two") != std::string::npos);
 }
 
+TEST_CASE("a configuration file sets options, and a key that is none is refused by name") {
+  char name[] = "/tmp/april-cli-XXXXXX";
+  REQUIRE(::mkdtemp(name));
+  const std::string path = std::string(name) + "/run.toml";
+  const auto parse = [&](const std::string& text) {
+    std::ofstream(path) << text;
+    return UsageErrorOf({"--config", path});
+  };
+  std::ofstream(path) << "groups=7\nstop=[\"a\",\"b\"]\n";
+  const Options options = ParseArguments({"--config", path}).options;
+  CHECK(options.groups == 7);
+  CHECK(options.stops == std::vector<std::string>{"a", "b"});
+  std::ofstream(path) << ParseArguments({"--groups", "9", "--print-config"}).parsed.config_text;
+  CHECK(ParseArguments({"--config", path}).options.groups == 9);
+  CHECK(parse("groups=7\ngruops=8\n") == path + ": no option is called \"gruops\"");
+  CHECK(parse("[section]\ngroups=7\n").find(path) == 0);
+  CHECK(parse("help=true\n").find(path) == 0);
+  std::filesystem::remove_all(name);
+}
+
 TEST_CASE("help answers whatever else is wrong, and shows name, default and choices") {
   const Result result = ParseArguments({"--nonsense", "--help"});
   CHECK(result.parsed.outcome == cli::ParseOutcome::kHelp);
@@ -104,6 +127,8 @@ TEST_CASE("help answers whatever else is wrong, and shows name, default and choi
   CHECK(text.find("[fifo|random]") != std::string::npos);
   CHECK(text.find("--[no-]compress") != std::string::npos);
   CHECK(text.find("--seed") == std::string::npos);  // accepted, without effect here
+  CHECK(text.find("--metrics") == std::string::npos);
+  CHECK(text.find("--progress") == std::string::npos);
   const cli::Command drawing{"", "tests", "a test", {}, {}, {.seed = true}};
   CHECK(cli::HelpText({"tool", "tests", "a test", {}}, drawing, result.own, result.common, 80).find("--seed") != std::string::npos);
   size_t start = 0;
