@@ -1,12 +1,14 @@
 // reward-score: attach rewards to finished rollouts.
 // Reads rollouts (--in, default -); writes the same records, complete ones with their reward (--out, default -). Keeps no state.
 //   rollout-gen ... | reward-score --scorer gsm8k --model MODEL | partial-buffer put -s run/buffer
-#include <cstdio>
+#include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printing.h"
 #include "cli/main.h"
 #include "record/io.h"
 #include "reward/scorer.h"
@@ -95,13 +97,13 @@ void ScoreAll(const Options& options, cli::Context& context, reward::Tally* tall
   if (tally->window_scored() > 0) context.Metrics(tally->TakeWindow());
   writer.Finish(reader.end_status());
   if (reader.end_status() == stream::EndStatus::kStopped) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
-  if (reader.end_status() == stream::EndStatus::kError)
-    throw Error::Peer("the program before this one ended with an error; its records were passed on");
+  record::RequireGoodEnd(reader.end_status());
 }
 
 void Run(const Options& options, cli::Context& context) {
   if (options.list) {
-    for (const reward::ScorerInfo& info : reward::ListScorers()) std::printf("%-8s %s\n", info.name, info.help);
+    for (const reward::ScorerInfo& info : reward::ListScorers())
+      PrintOut(std::string(info.name) + std::string(9 - std::min<size_t>(8, std::strlen(info.name)), ' ') + info.help + "\n");
     return;
   }
   if (options.model.empty()) throw Error::Usage("--model is needed: its tokenizer turns tokens into text");
@@ -119,5 +121,6 @@ void Run(const Options& options, cli::Context& context) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return cli::Main("reward-score", "attach rewards to finished rollouts", kDescription, argc, argv, Run, {.provenance = true});
+  return cli::Main("reward-score", "attach rewards to finished rollouts", kDescription, argc, argv, Run,
+                   {.provenance = true, .metrics = true, .progress = true});
 }

@@ -3,13 +3,13 @@
 //   weight-sync publish --model MODEL --to run/weights
 //   weight-sync serve --dir run/weights --bind zmq+tcp://0.0.0.0:5600 &  …  weight-sync fetch --from zmq+tcp://trainer:5600 --to weights --follow
 #include <charconv>
-#include <cstdio>
 #include <thread>
 
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printing.h"
 #include "base/signals.h"
 #include "cli/main.h"
 #include "stream/rpc.h"
@@ -205,13 +205,12 @@ void List(const StoreCommand& options, cli::Context&) {
   const auto latest = store.LatestVersion();
   for (const uint64_t version : versions) {
     const weights::Manifest manifest = store.Open(version).manifest;
-    std::printf("%s\n", Json{{"version", version},
-                             {"weights", HexU64(manifest.digest)},
-                             {"tensors", manifest.tensors.size()},
-                             {"bytes", manifest.TotalBytes()},
-                             {"latest", latest == version}}
-                            .dump()
-                            .c_str());
+    const Json line = {{"version", version},
+                       {"weights", HexU64(manifest.digest)},
+                       {"tensors", manifest.tensors.size()},
+                       {"bytes", manifest.TotalBytes()},
+                       {"latest", latest == version}};
+    PrintOut(line.dump() + "\n");
   }
 }
 
@@ -231,17 +230,17 @@ int main(int argc, char** argv) {
   program.commands.push_back(cli::MakeCommand<PublishCommand>("publish", "import a model as a full version, in bf16",
                                                               "Reads a model, writes a version with its configuration and tokenizer files, moves "
                                                               "LATEST.\n\n  weight-sync publish --model smollm2.gguf --to run/weights --version 0",
-                                                              Publish));
+                                                              Publish, {.progress = true}));
   program.commands.push_back(
       cli::MakeCommand<FetchCommand>("fetch", "copy a version, or follow the latest one",
                                      "Copies a version from a directory or a server. It becomes visible only when every digest has been checked; run "
                                      "again, it goes on where it stopped.\n\n  weight-sync fetch --from zmq+tcp://trainer:5600 --to weights --follow",
-                                     Fetch));
+                                     Fetch, {.progress = true}));
   program.commands.push_back(
       cli::MakeCommand<ServeCommand>("serve", "offer a store's versions over ZeroMQ until stopped",
                                      "Reads a version store and answers weight-sync fetch. A version that is removed while it is fetched ends that "
                                      "fetch with an error.\n\n  weight-sync serve --dir run/weights --bind zmq+tcp://0.0.0.0:5600",
-                                     Serve));
+                                     Serve, {.progress = true}));
   program.commands.push_back(cli::MakeCommand<StoreCommand>(
       "verify", "check every file's and tensor's digest",
       "Reads versions and compares them with their manifests; exit 3 when one is damaged.\n\n  weight-sync verify run/weights", Verify));

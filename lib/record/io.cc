@@ -28,4 +28,9 @@ void RecordWriter::WriteEncoded(std::string_view record_bytes) {
   ++num_records_;
 }
 
+void RequireGoodEnd(stream::EndStatus input) {
+  if (input != stream::EndStatus::kError) return;
+  throw Error::Runtime("the program that wrote the input failed; all that it wrote was kept", "look at that program's message");
+}
+
 }  // namespace april::record

@@ -44,4 +44,8 @@ class RecordWriter {
   uint64_t num_records_ = 0;
 };
 
+/// What a program does last, once it has kept or passed on all that it read and has ended its own stream with the same status.
+/// Throws Runtime when the input ended with status `error` (formats/stream.md, reader rules).
+void RequireGoodEnd(stream::EndStatus input);
+
 }  // namespace april::record

@@ -133,7 +133,7 @@ Json ValueToJson(std::string_view map, std::string_view key, const Value& value,
 }
 
 bool IsTiming(std::string_view key) {
-  for (const std::string_view suffix : {"_ms", "_ns", "_seconds", "_per_s"}) {
+  for (const std::string_view suffix : {"_s", "_ms", "_ns", "_seconds"}) {
     if (key.ends_with(suffix)) return true;
   }
   return false;

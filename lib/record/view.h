@@ -17,7 +17,7 @@ Json ToJson(std::string_view record_bytes);
 std::string OneLine(const Record& record);
 
 /// Two streams are equal when their canonical records are equal as a list sorted by (uid, bytes): keys sorted, numbers in one form, no timings
-/// (keys ending in _ms, _ns, _seconds or _per_s, outside of `meta`), and of a header no provenance.
+/// (keys ending in _s, _ms, _ns or _seconds, outside of `meta`), and of a header no provenance.
 struct CanonicalRecord {
   uint64_t uid = 0;  ///< 0 for records without one
   std::string bytes;

@@ -21,4 +21,10 @@ write_rollouts stopped.stream stopped
 fails 'errors 1' 75 score --max-errors 1 --in stopped.stream --out stopped-out.stream
 fails '' 75 score --max-errors 1 --in stopped-out.stream --out again.stream
 
+# The program before failed: what it wrote is scored and passed on, in a stream that says so too.
+write_rollouts failed.stream error
+fails 'the program that wrote the input failed' 1 score --max-errors 1 --in failed.stream --out failed-out.stream
+fails 'read 6 records.*ended error' 1 rollout-cat --check failed-out.stream
+
+fails 'No space left' 1 bash -c 'reward-score --list >/dev/full'
 expect "$(reward-score --list | cut -d' ' -f1 | tr '\n' ' ')" "exact gsm8k math regex " "the list"

@@ -40,8 +40,18 @@ fails 4 'version 2.0, this build reads version 1' rollout-cat --check later.stre
 
 fails 1 'No space left' rollout-cat --out /dev/full whole.stream
 fails 1 'No space left' bash -c 'rollout-cat whole.stream >/dev/full'
+fails 1 'No space left' bash -c 'rollout-cat --json --head 1 whole.stream >/dev/full'
+fails 1 'No space left' bash -c 'rollout-cat --count whole.stream >/dev/full'
+fails 1 'No space left' bash -c 'rollout-cat --canonical whole.stream >/dev/full'
 fails 1 'cannot create' rollout-cat --out nowhere/out.stream whole.stream
 [ ! -e nowhere ]
+
+# The program that wrote the stream failed: all of it is shown or copied, with the same end.
+APRIL_STREAM_STATUS=error random_stream failed.stream 20
+fails 1 'the program that wrote the input failed' rollout-cat --out copied.stream failed.stream
+grep -q 'read 20 records.*ended error' stderr
+cmp <(rollout-cat failed.stream 2>/dev/null) <(rollout-cat copied.stream 2>/dev/null)
+fails 1 'the program that wrote the input failed' rollout-cat --check copied.stream
 
 # A reader that has enough: the writer says so and ends with 6, without a crash.
 random_stream long.stream 2000

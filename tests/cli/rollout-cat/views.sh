@@ -32,4 +32,15 @@ if command -v script >/dev/null; then
   expect "$(script -qec "rollout-cat -q $stream" /dev/null </dev/null | wc -l)" 11
   script -qec "rollout-cat -q $stream" /dev/null </dev/null >terminal
   grep -q 'rollout a1b2c3d4e5f60718  addition-2-3 2/4  complete (stop)  5+5 tokens, versions 12:0-2 13:4-5, resumed 1x, reward 1, advantage -0.5' terminal
+  # Nothing that a model or a file wrote moves its cursor, and the file's bytes stay where stdout is a file.
+  APRIL_STREAM_PROMPT=$'evil\e[2J' random_stream evil.stream 1
+  script -qec "rollout-cat -q evil.stream" /dev/null </dev/null >terminal
+  grep -q $'evil\xef\xbf\xbd\[2J' terminal
+  ! grep -q $'\e' terminal
+  # A long run shows how far it is.
+  script -qec "rollout-cat --in slow --out slow.copy" /dev/null </dev/null >terminal &
+  mkfifo slow 2>/dev/null || true
+  random_stream slow 8 100
+  wait $!
+  grep -q 'rollout-cat: read [0-9]* records, .*/s' terminal
 fi

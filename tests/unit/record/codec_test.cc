@@ -210,6 +210,11 @@ TEST_CASE("The canonical form forgets timings, provenance, key order and number 
   CHECK(Canonical(stream::Encode(Map{{"type", "t"}, {"meta", Map{{"x_ms", 1}}}})) !=
         Canonical(stream::Encode(Map{{"type", "t"}, {"meta", Map{{"x_ms", 2}}}})));
   CHECK(Canonical(stream::Encode(Map{{"type", "t"}, {"uid", 3}})).uid == 3);
+  for (const char* timing : {"wall_ms", "poll_ns", "wall_seconds", "tokens_per_s", "prepare_s"}) {
+    const auto metrics = [&](double value) { return Canonical(stream::Encode(Map{{"type", "t"}, {"metrics", Map{{timing, value}, {"loss", 2.0}}}})); };
+    CHECK(metrics(1) == metrics(2));
+  }
+  CHECK(Canonical(stream::Encode(Map{{"type", "t"}, {"tokens", 1}})) != Canonical(stream::Encode(Map{{"type", "t"}, {"tokens", 2}})));
 
   Header header, other;
   other.provenance.push_back({"tool", "1", {}, {}});

@@ -75,5 +75,11 @@ TEST_CASE("Write a random stream", "[.stream]") {
     writer.Write(maker.MakeRecord());
     std::this_thread::sleep_for(std::chrono::milliseconds(std::stol(variable("APRIL_STREAM_PAUSE_MS", "0"))));
   }
-  writer.Finish();
+  if (const char* prompt_id = std::getenv("APRIL_STREAM_PROMPT")) {
+    Prompt prompt;
+    prompt.prompt_id = prompt_id;
+    prompt.prompt_tokens = {1};
+    writer.Write(prompt);
+  }
+  writer.Finish(variable("APRIL_STREAM_STATUS", "ok") == "error" ? stream::EndStatus::kError : stream::EndStatus::kOk);
 }

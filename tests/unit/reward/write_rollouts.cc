@@ -58,6 +58,7 @@ TEST_CASE("write the stream of tests/cli/reward-score", "[.rollouts]") {
   scored.unknown = {{"x_note", stream::Value("kept")}};
   writer.Write(scored);
   writer.WriteEncoded(stream::Encode(stream::Map{{"type", stream::Value("later")}, {"n", stream::Value(7)}}));
-  const char* status = std::getenv("APRIL_ROLLOUTS_STATUS");
-  writer.Finish(status != nullptr && std::string(status) == "stopped" ? stream::EndStatus::kStopped : stream::EndStatus::kOk);
+  const char* variable = std::getenv("APRIL_ROLLOUTS_STATUS");
+  const std::string status = variable != nullptr ? variable : "ok";
+  writer.Finish(status == "stopped" ? stream::EndStatus::kStopped : status == "error" ? stream::EndStatus::kError : stream::EndStatus::kOk);
 }
