@@ -2,7 +2,9 @@
 // Keeps version stores (formats/weights.md): directories of weights, each version whole or absent.
 //   weight-sync publish --model MODEL --to run/weights
 //   weight-sync serve --dir run/weights --bind zmq+tcp://0.0.0.0:5600 &  …  weight-sync fetch --from zmq+tcp://trainer:5600 --to weights --follow
+#include <algorithm>
 #include <charconv>
+#include <optional>
 #include <thread>
 
 #include "base/bytes.h"
@@ -89,18 +91,17 @@ struct FetchCommand : StoreOptions {
     options.Text("from", &from, "FROM",
                  "where versions are: a version store's directory, zmq+tcp://host:port or zmq+ipc://path of a weight-sync serve");
     options.Text("version", &version, "N", "the version's number, or latest");
-    options.Flag("follow", &follow, "go on with every new latest version until stopped (versions in between may be skipped)");
+    options.Flag("follow", &follow,
+                 "go on with every new latest version until a signal, which is its end (exit 0); versions in between may be skipped");
     options.Integer("poll-ms", &poll_ms, 1, kNoUpperLimit, "how often --follow asks");
     options.Integer("peer-timeout-ms", &peer_timeout_ms, 1, kNoUpperLimit, "longest silence of the server before exit 6");
     StoreOptions::Register(options);
   }
 };
 
-uint64_t WantedVersion(const FetchCommand& options, weights::VersionSource& source) {
-  if (options.version == "latest") {
-    if (const auto latest = source.LatestVersion()) return *latest;
-    throw Error::NotReady(options.from + " has no version yet", "publish one, or use --follow to wait for it");
-  }
+/// nullopt: the latest.
+std::optional<uint64_t> WantedVersion(const FetchCommand& options) {
+  if (options.version == "latest") return std::nullopt;
   uint64_t number = 0;
   const char* end = options.version.data() + options.version.size();
   if (const auto [stop, status] = std::from_chars(options.version.data(), end, number); status != std::errc() || stop != end) {
@@ -109,34 +110,52 @@ uint64_t WantedVersion(const FetchCommand& options, weights::VersionSource& sour
   return number;
 }
 
+/// What was fetched so far.
+struct Fetched {
+  uint64_t num_versions = 0, num_bytes = 0;
+  std::optional<uint64_t> newest;
+
+  void Add(const weights::Manifest& manifest, const FetchCommand& options, cli::Context& context) {
+    ++num_versions;
+    num_bytes += manifest.TotalBytes();
+    newest = manifest.version;
+    if (options.follow) log::Detail("fetched " + Described(manifest));
+    context.Summary("fetched " + std::to_string(num_versions) + (num_versions == 1 ? " version, " : " versions, ") + HumanBytes(num_bytes) +
+                    ", from " + options.from + " to " + options.to + "; newest " + Described(manifest));
+  }
+};
+
+/// Until a signal: that is how following ends, also in the middle of a copy (the next run goes on with it).
+void Follow(const FetchCommand& options, weights::VersionSource& source, weights::VersionStore* store, cli::Context& context) {
+  Fetched fetched;
+  context.Summary("fetched 0 versions from " + options.from);
+  while (!StopRequested()) {
+    try {
+      if (const auto manifest = weights::FetchLatest(&source, store, fetched.newest, options.Watched(context))) {
+        fetched.Add(*manifest, options, context);
+        continue;
+      }
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kStopped) throw;
+      log::Info(error.message());
+      return;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(options.poll_ms));
+  }
+}
+
 void Fetch(const FetchCommand& options, cli::Context& context) {
   Need(options.from, "from");
   Need(options.to, "to");
   if (options.follow && options.version != "latest") throw Error::Usage("--follow takes every latest version: it cannot be combined with --version");
+  const std::optional<uint64_t> version = WantedVersion(options);
   const auto source = weights::VersionSource::Open(options.from, options.peer_timeout_ms);
   weights::VersionStore store(options.to);
-  uint64_t num_fetched = 0, num_bytes = 0;
-  std::string newest = "none";
-  std::optional<uint64_t> have;
-  const auto fetch = [&](uint64_t version) {
-    const weights::Manifest manifest = weights::Fetch(source.get(), &store, version, options.Watched(context));
-    ++num_fetched;
-    num_bytes += manifest.TotalBytes();
-    newest = Described(manifest);
-    have = version;
-    if (options.follow) log::Detail("fetched " + newest);
-    context.Summary("fetched " + std::to_string(num_fetched) + (num_fetched == 1 ? " version, " : " versions, ") + HumanBytes(num_bytes) + ", from " +
-                    options.from + " to " + options.to + "; newest " + newest);
-  };
-  if (!options.follow) return fetch(WantedVersion(options, *source));
-  while (!StopRequested()) {
-    const auto latest = source->LatestVersion();
-    if (latest && latest != have) {
-      fetch(*latest);
-    } else {
-      std::this_thread::sleep_for(std::chrono::milliseconds(options.poll_ms));
-    }
-  }
+  if (options.follow) return Follow(options, *source, &store, context);
+  const auto manifest = version ? weights::Fetch(source.get(), &store, *version, options.Watched(context))
+                                : weights::FetchLatest(source.get(), &store, std::nullopt, options.Watched(context));
+  if (!manifest) throw Error::NotReady(options.from + " has no version yet", "publish one, or use --follow to wait for it");
+  Fetched().Add(*manifest, options, context);
 }
 
 struct ServeCommand {
@@ -177,7 +196,7 @@ struct StoreCommand {
 
 void Verify(const StoreCommand& options, cli::Context& context) {
   weights::VersionStore store(options.dir);
-  uint64_t num_good = 0, num_bad = 0, num_bytes = 0;
+  uint64_t num_good = 0, num_bad = 0, num_removed = 0, num_bytes = 0;
   for (const uint64_t version : options.Versions(store)) {
     try {
       const weights::Version opened = store.Open(version);
@@ -185,6 +204,10 @@ void Verify(const StoreCommand& options, cli::Context& context) {
       ++num_good;
       num_bytes += opened.manifest.TotalBytes();
     } catch (const Error& error) {
+      if (options.version < 0 && !store.HasVersion(version)) {
+        ++num_removed;  // to make room for a newer one
+        continue;
+      }
       if (error.kind() != ErrorKind::kData) throw;
       ++num_bad;
       log::Warn(error.message());
@@ -194,8 +217,10 @@ void Verify(const StoreCommand& options, cli::Context& context) {
     ++num_bad;
     log::Warn(options.dir + "/LATEST names version " + std::to_string(*latest) + ", which is not there");
   }
-  context.Summary("checked " + std::to_string(num_good + num_bad) + (num_good + num_bad == 1 ? " version: " : " versions: ") +
-                  std::to_string(num_good) + " whole (" + HumanBytes(num_bytes) + "), " + std::to_string(num_bad) + " damaged");
+  const uint64_t num_checked = num_good + num_bad + num_removed;
+  context.Summary("checked " + std::to_string(num_checked) + (num_checked == 1 ? " version: " : " versions: ") + std::to_string(num_good) +
+                  " whole (" + HumanBytes(num_bytes) + "), " + std::to_string(num_bad) + " damaged" +
+                  (num_removed == 0 ? "" : ", " + std::to_string(num_removed) + " removed meanwhile"));
   if (num_bad > 0) throw Error::Data(options.dir + " has damaged versions", "publish or fetch them again");
 }
 

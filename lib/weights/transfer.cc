@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/signals.h"
 #include "stream/endpoint.h"
 #include "stream/rpc.h"
@@ -207,6 +208,23 @@ Manifest Fetch(VersionSource* source, VersionStore* store, uint64_t version, con
   ReplaceFile(files, JoinPath(partial, "manifest.json"), text, options.durable);
   store->Complete(manifest, options);
   return manifest;
+}
+
+std::optional<Manifest> FetchLatest(VersionSource* source, VersionStore* store, std::optional<uint64_t> have, const PublishOptions& options,
+                                    FileSystem& files) {
+  std::optional<uint64_t> latest = source->LatestVersion();
+  while (latest && latest != have) {
+    try {
+      return Fetch(source, store, *latest, options, files);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kRuntime && error.kind() != ErrorKind::kData) throw;
+      const std::optional<uint64_t> newer = source->LatestVersion();
+      if (newer == latest) throw;
+      log::Info("version " + std::to_string(*latest) + " was not copied: " + error.message() + "; a newer one has come");
+      latest = newer;
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace april::weights

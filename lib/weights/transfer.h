@@ -48,4 +48,9 @@ class TransferServer {
 /// other weights), Runtime, Stopped (a stop was requested).
 Manifest Fetch(VersionSource* source, VersionStore* store, uint64_t version, const PublishOptions& options, FileSystem& files = SystemFiles());
 
+/// Fetches the source's latest version, unless it is `have`. When it is removed before it was copied, because a newer one came, the newer one.
+/// nullopt when there is none, or nothing newer. Throws as Fetch.
+std::optional<Manifest> FetchLatest(VersionSource* source, VersionStore* store, std::optional<uint64_t> have, const PublishOptions& options,
+                                    FileSystem& files = SystemFiles());
+
 }  // namespace april::weights

@@ -110,6 +110,10 @@ Manifest::File CopyFile(FileSystem& files, const std::string& from, const std::s
   return file.Finish(name, durable);
 }
 
+void CheckPresent(FileSystem& files, const std::string& path) {
+  if (!files.Exists(path)) throw Error::Data(path + " is missing, the manifest lists it", "fetch or publish the version again");
+}
+
 void CheckDigest(uint64_t seen, uint64_t expected, const std::string& subject) {
   if (seen != expected) {
     throw Error::Data(subject + ": its digest is " + HexU64(seen) + ", the manifest says " + HexU64(expected), "fetch or publish the version again");
@@ -167,6 +171,7 @@ void VerifyFiles(FileSystem& files, const std::string& directory, const Manifest
   uint64_t done = 0;
   for (const Manifest::File& file : manifest.files) {
     const std::string path = JoinPath(directory, file.name);
+    CheckPresent(files, path);
     const auto opened = files.OpenForRead(path);
     DigestStream digest;
     std::string chunk(kChunkBytes, '\0');
@@ -185,7 +190,9 @@ void VerifyFiles(FileSystem& files, const std::string& directory, const Manifest
 }
 
 void VerifyTensors(const std::string& directory, const Manifest& manifest) {
-  const SafetensorsFile weights(JoinPath(directory, kWeightsName));
+  const std::string path = JoinPath(directory, kWeightsName);
+  CheckPresent(SystemFiles(), path);
+  const SafetensorsFile weights(path);
   if (weights.tensors().size() != manifest.tensors.size()) {
     throw Error::Data(weights.path() + " has " + std::to_string(weights.tensors().size()) + " tensors, the manifest says " +
                       std::to_string(manifest.tensors.size()));

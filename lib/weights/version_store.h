@@ -42,7 +42,7 @@ class VersionStore {
   bool HasVersion(uint64_t version) const;
   /// Reads and checks the manifest (not the tensors' digests). Throws Runtime (no such version), Data, Incompatible.
   Version Open(uint64_t version);
-  /// Checks all file and tensor digests. Throws Data naming file or tensor, seen and expected.
+  /// Checks all file and tensor digests. Throws Data naming file or tensor, seen and expected (a listed file that is missing is damage too).
   void Verify(const Version& version);
 
   /// Writes a full version: `tensors` as one safetensors file, `sidecar_files` (config.json, tokenizer.json, …: paths) copied beside; then the

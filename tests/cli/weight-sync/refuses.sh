@@ -53,5 +53,13 @@ fails 3 "model.safetensors of version 0 has digest" weight-sync fetch --from d -
 weight-sync publish -q --model "$model" --to d --version 0
 weight-sync verify -q d
 weight-sync fetch -q --from d --to e
+# Every version is checked and counted, whatever is wrong with one of them.
+weight-sync publish -q --model "$model" --to d
+rm d/v00000000/config.json
+fails 3 "config.json is missing" weight-sync verify d
+grep -q "checked 2 versions: 1 whole (.*), 1 damaged" err.txt
+weight-sync publish -q --model "$model" --to d --version 0
+fails 1 "No space left" bash -c 'weight-sync list d >/dev/full'
+rm -r d/v00000001 && echo 0 >d/LATEST
 rm d/v00000000/manifest.json
 fails 3 "LATEST names version 0, which is not there" weight-sync verify d

@@ -68,6 +68,16 @@ kill $server
 wait $server
 trap - EXIT
 
+# A signal is how following ends, wherever it comes: exit 0, and the next run goes on with the copy.
+for at in g2/v00000002.partial/model.safetensors g2/v00000002; do
+  weight-sync fetch -q --from w --to g2 --follow --poll-ms 5 2>err.txt &
+  fetch=$!
+  for _ in $(seq 2000); do [ -e $at ] && break; sleep 0.001; done
+  kill $fetch
+  wait $fetch || { echo "following ended with $? at $at"; cat err.txt; exit 1; }
+done
+diff -r w/v00000002 g2/v00000002
+
 # A full disk, where a small file system can be mounted: the old version stays the latest, and works.
 mkdir full
 if mount -t tmpfs -o size=24m tmpfs full 2>/dev/null; then

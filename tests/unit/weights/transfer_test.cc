@@ -172,6 +172,43 @@ TEST_CASE("an interrupted fetch goes on behind what it has, unless that belongs 
   }
 }
 
+/// A source whose version is removed in the middle of the first copies, because newer ones come.
+class PrunedSource final : public VersionSource {
+ public:
+  PrunedSource(Places* places, int64_t num_times, uint64_t step)
+      : places_(places), inner_(VersionSource::Open(places->from, 1000)), num_times_(num_times), step_(step) {}
+  std::optional<uint64_t> LatestVersion() override { return inner_->LatestVersion(); }
+  std::string ManifestText(uint64_t version) override { return inner_->ManifestText(version); }
+  std::string Chunk(uint64_t version, const std::string& file, uint64_t offset, uint64_t size) override {
+    if (num_times_-- > 0) {
+      if (step_ > 0) places_->Publish(version + step_);
+      std::filesystem::remove_all(places_->from + "/" + DirectoryName(version));
+    }
+    return inner_->Chunk(version, file, offset, size);
+  }
+
+ private:
+  Places* places_;
+  std::unique_ptr<VersionSource> inner_;
+  int64_t num_times_;
+  uint64_t step_;
+};
+
+TEST_CASE("a version that makes room for a newer one while it is copied is no error, one that is just gone is") {
+  Places places;
+  VersionStore store(places.to);
+  PrunedSource overtaken(&places, 2, 1);
+  const auto fetched = FetchLatest(&overtaken, &store, std::nullopt, {});
+  REQUIRE(fetched);
+  REQUIRE(fetched->version == 5);
+  REQUIRE(store.LatestVersion() == 5u);
+  REQUIRE(store.Versions() == std::vector<uint64_t>{5});
+  REQUIRE_FALSE(FetchLatest(&overtaken, &store, 5, {}));
+  places.Publish(6);
+  PrunedSource broken(&places, 1, 0);
+  REQUIRE(ErrorOf([&] { FetchLatest(&broken, &store, 5, {}); }).kind() == ErrorKind::kRuntime);
+}
+
 TEST_CASE("a fetch that dies at any file operation can be repeated") {
   Places places;
   places.Publish(4);

@@ -187,6 +187,12 @@ TEST_CASE("damage is found and named") {
   REQUIRE(ErrorOf([&] { store.Verify(store.Open(3)); }).message().find("bytes, the manifest says") != std::string::npos);
   test::WriteText(weights, good);
 
+  std::filesystem::remove(weights);
+  const Error missing = ErrorOf([&] { store.Verify(store.Open(3)); });
+  REQUIRE(missing.kind() == ErrorKind::kData);
+  REQUIRE(missing.message().find("model.safetensors is missing") != std::string::npos);
+  REQUIRE(ErrorOf([&] { VerifyTensors(place.directory + "/v00000003", store.Open(3).manifest); }).kind() == ErrorKind::kData);
+
   // A manifest that claims the damaged file's digest: the tensor's digest still tells.
   test::WriteText(weights, bad);
   std::string lying = good_manifest;
