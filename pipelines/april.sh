@@ -48,10 +48,13 @@ if [ -e buffer ]; then
 else
   [ -n "$prompts" ] || die 2 "--prompts is needed to begin a run"
   in_flight=$(awk -v need=$((groups * group_size)) -v x="$over_issue" 'BEGIN { printf "%d", need * x }')
-  partial-buffer init -q -s buffer --model "$model" --group-size "$group_size" --groups-per-step "$groups" --in-flight "$in_flight" \
+  rm -rf buffer.new  # of an attempt whose prompts were refused
+  partial-buffer init -q -s buffer.new --model "$model" --group-size "$group_size" --groups-per-step "$groups" --in-flight "$in_flight" \
     --max-tokens "$max_tokens" --temperature "$temperature" --seed "$seed"
-  prompts_in_file=$(grep -c . "$prompts")
-  partial-buffer add -q -s buffer --prompts "$prompts" --shuffle "$seed" --epochs $(((steps + 2) * groups / prompts_in_file + 2))
+  prompts_in_file=$(awk 'NF { n++ } END { print n + 0 }' "$prompts")
+  [ "$prompts_in_file" -gt 0 ] || die 3 "$prompts holds no prompts"
+  partial-buffer add -q -s buffer.new --prompts "$prompts" --shuffle "$seed" --epochs $(((steps + 2) * groups / prompts_in_file + 2))
+  mv buffer.new buffer
 fi
 
 hub=zmq+ipc://hub
@@ -64,13 +67,16 @@ rollout-gen --from $hub --weights weights --kv "$kv" --metrics metrics/rollout-g
   partial-buffer put -s $hub &
 generation=$!
 
-status=0
 partial-buffer claim -s $hub --follow --steps "$steps" --checkpoints checkpoints |
   grpo-step --model "$model" --from checkpoints --publish weights --lr "$lr" --checkpoint-every "$checkpoint_every" --metrics metrics/grpo-step.jsonl $trainer |
-  partial-buffer commit -s $hub || status=$?
-[ $status -eq 0 ] || kill -USR1 $server 2>/dev/null || true
+  partial-buffer commit -s $hub &
+training=$!
 
+# Waits for a job, also through signals: bash runs a trap only between commands, or while it waits.
 finish() { while kill -0 "$1" 2>/dev/null; do wait "$1" && return 0 || { code=$?; kill -0 "$1" 2>/dev/null || return $code; }; done; wait "$1"; }
+status=0
+finish $training || status=$?
+[ $status -eq 0 ] || kill -USR1 $server 2>/dev/null || true
 finish $generation || generation_status=$?
 finish $server || server_status=$?
 for code in "${generation_status:-0}" "${server_status:-0}"; do

@@ -3,7 +3,7 @@
 #
 #   --model MODEL      Hugging Face directory (a published version, a checkpoint) or .gguf file
 #   --prompts FILE     JSON lines: {"prompt": text or "messages": [...], "label": answer}
-#   --scorer NAME      how responses are judged (default gsm8k)
+#   --scorer NAME      how responses are judged (default gsm8k); those that it could not judge count as "errors", not as wrong
 #   --samples N        sampled responses a question (default 4)   --temperature X  of the sampled ones (default 1)
 #   --max-tokens N     longest response (default 64)              --seed N         (default 1)
 #   --out DIR          keep the scored responses there, for rollout-cat
@@ -31,7 +31,7 @@ measure() {  # NAME SAMPLES TEMPERATURE
   rm -f "$metrics"
   partial-buffer add -q --prompts "$prompts" --model "$model" --purpose eval --group-size "$2" --max-tokens "$max_tokens" --temperature "$3" --seed "$seed" --out - |
     rollout-gen -q --model "$model" |
-    reward-score -q --scorer "$scorer" --model "$model" --metrics "$metrics" --out "$out/$1.zst"
+    reward-score -q --scorer "$scorer" --max-errors 1000000000 --model "$model" --metrics "$metrics" --out "$out/$1.zst"
   paste <(value_of rollouts "$metrics") <(value_of mean_reward "$metrics") <(value_of mean_response_tokens "$metrics") \
     <(value_of truncated_share "$metrics") <(value_of errors "$metrics") |
     awk -F'\t' -v name="$1" -v temperature="$3" '

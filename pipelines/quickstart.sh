@@ -68,13 +68,14 @@ say "training $steps steps; Ctrl-C stops, the same command goes on"
 phase training "$here/april.sh" --dir "$run" --model "$dir/model/smollm2.gguf" --prompts "$run/addition.jsonl" --steps "$steps" \
   --trainer "--keep 1" "${resume[@]}"  # one whole checkpoint is 1.8 GB
 
+trained=$(cat "$run/weights/LATEST")
 say "asking all 64 questions after training"
-phase evaluation evaluate "$run/weights/v$(printf %08d "$steps")" after
+phase evaluation evaluate "$run/weights/v$(printf %08d "$trained")" after
 "$here/report.sh" "$run" >/dev/null
 accuracy() { grep "\"$2\"" "$run/$1.jsonl" | sed -E 's/.*"accuracy":([0-9.]+).*/\1/'; }
 cat <<END
 
-sampled accuracy   $(accuracy before sampled) before, $(accuracy after sampled) after $steps steps (greedy: $(accuracy before greedy), $(accuracy after greedy))
+sampled accuracy   $(accuracy before sampled) before, $(accuracy after sampled) after $trained steps (greedy: $(accuracy before greedy), $(accuracy after greedy))
 $(cat "$run/summary.txt")
 seconds            $(awk -F'\t' '{ printf "%s%s %s", (NR > 1 ? ", " : ""), $1, $2 }' "$times"), in all $(echo "$(now) $begin" | awk '{printf "%.0f", $1 - $2}')
 

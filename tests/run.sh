@@ -4,7 +4,7 @@
 #   --werror     warnings are errors
 #   --clang      also builds all that needs no LibTorch with clang, warnings as errors
 #   --sanitize   also runs the unit tests that need no LibTorch under the address, undefined and thread sanitizers
-#   NAME         only tests whose name contains NAME, e.g. unit/stream or cli/rollout-cat
+#   NAME         (again if wanted) only tests whose name contains NAME, e.g. unit/stream or cli/rollout-cat
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -128,6 +128,7 @@ if $sanitize; then
   done
 fi
 
+if [ $((passed + failed)) -eq 0 ]; then echo "tests/run.sh: no test has such a name: ${names[*]}" >&2; failed=1; fi
 echo "tests took $((SECONDS - started)) s"
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

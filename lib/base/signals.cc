@@ -12,6 +12,7 @@ namespace april {
 namespace {
 
 std::atomic<bool> g_stop{false};
+std::atomic<bool> g_interrupted{false};  // by SIGINT or SIGTERM
 int g_pipe[2] = {-1, -1};
 
 void MakePipe() {
@@ -20,11 +21,12 @@ void MakePipe() {
 }
 
 void OnSignal(int number) {
-  if (g_stop.exchange(true) && number != SIGUSR1) {
+  if (number != SIGUSR1 && g_interrupted.exchange(true)) {
     std::signal(number, SIG_DFL);  // the second one kills, with the signal's own exit status
     ::raise(number);
     return;
   }
+  if (g_stop.exchange(true)) return;
   const char byte = 1;
   [[maybe_unused]] const auto written = ::write(g_pipe[1], &byte, 1);
 }
@@ -50,6 +52,7 @@ int StopFd() {
 
 void RequestStop() {
   MakePipe();
+  if (g_stop.exchange(true)) return;
   if (g_stop.exchange(true)) return;
   const char byte = 1;
   [[maybe_unused]] const auto written = ::write(g_pipe[1], &byte, 1);

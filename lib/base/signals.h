@@ -1,4 +1,5 @@
 // Stop requests. The first SIGINT, SIGTERM or SIGUSR1 asks for an orderly end; a second SIGINT or SIGTERM kills (128+n).
+// SIGUSR1 never counts: a script may send it to what Ctrl-C reaches as well, before or after.
 #pragma once
 
 namespace april {

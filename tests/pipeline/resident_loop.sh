@@ -1,23 +1,34 @@
 # Steps of the real model in the resident loop, stopped by Ctrl-C and resumed: nothing is lost or trained twice, every on-policy token agrees in every bit.
 . "$APRIL_SOURCE/tests/pipeline/common.bash"
 addition >addition.jsonl
-april() { "$APRIL_SOURCE/pipelines/april.sh" --dir run --model "$APRIL_MODEL" --prompts addition.jsonl --groups 4 --group-size 4 --max-tokens 32 --checkpoint-every 2 "$@"; }
+april=("$APRIL_SOURCE/pipelines/april.sh" --dir run --model "$APRIL_MODEL" --prompts addition.jsonl --groups 4 --group-size 4 --max-tokens 32 --checkpoint-every 2)
 
-april --steps 1
+# Prompts that are refused leave nothing behind that the corrected command would trip over.
+printf '{"prompt":"cut' >cut.jsonl
+status=0
+"${april[@]}" --steps 1 --prompts cut.jsonl || status=$?
+[ $status -eq 3 ] || fail "prompts that are cut off should end with exit 3, got $status"
+"${april[@]}" --steps 1
 [ "$(cat run/weights/LATEST)" = 1 ] || fail "one step should publish version 1, LATEST is $(cat run/weights/LATEST)"
 
-# Ctrl-C: SIGINT to the whole process group, once another step was trained.
-set -m
-april --steps 30 --resume &
-loop=$!
-set +m
-for _ in $(seq 600); do [ "$(wc -l <run/metrics/grpo-step.jsonl)" -ge 2 ] && break; sleep 0.2; done
-kill -INT -- -$loop
-status=0
-wait $loop || status=$?
-[ $status -eq 75 ] || fail "Ctrl-C should end the loop with exit 75, got $status"
-steps=$(($(wc -l <run/metrics/grpo-step.jsonl) + 1))
-april --steps $steps --resume
+# Ctrl-C (SIGINT to the whole process group), then what Slurm and systemd do (SIGTERM to the script alone), each once another step was trained.
+trained() { wc -l <run/metrics/grpo-step.jsonl; }
+for how in INT TERM; do
+  before=$(trained)
+  set -m
+  "${april[@]}" --steps 30 --resume &
+  loop=$!
+  set +m
+  for _ in $(seq 600); do [ "$(trained)" -gt "$before" ] && break; sleep 0.2; done
+  begin=$SECONDS
+  if [ $how = INT ]; then kill -INT -- -$loop; else kill -TERM $loop; fi
+  status=0
+  wait $loop || status=$?
+  [ $status -eq 75 ] || fail "SIG$how should end the loop with exit 75, got $status"
+  [ $((SECONDS - begin)) -lt 60 ] || fail "SIG$how took $((SECONDS - begin)) s"
+done
+steps=$(($(value_of step run/metrics/grpo-step.jsonl | sort -n | tail -n 1) + 2))
+"${april[@]}" --steps $steps --resume
 [ "$(cat run/weights/LATEST)" = $steps ] || fail "$steps steps should publish version $steps, LATEST is $(cat run/weights/LATEST)"
 
 [ "$(value_of step run/metrics/grpo-step.jsonl | sort -n | uniq | wc -l)" = $steps ] || fail "every step should be trained: $(value_of step run/metrics/grpo-step.jsonl | tr '\n' ' ')"
