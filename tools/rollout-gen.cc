@@ -5,6 +5,7 @@
 //   run/buffer
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,7 +64,7 @@ struct StreamSink : rollout::Sink {
   void Flush() override { writer.Flush(); }
 };
 
-record::Header OutputHeader(record::Header header, uint64_t policy_version, const cli::Context& context) {
+record::Header OutputHeader(record::Header header, std::optional<uint64_t> policy_version, const cli::Context& context) {
   header.policy_version = policy_version;
   if (context.common().provenance) header.provenance.push_back({context.tool(), cli::VersionText(), context.argv()});
   return header;
@@ -94,6 +95,15 @@ void Generate(const Options& options, rollout::Engine& engine, rollout::Schedule
   if (stopped || scheduler.counters().defective > 0) context.ExitWith(static_cast<int>(stopped ? ErrorKind::kStopped : ErrorKind::kRejects));
 }
 
+/// Of an input whose writer failed nothing is generated and nothing lost: its records go on as they came.
+void PassOn(const Options& options, const record::Header& header, const std::vector<record::Record>& records, cli::Context& context) {
+  StreamSink sink(options, OutputHeader(header, header.policy_version, context));
+  for (const record::Record& record : records) sink.Write(record);
+  sink.writer.Finish(stream::EndStatus::kError);
+  context.Summary("read " + std::to_string(records.size()) + " records, passed " + std::to_string(records.size()) + " on");
+  record::RequireGoodEnd(stream::EndStatus::kError);
+}
+
 void RunPipe(const Options& options, rollout::Generator& generator, cli::Context& context) {
   stream::ReaderOptions reading;
   reading.peer_timeout_ms = options.io.peer_timeout_ms;
@@ -110,8 +120,7 @@ void RunPipe(const Options& options, rollout::Generator& generator, cli::Context
     }
     records.push_back(std::move(*record));
   }
-  if (reader.end_status() == stream::EndStatus::kError)
-    throw Error::Data("the input ended with its writer's error", "look at that program's message");
+  if (reader.end_status() == stream::EndStatus::kError) return PassOn(options, reader.header(), records, context);
   rollout::Engine& engine = generator.Start(std::min<int64_t>(unfinished, 64), static_cast<int64_t>(longest));
   StreamSink sink(options, OutputHeader(reader.header(), engine.policy().version, context));
   rollout::Scheduler scheduler(generator.Complete(options.schedule), engine, sink, nullptr);
@@ -133,12 +142,25 @@ void RunResident(const Options& options, rollout::Generator& generator, cli::Con
   hub.Bye();
 }
 
-void Run(const Options& options, cli::Context& context) {
-  if (!options.from.empty() && options.schedule.target_groups > 0) {
-    throw Error::Usage("--target-groups does not go with --from", "the hub knows how many groups are wanted");
+void RefuseConflicts(const Options& options, const cli::Context& context) {
+  context.Exclude("prompt", {"in", "out", "from", "worker", "sources", "compress", "target-groups", "drain-when", "progress-every"},
+                  "--prompt reads and writes no stream: the answer goes to stdout");
+  if (context.Given("prompt") && options.prompt.prompt.empty()) throw Error::Usage("--prompt is empty", "for example --prompt \"What is 3 + 5?\"");
+  context.Exclude("from", {"in", "sources"}, "rollouts come from the hub or from a stream");
+  context.Exclude("from", {"target-groups"}, "the hub knows how many groups are wanted");
+  if (context.Given("worker") && !context.Given("from")) throw Error::Usage("--worker is for --from", "partial-buffer take has a --worker too");
+  for (const char* option : {"max-tokens", "temperature", "top-p"}) {
+    if (context.Given(option) && !context.Given("prompt")) {
+      throw Error::Usage(std::string("--") + option + " is for --prompt",
+                         "a rollout brings its own, which the run was begun with: partial-buffer init");
+    }
   }
+}
+
+void Run(const Options& options, cli::Context& context) {
+  RefuseConflicts(options, context);
   rollout::Generator generator(options.generator, context.common().threads, options.io.peer_timeout_ms);
-  if (!options.prompt.prompt.empty()) return rollout::AnswerPrompt(options.prompt, generator, static_cast<uint64_t>(context.common().seed));
+  if (context.Given("prompt")) return rollout::AnswerPrompt(options.prompt, generator, static_cast<uint64_t>(context.common().seed));
   if (options.from.empty()) return RunPipe(options, generator, context);
   RunResident(options, generator, context);
 }

@@ -58,16 +58,16 @@ void CloseStdout() {
   if (::close(STDOUT_FILENO) != 0 && errno != EBADF) throw Error::System("cannot close", "standard output", errno);
 }
 
-int RunCommand(const Program& program, const Command& command, const CommonOptions& common, const std::vector<std::string>& argv) {
+int RunCommand(const Program& program, const Parsed& parsed, const CommonOptions& common, const std::vector<std::string>& argv) {
   const double start_s = SystemClock().MonotonicSeconds();
-  Context context(program.name, common, argv);
+  Context context(program.name, common, argv, parsed.given);
   const auto finish = [&] {
     context.progress().Erase();
     log::FlushRepeated();
     if (!context.summary().empty()) log::Info(context.summary() + "; " + HumanSeconds(SystemClock().MonotonicSeconds() - start_s));
   };
   try {
-    command.run(context);
+    parsed.command->run(context);
     CloseStdout();
   } catch (...) {
     finish();
@@ -96,7 +96,7 @@ int RunProgram(const Program& program, const std::vector<std::string>& argv) {
   }
   log::Configure(program.name, parsed.quiet ? log::Level::kQuiet : parsed.verbose ? log::Level::kVerbose : log::Level::kNormal);
   InstallSignalHandlers();
-  return RunCommand(program, *parsed.command, common_options, argv);
+  return RunCommand(program, parsed, common_options, argv);
 }
 
 }  // namespace
@@ -105,14 +105,21 @@ struct Context::MetricsFile {
   std::unique_ptr<WritableFile> file;
 };
 
-Context::Context(std::string tool, CommonOptions common, std::vector<std::string> argv)
-    : tool_(std::move(tool)), common_(std::move(common)), argv_(std::move(argv)), metrics_(new MetricsFile) {
+Context::Context(std::string tool, CommonOptions common, std::vector<std::string> argv, std::set<std::string> given)
+    : tool_(std::move(tool)), common_(std::move(common)), argv_(std::move(argv)), given_(std::move(given)), metrics_(new MetricsFile) {
   for (std::string& word : argv_) word = ReplaceInvalidUtf8(word);  // file names may be anything, text in streams and metrics may not
   if (!common_.metrics.empty()) metrics_->file = SystemFiles().OpenForAppend(common_.metrics);
   progress_ = std::make_unique<Progress>(tool_, ProgressMode(common_.progress));
 }
 
 Context::~Context() = default;
+
+void Context::Exclude(const std::string& option, const std::vector<std::string>& others, const std::string& hint) const {
+  if (!Given(option)) return;
+  for (const std::string& other : others) {
+    if (Given(other)) throw Error::Usage("--" + other + " does not go with --" + option, hint);
+  }
+}
 
 void Context::Metrics(const Json& values) {
   if (metrics_->file) metrics_->file->Append(values.dump() + "\n");

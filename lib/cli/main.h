@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,13 +28,18 @@ struct CommonOptions {
 /// What a tool's Run gets besides its options.
 class Context {
  public:
-  Context(std::string tool, CommonOptions common, std::vector<std::string> argv);
+  Context(std::string tool, CommonOptions common, std::vector<std::string> argv, std::set<std::string> given);
   ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
   const std::string& tool() const { return tool_; }
   const CommonOptions& common() const { return common_; }
+  /// Whether an option (its long name) was given, on the command line or in --config, be it with its default.
+  bool Given(const std::string& option) const { return given_.contains(option); }
+  /// Throws Usage when `option` and one of the `others` were given: "--in does not go with --from".
+  void Exclude(const std::string& option, const std::vector<std::string>& others, const std::string& hint) const;
+
   /// The command line as valid UTF-8, for a stream's provenance.
   const std::vector<std::string>& argv() const { return argv_; }
 
@@ -55,6 +61,7 @@ class Context {
   std::string tool_;
   CommonOptions common_;
   std::vector<std::string> argv_;
+  std::set<std::string> given_;
   std::string summary_;
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<Progress> progress_;

@@ -51,7 +51,8 @@ uint64_t ParseBytes(const std::string& option, const std::string& text) {
   static const struct {
     const char* suffix;
     double factor;
-  } kUnits[] = {{"", 1}, {"B", 1}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+  } kUnits[] = {{"", 1},      {"B", 1},        {"kB", 1e3},     {"MB", 1e6},     {"GB", 1e9},
+                {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
   std::string rest;
   const double number = LeadingNumber(option, text, &rest);
   for (const auto& unit : kUnits) {

@@ -12,10 +12,10 @@ namespace april::cli {
 
 struct OptionRow {
   std::string section;
-  std::string short_name;     ///< "s", or empty
-  std::string name;           ///< "store"
-  std::string value_name;     ///< "FILE"; empty for flags
-  std::string default_text;   ///< empty: none
+  std::string short_name;    ///< "s", or empty
+  std::string name;          ///< "store"
+  std::string value_name;    ///< "FILE"; empty for flags
+  std::string default_text;  ///< empty: none
   std::string help;
   std::vector<std::string> choices;
   bool is_flag = false, is_argument = false, required = false, repeated = false;

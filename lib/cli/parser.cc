@@ -17,12 +17,17 @@ void RegisterCommon(CommonOptions* options, OptionTable* table) {
   table->Flag("provenance", &options->provenance, "name this tool and its arguments in the stream's header");
 }
 
-void AddRow(CLI::App* app, const OptionRow& row) {
+void AddRow(CLI::App* app, const OptionRow& row, std::set<std::string>* given) {
   CLI::Option* option = nullptr;
   if (row.is_flag) {
     const std::string names = (row.short_name.empty() ? "" : "-" + row.short_name + ",") + "--" + row.name + ",!--no-" + row.name;
     option = app->add_flag_function(
-        names, [store = row.store](int64_t count) { store({count > 0 ? "true" : "false"}); }, row.help);
+        names,
+        [store = row.store, name = row.name, given](int64_t count) {
+          given->insert(name);
+          store({count > 0 ? "true" : "false"});
+        },
+        row.help);
     option->default_str(row.flag_default ? "true" : "false");
     option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     return;
@@ -30,7 +35,8 @@ void AddRow(CLI::App* app, const OptionRow& row) {
   const std::string names = row.is_argument ? row.name : (row.short_name.empty() ? "" : "-" + row.short_name + ",") + "--" + row.name;
   option = app->add_option(
       names,
-      [store = row.store](const CLI::results_t& texts) {
+      [store = row.store, name = row.name, given](const CLI::results_t& texts) {
+        given->insert(name);
         store(texts);
         return true;
       },
@@ -46,8 +52,8 @@ void AddRow(CLI::App* app, const OptionRow& row) {
   option->required(row.required);
 }
 
-void AddTable(CLI::App* app, const OptionTable& table) {
-  for (const OptionRow& row : table.rows()) AddRow(app, row);
+void AddTable(CLI::App* app, const OptionTable& table, std::set<std::string>* given) {
+  for (const OptionRow& row : table.rows()) AddRow(app, row, given);
 }
 
 struct Switches {
@@ -110,8 +116,8 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
   const bool with_version = std::none_of(own->rows().begin(), own->rows().end(), [](const OptionRow& row) { return row.name == "version"; });
   AddSwitches(&app, &switches, with_version);
   RegisterCommon(common_options, common);
-  AddTable(&app, *own);
-  AddTable(&app, *common);
+  AddTable(&app, *own, &parsed.given);
+  AddTable(&app, *common, &parsed.given);
   const std::string full_name = program.name + (parsed.command->name.empty() ? "" : " " + parsed.command->name);
   const std::string hint = "\"" + full_name + " --help\" lists the options";
   std::reverse(rest.begin(), rest.end());  // CLI11 takes its vector back to front

@@ -1,6 +1,7 @@
 // The CLI11 adapter: arguments in, option variables set.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ struct Parsed {
   const Command* command = nullptr;  ///< nullptr: help was asked for before a subcommand
   std::string config_text;           ///< for kPrintConfig: what --config reads back
   bool verbose = false, quiet = false;
+  std::set<std::string> given;  ///< long names of the options on the command line and in the configuration file
 };
 
 /// Options of the chosen command and the common ones are in `own` and `common` afterwards (for --help). Throws Usage.

@@ -40,7 +40,11 @@ Progress::Progress(std::string tool, Mode mode) : state_(new State{.tool = std::
   state_->next_s = state_->start_s + (mode == Mode::kPlain ? kPlainInterval_s : kTerminalInterval_s);
   if (mode == Mode::kTerminal) {
     g_on_terminal = this;
-    log::SetLineHooks([] { if (g_on_terminal) g_on_terminal->Erase(); }, nullptr);
+    log::SetLineHooks(
+        [] {
+          if (g_on_terminal) g_on_terminal->Erase();
+        },
+        nullptr);
   }
 }
 

@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "base/error.h"
 #include "cli/help.h"
@@ -97,6 +98,13 @@ TEST_CASE("a wrong value is a usage error that names option, seen and expected")
   CHECK(UsageErrorOf({"one", "two"}).find("two") != std::string::npos);
 }
 
+TEST_CASE("options that exclude each other are refused when both were given, also with their defaults") {
+  const cli::Context context("tool", {}, {}, {"in", "from"});
+  CHECK_NOTHROW(context.Exclude("from", {"sources"}, ""));
+  CHECK_NOTHROW(context.Exclude("prompt", {"in"}, ""));
+  CHECK_THROWS_WITH(context.Exclude("from", {"sources", "in"}, ""), "--in does not go with --from");
+}
+
 TEST_CASE("a configuration file sets options, and a key that is none is refused by name") {
   char name[] = "/tmp/april-cli-XXXXXX";
   REQUIRE(::mkdtemp(name));
@@ -108,6 +116,7 @@ TEST_CASE("a configuration file sets options, and a key that is none is refused 
   std::ofstream(path) << "groups=7\nstop=[\"a\",\"b\"]\n";
   const Options options = ParseArguments({"--config", path}).options;
   CHECK(options.groups == 7);
+  CHECK(ParseArguments({"--config", path, "--no-compress", "12"}).parsed.given == std::set<std::string>{"groups", "stop", "compress", "UID"});
   CHECK(options.stops == std::vector<std::string>{"a", "b"});
   std::ofstream(path) << ParseArguments({"--groups", "9", "--print-config"}).parsed.config_text;
   CHECK(ParseArguments({"--config", path}).options.groups == 9);
