@@ -60,7 +60,8 @@ class PromptSource {
       try {
         auto prompt = lines_ ? lines_->Next() : NextOfStream();
         if (!prompt || ids_.insert(prompt->prompt_id).second) return prompt;
-        throw Error::Data("prompt id \"" + prompt->prompt_id + "\" comes twice", "give each line its own \"id\"");
+        throw Error::Data((lines_ ? lines_->Position() : reader_->raw().Position()) + ": prompt id \"" + prompt->prompt_id + "\" comes twice",
+                          "give each line its own \"id\"");
       } catch (const Error& error) {
         // A cut stream cannot be skipped over, a line can.
         if (error.kind() != ErrorKind::kData || !options_.skip_bad || !lines_) throw;
@@ -69,6 +70,8 @@ class PromptSource {
     }
   }
   int64_t skipped() const { return skipped_; }
+  /// Of everything that came so far.
+  const std::set<std::string>& ids() const { return ids_; }
 
  private:
   int64_t Limit() const { return options_.max_prompt_tokens > 0 ? options_.max_prompt_tokens : config_.max_prompt_tokens; }
@@ -88,6 +91,11 @@ class PromptSource {
         throw Error::Data(reader_->raw().Position() + ": the prompt has " + std::to_string(length) + " tokens, allowed are 1 to " +
                           std::to_string(Limit()));
       }
+      try {
+        CheckFits(*prompt);
+      } catch (const Error& error) {
+        throw error.Within(reader_->raw().Position());
+      }
       return std::move(*prompt);
     }
     return std::nullopt;
@@ -100,6 +108,11 @@ class PromptSource {
   std::set<std::string> ids_;
   int64_t skipped_ = 0;
 };
+
+void CheckIsNew(const Store& store, const std::string& id) {
+  if (!store.state().queue().HasPrompt(id)) return;
+  throw Error::Data("prompt id \"" + id + "\" is in the buffer already; nothing was added", "use --epochs to give prompts more than once");
+}
 
 void AddToStore(const AddOptions& options, Invocation& invocation) {
   Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
@@ -121,11 +134,10 @@ void AddToStore(const AddOptions& options, Invocation& invocation) {
     plan.prompts += static_cast<int64_t>(prompts.size());
     if (!more && plan.prompts == 0) throw Error::Data(plan.source + " has no prompt that can be used");
     store.Transact([&](Batch& batch) {
-      for (const auto& [entry, payload] : prompts) {
-        if (store.state().queue().HasPrompt(entry.id)) {
-          throw Error::Data("prompt id \"" + entry.id + "\" is in the buffer already; nothing was added",
-                            "use --epochs to give prompts more than once");
-        }
+      for (const auto& [entry, payload] : prompts) CheckIsNew(store, entry.id);
+      // With the plan all of them once more: another addition may have become whole since the first were journaled.
+      if (!more) {
+        for (const std::string& id : source.ids()) CheckIsNew(store, id);
       }
       for (const auto& [entry, payload] : prompts) batch.Add(entry, payload);
       if (!more) batch.Add(plan);
@@ -192,15 +204,37 @@ void RunInit(const InitOptions& options, Invocation& invocation) {
                        std::to_string(config.max_tokens) + " tokens each";
 }
 
-void RunAdd(const AddOptions& options, Invocation& invocation) {
-  if (!options.store.store.empty()) {
-    if (options.purpose != "train" || options.io.out != "-" || options.sampling != SamplingOptions{}) {
-      throw Error::Usage("with -s the run's own purpose, output and sampling hold",
-                         "leave -s out to write an evaluation stream; init sets them for a buffer");
-    }
-    return AddToStore(options, invocation);
+/// Refuses what would have no effect.
+void CheckUse(const AddOptions& options) {
+  const AddOptions defaults;
+  const bool from_stream = options.prompts.empty();
+  const auto refuse = [](bool given, const std::string& what, const char* hint) {
+    if (given) throw Error::Usage(what, hint);
+  };
+  if (!from_stream) {
+    refuse(options.io.in != defaults.io.in, "--prompts and --in exclude each other", "--prompts reads JSON lines, --in a stream of prompt records");
+  } else {
+    constexpr const char* kHint = "the stream's prompts are tokenised already; --prompts FILE reads JSON lines";
+    refuse(options.plain, "--plain belongs to --prompts", kHint);
+    refuse(options.skip_bad, "--skip-bad belongs to --prompts", kHint);
+    refuse(!options.model.empty() && !options.store.store.empty(), "--model belongs to --prompts", kHint);
   }
-  if (options.epochs != 1 || options.shuffle != -1) throw Error::Usage("--epochs and --shuffle belong to a buffer: -s is missing");
+  if (!options.store.store.empty()) {
+    constexpr const char* kHint = "leave -s out to write an evaluation stream; init sets them for a buffer";
+    const bool other = options.purpose != defaults.purpose || options.run != defaults.run || options.sampling != defaults.sampling;
+    const bool output = options.io.out != defaults.io.out || options.io.compress != defaults.io.compress;
+    refuse(other || output, "with -s the run's own name, purpose and sampling hold, and nothing is written to --out", kHint);
+  } else {
+    constexpr const char* kHint = "-s DIR names the buffer";
+    refuse(options.epochs != defaults.epochs || options.shuffle != defaults.shuffle, "--epochs and --shuffle belong to a buffer: -s is missing",
+           kHint);
+    refuse(options.store.take_over, "--take-over belongs to a buffer: -s is missing", kHint);
+  }
+}
+
+void RunAdd(const AddOptions& options, Invocation& invocation) {
+  CheckUse(options);
+  if (!options.store.store.empty()) return AddToStore(options, invocation);
   if (options.purpose != "eval")
     throw Error::Usage("which buffer? -s DIR is missing", "or --purpose eval, to write an evaluation stream without a buffer");
   CheckSampling(options.sampling, options.purpose);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/bytes.h"
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/rng.h"
@@ -23,9 +24,13 @@ void PromptQueue::AddPlan(uint64_t add, int64_t num_prompts, int64_t epochs, std
   if (static_cast<int64_t>(pending.prompts.size()) != num_prompts) {
     throw Error::Data("a plan names " + std::to_string(num_prompts) + " prompts, but the journal has " + std::to_string(pending.prompts.size()));
   }
+  std::unordered_set<uint64_t> ids;
+  for (const uint64_t id : pending.ids) {
+    if (ids_.contains(id) || !ids.insert(id).second) throw Error::Data("a plan brings a prompt that the queue has already, of digest " + HexU64(id));
+  }
   plans_.push_back({this->num_prompts(), num_prompts, num_groups_, epochs, shuffle});
   prompts_.insert(prompts_.end(), pending.prompts.begin(), pending.prompts.end());
-  ids_.insert(pending.ids.begin(), pending.ids.end());
+  ids_.merge(ids);
   num_groups_ += num_prompts * epochs;
 }
 

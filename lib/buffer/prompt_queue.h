@@ -27,7 +27,8 @@ class PromptQueue {
 
   /// A prompt of an addition whose plan is still to come.
   void AddPrompt(uint64_t add, const std::string& id, const PromptMeta& prompt);
-  /// The addition is whole: its groups join the queue. Throws Data when it has another number of prompts.
+  /// The addition is whole: its groups join the queue. Throws Data when it has another number of prompts, or a prompt that the queue
+  /// has already.
   void AddPlan(uint64_t add, int64_t num_prompts, int64_t epochs, std::optional<uint64_t> shuffle);
 
   int64_t num_prompts() const { return static_cast<int64_t>(prompts_.size()); }

@@ -4,17 +4,21 @@
 #include <iostream>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "stream/scanner.h"
+#include "text/context.h"
 
 namespace april::buffer {
 namespace {
 
-/// The longest sequence that a Hugging Face configuration allows; 0 when there is none to read.
-int64_t ContextTokens(const std::string& path) {
-  const std::string config = JoinPath(path, "config.json");
-  if (!SystemFiles().Exists(config)) return 0;
-  const Json json = Json::parse(ReadFile(SystemFiles(), config), nullptr, /*allow_exceptions=*/false);
-  return json.is_object() ? json.value("max_position_embeddings", int64_t{0}) : 0;
+// A prompt's record becomes that of each of its rollouts, which still has to fit a record with all that is generated.
+constexpr stream::DecodeLimits kLimits = {16u << 20, stream::DecodeLimits{}.max_depth, 1u << 20};
+
+/// JSON as nested as a record may be: what is deeper is refused before anything has to walk down there.
+Json ParseLine(const std::string& line) {
+  return Json::parse(line, [](int depth, Json::parse_event_t, const Json&) {
+    if (depth > kLimits.max_depth) throw Error::Data("nested deeper than " + std::to_string(kLimits.max_depth) + " levels");
+    return true;
+  });
 }
 
 std::string BaseName(const std::string& path) { return path == "-" ? "stdin" : path.substr(path.rfind('/') + 1); }
@@ -36,13 +40,8 @@ std::vector<text::Message> Messages(const Json& json) {
 PromptModel PromptModel::Load(const std::string& path) {
   PromptModel model;
   model.tokenizer = text::Tokenizer::Load(path);
-  try {
-    model.chat = text::ChatTemplate::Load(path);
-  } catch (const Error& error) {
-    // A base model has no template: its prompts are plain text. One that is there but cannot be used must not be passed over.
-    if (error.message().find("no chat template") == std::string::npos) throw;
-  }
-  model.context_tokens = ContextTokens(path);
+  model.chat = text::ChatTemplate::TryLoad(path);
+  model.context_tokens = text::ContextTokens(path).value_or(0);
   return model;
 }
 
@@ -60,11 +59,13 @@ std::optional<record::Prompt> PromptLines::Next() {
     ++line_number_;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     try {
-      return Read(line);
+      record::Prompt prompt = Read(line);
+      CheckFits(prompt);
+      return prompt;
     } catch (const Json::exception& error) {
-      throw Error::Data(name_ + ":" + std::to_string(line_number_) + ": " + error.what());
+      throw Error::Data(Position() + ": " + error.what());
     } catch (const Error& error) {
-      throw error.Within(name_ + ":" + std::to_string(line_number_));
+      throw error.Within(Position());
     }
   }
   if (in_->bad()) throw Error::Runtime("cannot read " + name_);
@@ -72,7 +73,7 @@ std::optional<record::Prompt> PromptLines::Next() {
 }
 
 record::Prompt PromptLines::Read(const std::string& line) const {
-  const Json json = Json::parse(line);
+  const Json json = ParseLine(line);
   if (!json.is_object()) throw Error::Data("expected an object with \"prompt\" or \"messages\"");
   record::Prompt prompt;
   if (json.contains("id")) {
@@ -102,6 +103,15 @@ record::Prompt PromptLines::Read(const std::string& line) const {
     prompt.meta = FromJson(json["meta"]).AsMap();
   }
   return prompt;
+}
+
+void CheckFits(const record::Prompt& prompt) {
+  const std::string bytes = record::EncodeRecord(prompt);
+  try {
+    stream::Scanner(kLimits).Scan(bytes);
+  } catch (const Error& error) {
+    throw error.Within("prompt \"" + prompt.prompt_id.substr(0, 100) + "\" does not fit into a record with its label and meta");
+  }
 }
 
 stream::Value FromJson(const Json& json) {

@@ -29,6 +29,8 @@ class PromptLines {
   PromptLines(const std::string& path, const PromptModel& model, bool plain, int64_t max_prompt_tokens);
   /// nullopt at the end. Throws Data naming file and line when a line cannot be used; the next call goes on behind it.
   std::optional<record::Prompt> Next();
+  /// Of the line that was read last: "prompts.jsonl:12".
+  std::string Position() const { return name_ + ":" + std::to_string(line_number_); }
 
  private:
   record::Prompt Read(const std::string& line) const;
@@ -41,6 +43,9 @@ class PromptLines {
   std::istream* in_;
   int64_t line_number_ = 0;
 };
+
+/// Throws Data for a prompt whose record, or those of its rollouts, could not be read again: too long, or its meta too deeply nested.
+void CheckFits(const record::Prompt& prompt);
 
 stream::Value FromJson(const Json& json);
 /// Bytes become text in hexadecimal.

@@ -13,11 +13,9 @@ namespace april::rollout {
 namespace {
 
 std::vector<uint32_t> Render(const std::string& prompt, const Generator& generator) {
-  std::shared_ptr<const text::ChatTemplate> chat;
-  try {
-    chat = text::ChatTemplate::Load(generator.model_path());
-  } catch (const Error& error) {
-    log::Warn("the prompt is continued as plain text: " + error.message());
+  const auto chat = text::ChatTemplate::TryLoad(generator.model_path());
+  if (!chat) {
+    log::Warn("the prompt is continued as plain text: " + generator.model_path() + ": the model has no chat template");
     return generator.tokenizer()->EncodePlainPrompt(prompt);
   }
   return chat->RenderTokens(*generator.tokenizer(), {{"user", prompt}}, true);

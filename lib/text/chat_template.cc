@@ -65,6 +65,12 @@ std::shared_ptr<const ChatTemplate> ChatTemplate::FromSource(const std::string& 
 }
 
 std::shared_ptr<const ChatTemplate> ChatTemplate::Load(const std::string& path) {
+  auto found = TryLoad(path);
+  if (!found) throw Error::Incompatible(path + ": the model has no chat template", kNoTemplateHint);
+  return found;
+}
+
+std::shared_ptr<const ChatTemplate> ChatTemplate::TryLoad(const std::string& path) {
   std::string source;
   Json special_tokens = Json::object();
   if (weights::GgufFile::LooksLikeOne(path)) {
@@ -86,7 +92,7 @@ std::shared_ptr<const ChatTemplate> ChatTemplate::Load(const std::string& path) 
       throw Error::Data(config_path + ": " + error.what());
     }
   }
-  if (source.empty()) throw Error::Incompatible(path + ": the model has no chat template", kNoTemplateHint);
+  if (source.empty()) return nullptr;
   try {
     return FromSource(source, special_tokens);
   } catch (const Error& error) {

@@ -22,6 +22,8 @@ class ChatTemplate {
   /// `path`: a model directory (chat_template.jinja, else tokenizer_config.json's chat_template) or a .gguf file (tokenizer.chat_template).
   /// Throws Runtime, Data, Incompatible: no template, or one with a construct that is not supported (by name, with the template's digest).
   static std::shared_ptr<const ChatTemplate> Load(const std::string& path);
+  /// As Load, but nullptr for a model that has no template, as base models: one that is there and cannot be used is an error all the same.
+  static std::shared_ptr<const ChatTemplate> TryLoad(const std::string& path);
   /// `special_tokens`: what the template may name, e.g. {"bos_token": "<s>"}.
   static std::shared_ptr<const ChatTemplate> FromSource(const std::string& source, const Json& special_tokens = Json::object());
   ~ChatTemplate();

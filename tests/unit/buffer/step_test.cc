@@ -279,5 +279,24 @@ TEST_CASE("an addition without its plan does not count") {
   CHECK(scratch.state().queue().num_groups() == 5);
 }
 
+TEST_CASE("a plan that brings a prompt of the queue again is refused, whole") {
+  ScratchBuffer scratch(SmallConfig(), 2);
+  const auto add = [&](const std::vector<std::string>& ids) {
+    scratch.store->Transact([&](buffer::Batch& batch) {
+      for (const std::string& id : ids) {
+        record::Prompt prompt;
+        prompt.prompt_id = id;
+        prompt.prompt_tokens = {1};
+        batch.Add(buffer::PromptEntry{9, id, 1}, record::EncodeRecord(prompt));
+      }
+      batch.Add(buffer::PlanEntry{9, static_cast<int64_t>(ids.size()), 1, {}, "test"});
+    });
+  };
+  CHECK_THROWS_WITH(add({"new", "p1"}), Catch::Contains("has already"));
+  CHECK_THROWS_WITH(add({"new", "new"}), Catch::Contains("has already"));
+  add({"new"});
+  CHECK(scratch.state().queue().num_prompts() == 3);
+}
+
 }  // namespace
 }  // namespace april

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "text/chat_template.h"
+#include "text/context.h"
 #include "text/export.h"
 #include "text/tokenizer.h"
 
@@ -122,6 +123,20 @@ TEST_CASE("a tokenizer from GGUF is the one from tokenizer.json") {
   }
 }
 
+TEST_CASE("the length of a model's context is known from both kinds of model") {
+  const ScratchFile file;
+  GgufWriter writer;
+  writer.Text("general.architecture", "qwen2");
+  writer.Number("llama.context_length", 5);
+  writer.Write(file.path);
+  CHECK(ContextTokens(file.path) == std::nullopt);
+  writer.Number("qwen2.context_length", 4096);
+  writer.Write(file.path);
+  CHECK(ContextTokens(file.path) == 4096);
+  CHECK(ContextTokens(std::string(APRIL_SOURCE_DIR) + "/tests/data/tiny-model") == 256);
+  CHECK(ContextTokens(std::string(APRIL_SOURCE_DIR) + "/tests/unit/text/data") == std::nullopt);
+}
+
 TEST_CASE("GGUF metadata that cannot be used is refused") {
   const TokenizerSpec spec = Small("llama3")->spec();
   const ScratchFile file;
@@ -133,6 +148,12 @@ TEST_CASE("GGUF metadata that cannot be used is refused") {
   sentencepiece.Write(file.path);
   CHECK_THROWS_WITH(Tokenizer::Load(file.path), Catch::Contains("'llama' is not supported"));
   CHECK_THROWS_WITH(ChatTemplate::Load(file.path), Catch::Contains("no chat template"));
+  CHECK(ChatTemplate::TryLoad(file.path) == nullptr);
+
+  GgufWriter unusable;
+  unusable.Text("tokenizer.chat_template", "{% dance %}");
+  unusable.Write(file.path);
+  CHECK_THROWS_AS(ChatTemplate::TryLoad(file.path), Error);
 
   GgufWriter none;
   none.Text("general.name", "x");
