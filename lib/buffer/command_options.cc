@@ -141,7 +141,8 @@ void ServeOptions::Register(OptionsVisitor& options) {
   options.Integer("steps", &steps, 0, kNoUpperLimit,
                   "the run's number of steps: drain the generators after the last claim, end after its commit; 0 = as claim --steps says");
   options.Integer("term-ms", &term_ms, 100, 86'400'000, "how long a generator may be silent before its rollouts return to the queue");
-  options.Integer("grace-ms", &grace_ms, 0, 86'400'000, "after a first signal: how long to wait for clients to finish");
+  options.Integer("grace-ms", &grace_ms, 0, 86'400'000,
+                  "after a first signal: how long to wait for clients to finish; for a step in training as long as it takes");
 }
 
 void LsOptions::Register(OptionsVisitor& options) {

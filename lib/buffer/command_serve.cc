@@ -14,8 +14,9 @@ namespace april::buffer {
 namespace {
 
 constexpr int64_t kTickMs = 200;
-constexpr int64_t kSilentMs = 10'000;  // at the end: a client that says nothing for so long is gone
+constexpr int64_t kMaxSilentMs = 10'000;  // at the end: a client that says nothing for so long is gone
 constexpr double kMetricsIntervalS = 10;
+constexpr int64_t kReminderNs = 60'000'000'000;
 
 /// One line of --metrics: after every commit, and now and then in between.
 Json MetricsLine(const Store& store, const Hub& hub) {
@@ -72,6 +73,7 @@ void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& file
   Hub hub(store, hub_options);
   const auto server = stream::RpcServer::Bind(options.bind);
   log::Detail("serving " + options.store.store + " at " + options.bind);
+  const int64_t silent_ms = std::min(kMaxSilentMs, options.term_ms);
   std::optional<int64_t> give_up_ns;
   int64_t reported_step = store.state().first_uncommitted_step();
   double reported_s = SystemClock().MonotonicSeconds();
@@ -91,8 +93,15 @@ void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& file
       give_up_ns = SystemClock().MonotonicNs() + options.grace_ms * 1'000'000;
       log::Detail("stopping: generators drain, claims end");
     }
-    if ((hub.Finished() || hub.draining()) && hub.HadSessions() && hub.Quiet(kSilentMs)) break;
-    if (give_up_ns && (!hub.HadSessions() || SystemClock().MonotonicNs() >= *give_up_ns)) break;
+    if ((hub.Finished() || hub.draining()) && hub.HadSessions() && hub.Quiet(silent_ms)) break;
+    if (give_up_ns && !hub.HadSessions()) break;
+    if (give_up_ns && SystemClock().MonotonicNs() >= *give_up_ns) {
+      if (!hub.AwaitsCommit()) break;
+      // A step may train for longer than any grace; it ends by itself, or with its trainer.
+      log::Info("stopping: waiting for the commit of step " + std::to_string(store.state().first_uncommitted_step()) +
+                "; a second signal ends at once");
+      give_up_ns = SystemClock().MonotonicNs() + kReminderNs;
+    }
   }
   invocation.metrics(MetricsLine(store, hub));
   if (StopRequested() && !hub.Finished()) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);

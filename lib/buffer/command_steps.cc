@@ -99,6 +99,7 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
   if (!waits_for.empty()) throw Error::NotReady("no new step was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for);
 }
 
+constexpr int64_t kMaxPollMs = 200;
 constexpr double kFirstWarningS = 60;  // then after twice the time, and so on
 
 /// Asks until the claim is granted. nullopt: the hub ends, or a stop was requested.
@@ -116,7 +117,8 @@ std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options,
       log::Warn("for " + HumanSeconds(now_s - begin_s) + " " + waits);
       warn_s = now_s + (now_s - begin_s);
     }
-    Pause(answer.poll_ms);
+    // The longer it has waited, the less a late look costs: a share of 1/64 on average.
+    Pause(std::max(answer.poll_ms, std::min(kMaxPollMs, static_cast<int64_t>((now_s - begin_s) * 1000) / 32)));
   }
   return std::nullopt;
 }

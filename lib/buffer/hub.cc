@@ -333,7 +333,13 @@ Map Hub::Bye(uint64_t id, Session& session) {
   return {};
 }
 
+bool Hub::AwaitsCommit() const {
+  if (store_.state().num_claimed() == 0) return false;
+  return std::any_of(sessions_.begin(), sessions_.end(), [&](const auto& item) { return item.second.role == "commit" && IsLive(item.second); });
+}
+
 bool Hub::Quiet(int64_t silent_ms) const {
+  if (AwaitsCommit()) return false;
   const int64_t now = Now();
   for (const auto& [id, session] : sessions_) {
     if (!session.bye && now - session.seen_ns < silent_ms * kNsPerMs) return false;

@@ -35,7 +35,9 @@ class Hub {
   bool draining() const { return draining_; }
   /// Every step of the run is committed.
   bool Finished() const { return options_.steps && store_.state().first_uncommitted_step() >= *options_.steps; }
-  /// Every session said bye or was silent for `silent_ms`, and no rollout is leased through this hub.
+  /// A claim is in training, and who will commit it is alive: said no bye, and something within a term.
+  bool AwaitsCommit() const;
+  /// Every session said bye or was silent for `silent_ms`, no rollout is leased through this hub, and no commit is awaited.
   bool Quiet(int64_t silent_ms) const;
   bool HadSessions() const { return had_sessions_; }
 

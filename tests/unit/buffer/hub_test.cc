@@ -268,6 +268,37 @@ TEST_CASE("generators drain after the last claim, on request, and when nothing i
   CHECK(ClaimState(hub, 1) == "stopped");
 }
 
+TEST_CASE("a hub that ends waits for a step in training while its committer lives, however silent the others are") {
+  ScratchBuffer scratch(SmallConfig(), 2);
+  Hub hub(*scratch.store, {60'000, 20, 1});
+  Generator generator(hub, 1, "g");
+  generator.Lease(100);
+  std::vector<record::Rollout> scored;
+  while (!generator.held.empty()) scored.push_back(Scored(Generate(generator.Emit(), 2, 0), 1));
+  PutTo(hub, scored);
+  CallAs(hub, 700, "commit", "hello", {});
+  CHECK(ClaimState(hub, 0) == "granted");
+  hub.Drain();
+  scratch.clock.now_ns += 20'000'000'000;
+  CHECK(hub.AwaitsCommit());
+  CHECK_FALSE(hub.Quiet(10'000));
+  const auto later = [&](int64_t ns) { scratch.clock.now_ns += ns; };
+  SECTION("until it commits") {
+    CommitTo(hub, scratch.state(), 0);
+    CHECK_FALSE(hub.Quiet(10'000));
+    later(10'000'000'000);
+    CHECK(hub.Quiet(10'000));
+  }
+  SECTION("until it says bye") {
+    CallAs(hub, 700, "commit", "bye", {});
+    CHECK(hub.Quiet(10'000));
+  }
+  SECTION("until it was silent for a term") {
+    later(kTermNs - 20'000'000'000);
+    CHECK(hub.Quiet(10'000));
+  }
+}
+
 TEST_CASE("unknown requests and missing keys are refused by name") {
   ScratchBuffer scratch;
   Hub hub(*scratch.store, {});
