@@ -35,9 +35,10 @@ measure() {  # NAME SAMPLES TEMPERATURE
   paste <(value_of rollouts "$metrics") <(value_of mean_reward "$metrics") <(value_of mean_response_tokens "$metrics") \
     <(value_of truncated_share "$metrics") <(value_of errors "$metrics") |
     awk -F'\t' -v name="$1" -v temperature="$3" '
-      { scored += $1; reward += $1 * $2; tokens += $1 * $3; truncated += $1 * $4; errors = $5 }
+      $1 > 0 { scored += $1; reward += $1 * $2; tokens += $1 * $3; truncated += $1 * $4 }
+      { errors = $5 }
       END {
-        if (!scored) { print "evaluate: no response was scored" > "/dev/stderr"; exit 1 }
+        if (!scored) { print "evaluate: no response was scored, " errors + 0 " could not be judged" > "/dev/stderr"; exit 1 }
         printf "{\"evaluation\":\"%s\",\"temperature\":%s,\"scored\":%d,\"errors\":%d,\"accuracy\":%.4f,\"mean_tokens\":%.1f,\"truncated_share\":%.4f}\n",
           name, temperature, scored, errors, reward / scored, tokens / scored, truncated / scored
       }'

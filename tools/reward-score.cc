@@ -47,7 +47,7 @@ constexpr const char* kDescription =
     "A rollout that cannot be judged (no label, deadline, a token that the tokenizer lacks) gets the outcome error or timeout with its reason,\n"
     "never a reward of 0; --max-errors decides the exit status.";
 
-constexpr int64_t kMetricsEvery = 64;  // scored rollouts
+constexpr int64_t kMetricsEvery = 64;  // rollouts
 
 std::shared_ptr<const text::Tokenizer> LoadTokenizer(const Options& options, const record::Header& header) {
   auto tokenizer = text::Tokenizer::Load(options.model);
@@ -88,13 +88,13 @@ void ScoreAll(const Options& options, cli::Context& context, reward::Tally* tall
         log::WarnOnce(reward.detail, "rollout " + HexU64(rollout->uid) + " of prompt " + rollout->prompt_id + ": " + reward.detail);
       writer.Write(record);
       tally->AddJudged(*rollout);
-      if (tally->window_scored() >= kMetricsEvery) context.Metrics(tally->TakeWindow());
+      if (tally->window_judged() >= kMetricsEvery) context.Metrics(tally->TakeWindow());
     }
     writer.Flush();  // a resident pipeline waits for this one
     context.Summary(tally->Text());
     if (context.progress().Due()) context.progress().Update(static_cast<double>(tally->num_read()), 0, tally->Text());
   }
-  if (tally->window_scored() > 0) context.Metrics(tally->TakeWindow());
+  if (tally->window_judged() > 0) context.Metrics(tally->TakeWindow());
   writer.Finish(reader.end_status());
   if (reader.end_status() == stream::EndStatus::kStopped) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
   record::RequireGoodEnd(reader.end_status());

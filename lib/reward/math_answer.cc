@@ -6,6 +6,7 @@
 #include "base/utf8.h"
 #include "reward/expression.h"
 #include "reward/latex_text.h"
+#include "reward/search.h"
 #include "text/regex.h"
 
 namespace april::reward {
@@ -17,6 +18,22 @@ constexpr std::string_view kSpaces = " \t\r\n\v\f";
 constexpr std::string_view kBrackets = "()[]";
 constexpr double kWholeTolerance = 1e-7;
 constexpr size_t kLongestAnswer = 4000;  // bytes
+
+struct Patterns {
+  explicit Patterns(const text::RegexLimits& limits)
+      : whole_text(R"(^\\text\{(.+?)\}$)", limits),
+        number(R"(^\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*$)", limits),
+        thousands(R"((?<=\d),(?=\d\d\d(?!\d)))", limits),
+        digits(R"(^-?[0-9]+$)", limits),
+        fraction(R"(^-?[0-9]+.?/0*[1-9][0-9]*.?$)", limits),
+        quotient(R"(^(-?[1-9][0-9]*|0)/(-?[1-9][0-9]*|0)$)", limits),
+        units(R"((?:degree|cm|centimeter|meter|mile|second|minute|hour|day|week|month|year|foot|feet|inch|yard)(?:es)?s? *(?:\^[0-9]+)?)", limits),
+        degrees(R"(\^ *\\circ)", limits),
+        small_space(R"(,\\! *)", limits),
+        minus(R"((-) +)", limits),
+        mixed(R"(([0-9]) +([0-9]))", limits) {}
+  Regex whole_text, number, thousands, digits, fraction, quotient, units, degrees, small_space, minus, mixed;
+};
 
 std::string Trim(const std::string& text) {
   const size_t first = text.find_first_not_of(kSpaces);
@@ -38,35 +55,6 @@ void ReplaceAll(std::string* text, std::string_view what, std::string_view with)
     out += with;
   }
   if (start > 0) *text = out.append(*text, start);
-}
-
-bool Matches(const Regex& regex, std::string_view text) {
-  std::vector<Regex::Group> groups;
-  return regex.Search(text, 0, &groups) == Regex::Outcome::kMatch;
-}
-
-/// Each match becomes its captures, joined by `between`.
-std::string Substitute(const Regex& regex, const std::string& text, std::string_view between) {
-  std::string out;
-  std::vector<Regex::Group> groups;
-  size_t done = 0;
-  while (regex.Search(text, done, &groups) == Regex::Outcome::kMatch && groups[0].end > groups[0].start) {
-    out.append(text, done, groups[0].start - done);
-    for (size_t i = 1; i < groups.size(); ++i) {
-      if (i > 1) out += between;
-      out.append(text, groups[i].start, groups[i].end - groups[i].start);
-    }
-    done = groups[0].end;
-  }
-  return out.append(text, done);
-}
-
-/// Content of an answer that is one \text{…}.
-std::string UnwrapText(const std::string& answer) {
-  static const Regex whole(R"(^\\text\{(.+?)\}$)");
-  std::vector<Regex::Group> groups;
-  if (whole.Search(answer, 0, &groups) != Regex::Outcome::kMatch) return answer;
-  return Trim(answer.substr(groups[1].start, groups[1].end - groups[1].start));
 }
 
 /// Puts the first character behind each \sqrt into braces. nullopt when nothing is behind it.
@@ -107,14 +95,6 @@ std::optional<std::string> BraceFractions(const std::string& text) {
   return out.append(text, start);
 }
 
-/// Numbers as Python's float() reads them, without inf and nan.
-std::optional<double> ParseFloat(const std::string& text) {
-  static const Regex number(R"(^\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*$)");
-  if (!Matches(number, text)) return std::nullopt;
-  const double value = std::strtod(text.c_str(), nullptr);
-  return std::isfinite(value) ? std::optional(value) : std::nullopt;
-}
-
 bool IsWhole(double value) { return std::abs(value - std::round(value)) <= kWholeTolerance; }
 
 std::string WholeText(double value) {
@@ -123,28 +103,77 @@ std::string WholeText(double value) {
   return text;
 }
 
-std::string DropThousandsCommas(const std::string& text) {
-  static const Regex comma(R"((?<=\d),(?=\d\d\d(?!\d)))");
-  return Substitute(comma, text, "");
-}
+/// One comparison, with what is left of its time.
+class Comparison {
+ public:
+  Comparison(const Patterns& patterns, int64_t timeout_ms) : patterns_(patterns), deadline_(timeout_ms) {}
 
-bool IsWholeText(const std::string& text) {
-  const std::optional<double> value = ParseFloat(DropThousandsCommas(text));
-  return value && IsWhole(*value);
-}
+  std::string Latex(const std::string& answer) const;
+  std::string Expression(const std::string& answer) const;
+  bool Same(const std::string& answer, const std::string& label) const;
+
+ private:
+  bool Matches(const Regex& regex, std::string_view text) const {
+    std::vector<Regex::Group> groups;
+    return Find(regex, text, 0, &groups, deadline_);
+  }
+
+  /// Each match becomes its captures, joined by `between`.
+  std::string Substitute(const Regex& regex, const std::string& text, std::string_view between) const {
+    std::string out;
+    std::vector<Regex::Group> groups;
+    size_t done = 0;
+    while (Find(regex, text, done, &groups, deadline_) && groups[0].end > groups[0].start) {
+      out.append(text, done, groups[0].start - done);
+      for (size_t i = 1; i < groups.size(); ++i) {
+        if (i > 1) out += between;
+        out.append(text, groups[i].start, groups[i].end - groups[i].start);
+      }
+      done = groups[0].end;
+    }
+    return out.append(text, done);
+  }
+
+  /// Content of an answer that is one \text{…}.
+  std::string UnwrapText(const std::string& answer) const {
+    std::vector<Regex::Group> groups;
+    if (!Find(patterns_.whole_text, answer, 0, &groups, deadline_)) return answer;
+    return Trim(answer.substr(groups[1].start, groups[1].end - groups[1].start));
+  }
+
+  /// Numbers as Python's float() reads them, without inf and nan.
+  std::optional<double> ParseFloat(const std::string& text) const {
+    if (!Matches(patterns_.number, text)) return std::nullopt;
+    const double value = std::strtod(text.c_str(), nullptr);
+    return std::isfinite(value) ? std::optional(value) : std::nullopt;
+  }
+
+  std::string DropThousandsCommas(const std::string& text) const { return Substitute(patterns_.thousands, text, ""); }
+
+  bool IsWholeText(const std::string& text) const {
+    const std::optional<double> value = ParseFloat(DropThousandsCommas(text));
+    return value && IsWhole(*value);
+  }
+
+  std::string CanonicalWhole(std::string text) const;
+  std::vector<std::string> Elements(const std::string& normalised) const;
+  bool SameElement(const std::string& answer, const std::string& label) const;
+
+  const Patterns& patterns_;
+  Deadline deadline_;
+};
 
 /// Digits and sign, written in one way. Whole numbers of any length keep all their digits.
-std::string CanonicalWhole(std::string text) {
+std::string Comparison::CanonicalWhole(std::string text) const {
   ReplaceAll(&text, ",", "");
-  static const Regex plain(R"(^-?[0-9]+$)");
-  if (!Matches(plain, text)) return WholeText(ParseFloat(text).value_or(0));
+  if (!Matches(patterns_.digits, text)) return WholeText(ParseFloat(text).value_or(0));
   const bool negative = text[0] == '-';
   const size_t first = text.find_first_not_of("-0");
   if (first == std::string::npos) return "0";
   return (negative ? "-" : "") + text.substr(first);
 }
 
-std::vector<std::string> Elements(const std::string& normalised) {
+std::vector<std::string> Comparison::Elements(const std::string& normalised) const {
   const std::string text = DropThousandsCommas(normalised);
   const auto is_bracket = [](char c) { return kBrackets.find(c) != std::string_view::npos; };
   const bool tuple = text.size() > 2 && is_bracket(text.front()) && is_bracket(text.back()) &&
@@ -159,29 +188,15 @@ std::vector<std::string> Elements(const std::string& normalised) {
   return elements;
 }
 
-bool SameElement(const std::string& answer, const std::string& label) {
-  static const Regex fraction(R"(^-?[0-9]+.?/0*[1-9][0-9]*.?$)");
-  if (Matches(fraction, answer) && Matches(fraction, label)) return answer == label;
+bool Comparison::SameElement(const std::string& answer, const std::string& label) const {
+  deadline_.Check();
+  if (Matches(patterns_.fraction, answer) && Matches(patterns_.fraction, label)) return answer == label;
   const bool whole = IsWholeText(label);
   if (whole != IsWholeText(answer)) return false;
   return whole ? CanonicalWhole(answer) == CanonicalWhole(label) : SameValue(answer, label);
 }
 
-}  // namespace
-
-std::optional<std::string> LastBoxed(std::string_view text) {
-  constexpr std::string_view kOpen = "\\boxed{";
-  const size_t start = text.rfind("\\boxed");
-  if (start == std::string_view::npos || !text.substr(start).starts_with(kOpen)) return std::nullopt;
-  int open = 0;
-  for (size_t i = start; i < text.size(); ++i) {
-    if (text[i] == '{') ++open;
-    if (text[i] == '}' && --open == 0) return std::string(text.substr(start + kOpen.size(), i - start - kOpen.size()));
-  }
-  return std::nullopt;
-}
-
-std::string NormaliseLatex(const std::string& answer) {
+std::string Comparison::Latex(const std::string& answer) const {
   const std::string unwrapped = UnwrapText(Trim(answer));
   std::string text = unwrapped;
   for (const char* gone : {"\n", "\\!"}) ReplaceAll(&text, gone, "");
@@ -206,32 +221,28 @@ std::string NormaliseLatex(const std::string& answer) {
   if (!fractioned) return unwrapped;
   text = *fractioned;
   if (text == "0.5") return "\\frac{1}{2}";
-  static const Regex quotient(R"(^(-?[1-9][0-9]*|0)/(-?[1-9][0-9]*|0)$)");
   std::vector<Regex::Group> groups;
-  if (quotient.Search(text, 0, &groups) != Regex::Outcome::kMatch) return text;
+  if (!Find(patterns_.quotient, text, 0, &groups, deadline_)) return text;
   return "\\frac{" + text.substr(0, groups[1].end) + "}{" + text.substr(groups[2].start) + "}";
 }
 
-std::string NormaliseExpression(const std::string& answer) {
-  static const Regex units(
-      R"((?:degree|cm|centimeter|meter|mile|second|minute|hour|day|week|month|year|foot|feet|inch|yard)(?:es)?s? *(?:\^[0-9]+)?)");
-  static const Regex degrees(R"(\^ *\\circ)"), small_space(R"(,\\! *)"), minus(R"((-) +)"), mixed(R"(([0-9]) +([0-9]))");
+std::string Comparison::Expression(const std::string& answer) const {
   std::string text = UnwrapText(answer);
   for (const char* gone : {"\\%", "\\$", "$", "%"}) ReplaceAll(&text, gone, "");
   for (const char* between : {" or ", " and "}) ReplaceAll(&text, between, " , ");
   ReplaceAll(&text, "million", "*10^6");
   ReplaceAll(&text, "billion", "*10^9");
   ReplaceAll(&text, "trillion", "*10^12");
-  text = Substitute(degrees, Substitute(units, text, ""), "");
+  text = Substitute(patterns_.degrees, Substitute(patterns_.units, text, ""), "");
   if (text.size() > 1 && text.front() == '{' && text.back() == '}') text = text.substr(1, text.size() - 2);
-  text = Substitute(small_space, text, "");
+  text = Substitute(patterns_.small_space, text, "");
   if (const auto value = ParseFloat(text); value && IsWhole(*value)) text = CanonicalWhole(Trim(text));
   if (text.find('\\') != std::string::npos) {
     for (const char* fraction : {"\\tfrac", "\\dfrac"}) ReplaceAll(&text, fraction, "\\frac");
     ReplaceAll(&text, "\\frac", " \\frac");  // a number in front of it makes a mixed number
     text = Trim(LatexToText(text));
   }
-  text = Substitute(mixed, Substitute(minus, text, ""), "+");
+  text = Substitute(patterns_.mixed, Substitute(patterns_.minus, text, ""), "+");
   for (const char* gone : {" ", "{", "}"}) ReplaceAll(&text, gone, "");
   for (char& c : text) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c ^ 0x20);
@@ -239,10 +250,10 @@ std::string NormaliseExpression(const std::string& answer) {
   return IsWholeText(text) ? CanonicalWhole(text) : text;
 }
 
-bool SameAnswer(const std::string& answer, const std::string& label) {
+bool Comparison::Same(const std::string& answer, const std::string& label) const {
   if (answer.size() > kLongestAnswer) return answer == label;
-  if (NormaliseLatex(answer) == NormaliseLatex(label)) return true;
-  const std::string given = NormaliseExpression(answer), expected = NormaliseExpression(label);
+  if (Latex(answer) == Latex(label)) return true;
+  const std::string given = Expression(answer), expected = Expression(label);
   if (given == expected) return true;
   if (given.empty() || expected.empty()) return false;
   const std::vector<std::string> elements = Elements(given), wanted = Elements(expected);
@@ -252,6 +263,38 @@ bool SameAnswer(const std::string& answer, const std::string& label) {
     if (!SameElement(elements[i], wanted[i])) return false;
   }
   return true;
+}
+
+}  // namespace
+
+struct MathAnswers::Compiled {
+  Patterns patterns;
+};
+
+MathAnswers::MathAnswers(int64_t timeout_ms)
+    : timeout_ms_(timeout_ms), compiled_(std::make_unique<Compiled>(Compiled{Patterns({.timeout_ms = timeout_ms})})) {}
+MathAnswers::~MathAnswers() = default;
+
+bool MathAnswers::Same(const std::string& answer, const std::string& label) const {
+  return Comparison(compiled_->patterns, timeout_ms_).Same(answer, label);
+}
+
+std::string MathAnswers::NormaliseLatex(const std::string& answer) const { return Comparison(compiled_->patterns, timeout_ms_).Latex(answer); }
+
+std::string MathAnswers::NormaliseExpression(const std::string& answer) const {
+  return Comparison(compiled_->patterns, timeout_ms_).Expression(answer);
+}
+
+std::optional<std::string> LastBoxed(std::string_view text) {
+  constexpr std::string_view kOpen = "\\boxed{";
+  const size_t start = text.rfind("\\boxed");
+  if (start == std::string_view::npos || !text.substr(start).starts_with(kOpen)) return std::nullopt;
+  int open = 0;
+  for (size_t i = start; i < text.size(); ++i) {
+    if (text[i] == '{') ++open;
+    if (text[i] == '}' && --open == 0) return std::string(text.substr(start + kOpen.size(), i - start - kOpen.size()));
+  }
+  return std::nullopt;
 }
 
 }  // namespace april::reward

@@ -6,6 +6,7 @@
 #include "reward/math_answer.h"
 #include "reward/response_text.h"
 #include "reward/scorer.h"
+#include "reward/search.h"
 #include "text/regex.h"
 
 namespace april::reward {
@@ -14,12 +15,6 @@ namespace {
 using text::Regex;
 
 constexpr size_t kDetailBytes = 200;
-
-/// An error that the deadline made: its outcome is called timeout.
-class Timeout : public Error {
- public:
-  explicit Timeout(std::string message) : Error(ErrorKind::kRuntime, std::move(message)) {}
-};
 
 std::string_view Trim(std::string_view text) {
   constexpr std::string_view kSpaces = " \t\r\n\v\f";
@@ -35,14 +30,11 @@ std::string Shorten(std::string_view text) {
 }
 
 /// The last match of `regex`: its first capture, or the whole match where it has none.
-std::optional<std::string_view> LastMatch(const Regex& regex, std::string_view text) {
+std::optional<std::string_view> LastMatch(const Regex& regex, std::string_view text, const Deadline& deadline) {
   std::optional<std::string_view> last;
   std::vector<Regex::Group> groups;
   for (size_t from = 0; from <= text.size();) {
-    const Regex::Outcome outcome = regex.Search(text, from, &groups);
-    if (outcome == Regex::Outcome::kTimeout) throw Timeout("the pattern took longer than --timeout-ms");
-    if (outcome == Regex::Outcome::kLimit) throw Error::Runtime("the pattern met PCRE2's limit of steps or memory");
-    if (outcome == Regex::Outcome::kNoMatch) break;
+    if (!Find(regex, text, from, &groups, deadline)) break;
     const Regex::Group& group = groups.size() > 1 && groups[1].matched ? groups[1] : groups[0];
     last = text.substr(group.start, group.end - group.start);
     from = groups[0].end;
@@ -68,33 +60,36 @@ class Exact final : public Scorer {
 
 class ByPattern final : public Scorer {
  public:
-  explicit ByPattern(const ScorerOptions& options) : Scorer("regex"), regex_(options.pattern, {.timeout_ms = options.timeout_ms}) {}
+  explicit ByPattern(const ScorerOptions& options)
+      : Scorer("regex"), regex_(options.pattern, {.timeout_ms = options.timeout_ms}), timeout_ms_(options.timeout_ms) {}
 
  protected:
   Verdict Judge(const Subject& subject) const override {
     const bool compares = regex_.num_captures() > 0;
     const std::string_view label = compares ? Label(subject) : std::string_view();
-    const auto found = LastMatch(regex_, subject.response);
+    const auto found = LastMatch(regex_, subject.response, Deadline(timeout_ms_));
     if (!found) return {0, ""};
     return {!compares || Trim(*found) == label ? 1.0 : 0.0, Shorten(*found)};
   }
 
  private:
   Regex regex_;
+  int64_t timeout_ms_;
 };
 
 class LastNumber final : public Scorer {
  public:
   explicit LastNumber(const ScorerOptions& options)
-      : Scorer("gsm8k"), number_(R"(-?(?:\d[\d,]*(?:\.\d+)?|\.\d+))", {.timeout_ms = options.timeout_ms}) {}
+      : Scorer("gsm8k"), number_(R"(-?(?:\d[\d,]*(?:\.\d+)?|\.\d+))", {.timeout_ms = options.timeout_ms}), timeout_ms_(options.timeout_ms) {}
 
  protected:
   Verdict Judge(const Subject& subject) const override {
     std::string_view label = Label(subject);
     if (const size_t mark = label.rfind("####"); mark != std::string_view::npos) label.remove_prefix(mark + 4);
-    const auto expected = LastMatch(number_, label);
+    const Deadline deadline(timeout_ms_);
+    const auto expected = LastMatch(number_, label, deadline);
     if (!expected) throw Error::Data("the label '" + Shorten(label) + "' has no number in it");
-    const auto found = LastMatch(number_, subject.response);
+    const auto found = LastMatch(number_, subject.response, deadline);
     if (!found) return {0, ""};
     const std::string answer = ShortestForm(*found);
     return {answer == ShortestForm(*expected) ? 1.0 : 0.0, Shorten(answer)};
@@ -115,11 +110,12 @@ class LastNumber final : public Scorer {
     return is_negative && digits != "0" ? "-" + digits : digits;
   }
   Regex number_;
+  int64_t timeout_ms_;
 };
 
 class BoxedMath final : public Scorer {
  public:
-  BoxedMath() : Scorer("math") {}
+  explicit BoxedMath(const ScorerOptions& options) : Scorer("math"), answers_(options.timeout_ms) {}
 
  protected:
   Verdict Judge(const Subject& subject) const override {
@@ -131,8 +127,11 @@ class BoxedMath final : public Scorer {
     }
     const auto answer = LastBoxed(subject.response);
     if (!answer) return {0, ""};
-    return {SameAnswer(*answer, label) ? 1.0 : 0.0, Shorten(*answer)};
+    return {answers_.Same(*answer, label) ? 1.0 : 0.0, Shorten(*answer)};
   }
+
+ private:
+  MathAnswers answers_;
 };
 
 }  // namespace
@@ -185,7 +184,8 @@ void ScorerOptions::Register(OptionsVisitor& options) {
   options.Text("scorer", &scorer, "NAME", "how responses are judged; --list shows the names");
   options.Text("pattern", &pattern, "REGEX",
                "for --scorer regex: the last match counts; a capture is compared with the label, without one it is enough that the pattern matches");
-  options.Integer("timeout-ms", &timeout_ms, 1, 3'600'000, "for one response; one that takes longer has the outcome timeout");
+  options.Integer("timeout-ms", &timeout_ms, 1, 3'600'000,
+                  "for one response: searching it, and comparing its answer; one that takes longer has the outcome timeout (exact needs no limit)");
 }
 
 const std::vector<ScorerInfo>& ListScorers() {
@@ -202,7 +202,7 @@ std::unique_ptr<Scorer> MakeScorer(const ScorerOptions& options) {
   if (options.scorer != "regex" && !options.pattern.empty()) throw Error::Usage("--pattern is for --scorer regex, not for " + options.scorer);
   if (options.scorer == "exact") return std::make_unique<Exact>();
   if (options.scorer == "gsm8k") return std::make_unique<LastNumber>(options);
-  if (options.scorer == "math") return std::make_unique<BoxedMath>();
+  if (options.scorer == "math") return std::make_unique<BoxedMath>(options);
   if (options.scorer == "regex") {
     if (options.pattern.empty()) throw Error::Usage("--scorer regex needs --pattern", "for example --pattern 'answer is (\\S+)'");
     return std::make_unique<ByPattern>(options);

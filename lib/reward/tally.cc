@@ -7,6 +7,7 @@ namespace april::reward {
 void Tally::AddJudged(const record::Rollout& rollout) {
   if (!rollout.reward || rollout.reward->status != "ok") {
     ++errors_;
+    ++window_errors_;
     return;
   }
   ++scored_;
@@ -25,14 +26,14 @@ std::string Tally::Text() const {
 }
 
 Json Tally::TakeWindow() {
-  const auto number = static_cast<double>(window_scored_ > 0 ? window_scored_ : 1);
+  const auto mean = [this](double sum) { return window_scored_ > 0 ? Json(sum / static_cast<double>(window_scored_)) : Json(nullptr); };
   Json line = {{"scored", scored_},
                {"errors", errors_},
                {"rollouts", window_scored_},
-               {"mean_reward", window_sum_ / number},
-               {"mean_response_tokens", static_cast<double>(window_tokens_) / number},
-               {"truncated_share", static_cast<double>(window_truncated_) / number}};
-  window_scored_ = window_tokens_ = window_truncated_ = 0;
+               {"mean_reward", mean(window_sum_)},
+               {"mean_response_tokens", mean(static_cast<double>(window_tokens_))},
+               {"truncated_share", mean(static_cast<double>(window_truncated_))}};
+  window_scored_ = window_errors_ = window_tokens_ = window_truncated_ = 0;
   window_sum_ = 0;
   return line;
 }

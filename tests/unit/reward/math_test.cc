@@ -12,6 +12,12 @@
 using namespace april;
 using namespace april::reward;
 
+namespace {
+
+const MathAnswers kMath(0);
+
+}  // namespace
+
 TEST_CASE("the last boxed answer is found by counting braces") {
   CHECK(LastBoxed("a \\boxed{1} b \\boxed{\\frac{1}{2}} c") == "\\frac{1}{2}");
   CHECK(LastBoxed("\\boxed{}") == "");
@@ -58,8 +64,8 @@ TEST_CASE("answers are compared as written, as numbers and as expressions") {
   };
   for (const auto& [answer, label] : same) {
     INFO(answer << " against " << label);
-    CHECK(SameAnswer(answer, label));
-    CHECK(SameAnswer(label, answer));
+    CHECK(kMath.Same(answer, label));
+    CHECK(kMath.Same(label, answer));
   }
   const std::vector<std::pair<std::string, std::string>> different = {
       {"12345678901234567891", "12345678901234567890"},
@@ -76,7 +82,7 @@ TEST_CASE("answers are compared as written, as numbers and as expressions") {
   };
   for (const auto& [answer, label] : different) {
     INFO(answer << " against " << label);
-    CHECK_FALSE(SameAnswer(answer, label));
+    CHECK_FALSE(kMath.Same(answer, label));
   }
 }
 
@@ -119,10 +125,10 @@ TEST_CASE("no answer breaks the comparison") {
       for (uint64_t j = 1; j <= length; ++j) texts[side] += parts[RandomBits(7, RandomUse::kTest, i, 100 * side + j) % parts.size()];
     }
     INFO(texts[0] << " against " << texts[1]);
-    REQUIRE_FALSE(FindInvalidUtf8(NormaliseExpression(texts[0])));
-    REQUIRE_FALSE(FindInvalidUtf8(NormaliseLatex(texts[0])));
-    SameAnswer(texts[0], texts[1]);
+    REQUIRE_FALSE(FindInvalidUtf8(kMath.NormaliseExpression(texts[0])));
+    REQUIRE_FALSE(FindInvalidUtf8(kMath.NormaliseLatex(texts[0])));
+    kMath.Same(texts[0], texts[1]);
     LastBoxed(texts[0]);
-    REQUIRE(SameAnswer(texts[0], texts[0]));
+    REQUIRE(kMath.Same(texts[0], texts[0]));
   }
 }

@@ -109,6 +109,14 @@ TEST_CASE("a pattern that backtracks without end meets its deadline") {
   CHECK(SystemClock().MonotonicNs() - start < 20'000'000'000);
 }
 
+TEST_CASE("what math cannot decide in time is no zero") {
+  ScorerOptions options = Named("math");
+  options.timeout_ms = 1;
+  const std::string label = "\\text{" + std::string(4'000'000, 'a') + "} ";
+  const record::Reward reward = Judge(options, "\\boxed{5}", &label);
+  CHECK(reward.status == "timeout");
+}
+
 TEST_CASE("options that cannot work are refused") {
   CHECK_THROWS_AS(MakeScorer(Named("nonsense")), Error);
   CHECK_THROWS_AS(MakeScorer(Named("regex")), Error);
@@ -158,11 +166,17 @@ TEST_CASE("the tally adds up") {
   tally.AddJudged(rollout);
   tally.AddPassed();
   CHECK(tally.Text() == "read 4, scored 2 (mean reward 0.5), passed 1, errors 1");
-  CHECK(tally.window_scored() == 2);
+  CHECK(tally.window_judged() == 3);
   const Json window = tally.TakeWindow();
   CHECK(window["mean_reward"] == 0.5);
   CHECK(window["mean_response_tokens"] == 3);
   CHECK(window["truncated_share"] == 0.5);
-  CHECK(tally.window_scored() == 0);
+  CHECK(tally.window_judged() == 0);
   CHECK(tally.errors() == 1);
+  tally.AddJudged(rollout);  // errors alone are a window too, and have no mean
+  CHECK(tally.window_judged() == 1);
+  const Json errors_alone = tally.TakeWindow();
+  CHECK(errors_alone["errors"] == 2);
+  CHECK(errors_alone["rollouts"] == 0);
+  CHECK(errors_alone["mean_reward"].is_null());
 }
