@@ -70,10 +70,10 @@ struct Counts {
   }
 };
 
-/// Trains claims until the stream ends or a stop was asked for between two of them. Returns whether it was stopped.
-bool TrainAll(grpo::Session& session, grpo::ClaimReader& reader, record::RecordWriter& writer, cli::Context& context, Counts* counts) {
+/// Trains claims until the stream ends or a stop was asked for between two of them. Returns how its own stream is to end.
+stream::EndStatus TrainAll(grpo::Session& session, grpo::ClaimReader& reader, record::RecordWriter& writer, cli::Context& context, Counts* counts) {
   while (auto claim = reader.Next()) {
-    if (StopRequested()) return true;  // this claim stays in the buffer, and comes again
+    if (StopRequested()) return stream::EndStatus::kStopped;  // this claim stays in the buffer, and comes again
     grpo::StepReport report = session.Train(*claim);
     const auto give = [&] {
       writer.Write(report.step);
@@ -93,9 +93,7 @@ bool TrainAll(grpo::Session& session, grpo::ClaimReader& reader, record::RecordW
     context.progress().Update(static_cast<double>(report.step.step + 1), 0, report.line);
     if (!report.step.advanced) log::Info(step + ": no gradient in the whole claim; the weights and the optimiser stay as they are");
   }
-  if (reader.end_status() == stream::EndStatus::kError)
-    throw Error::Data("the claims' source ended with an error", "look at its messages; the steps so far are saved");
-  return reader.end_status() == stream::EndStatus::kStopped;
+  return reader.end_status();
 }
 
 /// The final checkpoint, named in the last step's record, which is given again.
@@ -121,9 +119,9 @@ void Run(const Options& options, cli::Context& context) {
 
   Counts counts;
   context.Summary(counts.Text());
-  bool stopped = false;
+  stream::EndStatus status = stream::EndStatus::kOk;
   try {
-    stopped = TrainAll(session, reader, writer, context, &counts);
+    status = TrainAll(session, reader, writer, context, &counts);
   } catch (const Error&) {
     try {
       Save(session, writer);  // the steps before the failure are good: a checkpoint spares computing them again
@@ -132,8 +130,9 @@ void Run(const Options& options, cli::Context& context) {
     throw;
   }
   Save(session, writer);
-  writer.Finish(stopped ? stream::EndStatus::kStopped : stream::EndStatus::kOk);
-  if (stopped) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
+  writer.Finish(status);
+  record::RequireGoodEnd(status);
+  if (status == stream::EndStatus::kStopped) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
 }
 
 }  // namespace

@@ -1,9 +1,15 @@
 # A stop: a stream that ended early, or a signal, means a final checkpoint and exit 75.
 set -euo pipefail
 . "$APRIL_SOURCE/tests/cli/grpo-step/common.bash"
-APRIL_CLAIMS_STOPPED=1 write_claims stopped.stream
+APRIL_CLAIMS_STATUS=stopped write_claims stopped.stream
 fails 'trained 17, skipped 18, excluded 1' 75 train run --model "$model" --in stopped.stream --out steps.stream
 [ -e run/checkpoints/step-00000004/manifest.json ]
+
+# The program that claims failed: its claims are trained, a checkpoint holds them, and commit learns of it.
+APRIL_CLAIMS_STATUS=error write_claims failed.stream
+fails 'the program that wrote the input failed' 1 train failed-run --model "$model" --in failed.stream --out failed-steps.stream
+[ -e failed-run/checkpoints/step-00000004/manifest.json ]
+fails 'ended error' 1 rollout-cat --check failed-steps.stream
 
 # SIGTERM between two claims: the next one is left in the buffer.
 write_claims claims.stream

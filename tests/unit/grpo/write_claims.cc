@@ -36,5 +36,7 @@ TEST_CASE("write the claims of four steps", "[.claims]") {
       for (const auto& rollout : group.rollouts) writer.Write(rollout);
     }
   }
-  writer.Finish(std::getenv("APRIL_CLAIMS_STOPPED") != nullptr ? stream::EndStatus::kStopped : stream::EndStatus::kOk);
+  const char* variable = std::getenv("APRIL_CLAIMS_STATUS");
+  const std::string status = variable != nullptr ? variable : "ok";
+  writer.Finish(status == "stopped" ? stream::EndStatus::kStopped : status == "error" ? stream::EndStatus::kError : stream::EndStatus::kOk);
 }
