@@ -3,8 +3,9 @@
 # the same task: single-digit addition, 8 prompts x 8 rollouts a step, at most 64 new tokens, lr 1e-5, no KL. Default: 2 rounds of 4 steps each.
 #
 # The first step of either is left out (it warms caches); TRL runs in the better of two configurations: the whole step in one batch, and batches of 16.
+# Fair: both end an answer at <|im_end|>, neither writes a checkpoint; TRL's own step time leaves out its optimiser, ours is from publication to publication.
 . "$(dirname "$0")/lib.sh"
-case ${1:-} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case ${1:-} in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 need_peers "${1:-}"
 rounds=${2:-2} steps=${3:-4}
 need_programs partial-buffer rollout-gen reward-score grpo-step weight-sync
@@ -30,7 +31,7 @@ print((times[-1] - times[0]) / (len(times) - 1), file=open(sys.argv[3], "a"))
 print((times[-1] - times[0]) * 1e3 / sum(m["response_mean_tokens"] * 64 for m in kept), file=open(sys.argv[4], "a"))
 PY
   for batch in 64 16; do
-    "$python" "$here/peers/trl_step.py" "$peers" "$steps" "$batch" "$round" 2>/dev/null | grep '^{"peer"' >"$work/trl-$batch.jsonl" || die 1 "TRL failed"
+    "$python" "$here/peers/trl_step.py" "$peers" "$steps" "$batch" "$round" 2>/dev/null | grep --line-buffered '^{"peer"' >"$work/trl-$batch.jsonl" || die 1 "TRL failed"
   done
   python3 - "$work/trl-64.jsonl" "$work/trl-16.jsonl" "$work/theirs" "$work/their-tokens" <<'PY'
 import json, sys

@@ -38,12 +38,14 @@ def last_number(completions, answer, **_):
 class PrintSteps(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **_):
         if logs and "reward" in logs:
-            line = {"peer": "trl", "step_s": logs["step_time"], "reward": logs["reward"], "response_tokens": logs["completions/mean_length"] * ROLLOUTS}
+            line = {"peer": "trl", "step_s": logs["step_time"], "reward": logs["reward"], "response_tokens": logs["completions/mean_length"] * ROLLOUTS,
+                    "truncated_share": logs["completions/clipped_ratio"]}
             print(json.dumps(line), flush=True)
 
 
 tokenizer = AutoTokenizer.from_pretrained(peers + "/model/hf")
 tokenizer.padding_side, tokenizer.pad_token = "left", "<|endoftext|>"
+# TRL ends an answer at the tokenizer's end token and at those of the model's generation config: the latter has <|im_end|>, so answers do end by themselves.
 model = AutoModelForCausalLM.from_pretrained(peers + "/model/hf", dtype=torch.float32)
 settings = GRPOConfig(
     output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=True, per_device_train_batch_size=batch, gradient_accumulation_steps=ROLLOUTS // batch, num_generations=GROUP,
