@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # decode.sh PEERS [ROUNDS] [CONTEXT:TOKENS…]: decode tokens/s at batch 1, 8, 32, 64 against llama.cpp in bf16 (default: 3 rounds of 64:64 and 512:64).
 #
-# Ours: one group of BATCH rollouts of one prompt of CONTEXT tokens, sampled at temperature 1 with log-probabilities recorded. Its time is the difference
-# between a run of TOKENS tokens and one of a single token, so that loading and reading the prompt are left out, as they are in the peer's figure.
+# Ours: BATCH rollouts of as many prompts of CONTEXT tokens each, sampled at temperature 1 with log-probabilities recorded; the time is that of the steps
+# that read no prompt, with all that the program does between them. The peer decodes as many sequences of the same lengths, and samples nothing.
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 need_peers "${1:-}"
@@ -15,19 +15,15 @@ bench=$peers/llama/build/bin/llama-batched-bench
 model=$peers/model/hf
 
 ours() {  # CONTEXT TOKENS BATCH SEED
-  local tokens
-  for tokens in 1 "$2"; do
-    partial-buffer add -q --prompts "$work/prompt-$1.jsonl" --plain --model "$model" --purpose eval --group-size "$3" --max-tokens "$tokens" --temperature 1 \
-      --seed "$4" --out "$work/queued.stream"
-    rm -f "$work/metrics.jsonl"
-    rollout-gen -q --model "$model" --in-flight "$3" --in "$work/queued.stream" --out "$work/done.stream" --metrics "$work/metrics.jsonl"
-    tail -n 1 "$work/metrics.jsonl" >"$work/last-$tokens.json"
-  done
-  python3 - "$work/last-1.json" "$work/last-$2.json" <<'PY'
-import json, sys
-short, long = (json.load(open(path)) for path in sys.argv[1:])
-print((long["tokens"] - short["tokens"]) / (long["time_s"] - short["time_s"]))
-PY
+  head -n "$3" "$work/prompts-$1.jsonl" >"$work/prompts.jsonl"
+  partial-buffer add -q --prompts "$work/prompts.jsonl" --plain --model "$model" --purpose eval --group-size 1 --max-tokens "$2" --temperature 1 \
+    --seed "$4" --out "$work/queued.stream"
+  rm -f "$work/metrics.jsonl"
+  # All prompts are read in one step, so that every other step is one of the whole batch.
+  rollout-gen -q --model "$model" --in-flight "$3" --prefill-rows $(($1 * $3)) --in "$work/queued.stream" --out "$work/done.stream" \
+    --metrics "$work/metrics.jsonl"
+  tail -n 1 "$work/metrics.jsonl" >"$work/last.json"
+  awk -v tokens="$(value_of decode_tokens "$work/last.json")" -v seconds="$(value_of decode_s "$work/last.json")" 'BEGIN { print tokens / seconds }'
 }
 
 theirs() {  # CONTEXT TOKENS BATCH: the better of flash attention on and off
@@ -40,7 +36,7 @@ theirs() {  # CONTEXT TOKENS BATCH: the better of flash attention on and off
 
 for shape in "${shapes[@]}"; do
   context=${shape%:*} tokens=${shape#*:}
-  "$python" "$here/peers/make_prompt.py" "$model" "$context" >"$work/prompt-$context.jsonl"
+  "$python" "$here/peers/make_prompt.py" "$model" "$context" 64 >"$work/prompts-$context.jsonl"
   for batch in 1 8 32 64; do
     : >"$work/ours" >"$work/theirs"
     for round in $(seq "$rounds"); do

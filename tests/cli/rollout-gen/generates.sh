@@ -13,6 +13,7 @@ lines = [json.loads(line) for line in open("metrics.jsonl")]
 last = lines[-1]
 assert last["finished"] == last["read"] == 40 and last["tokens"] == last["finished_tokens"] > 400 and 0 < last["occupancy"] <= 1, last
 assert 0 < last["length_finishes"] < 40, last
+assert 0 < last["decode_tokens"] < last["tokens"] and last["decode_s"] > 0, last  # the step that reads the prompts makes tokens, too
 PY
 
 content whole.zst >whole
