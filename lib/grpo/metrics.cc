@@ -97,8 +97,7 @@ Json Metrics::ToJson() const {
   json["on_policy_tokens"] = num_compared_;
   json["on_policy_differing_tokens"] = num_differing_;
   json["on_policy_largest_difference_nats"] = largest_difference_;
-  const double busy = seconds.prepare + seconds.forward + seconds.backward + seconds.optimizer;
-  json["prepare_s"] = seconds.prepare;
+  const double busy = seconds.forward + seconds.backward + seconds.optimizer;
   json["forward_s"] = seconds.forward;
   json["backward_s"] = seconds.backward;
   json["optimizer_s"] = seconds.optimizer;

@@ -12,7 +12,7 @@
 namespace april::grpo {
 
 struct PhaseSeconds {
-  double prepare = 0, forward = 0, backward = 0, optimizer = 0, publish = 0, checkpoint = 0;
+  double forward = 0, backward = 0, optimizer = 0, publish = 0, checkpoint = 0;
 };
 
 class Metrics {

@@ -1,6 +1,7 @@
 #include "grpo/session.h"
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 #include "base/bytes.h"
@@ -249,7 +250,9 @@ StepReport Session::Train(const Claim& claim) {
   ++parts.state->version;
 
   const int64_t begin = SystemClock().MonotonicNs();
-  parts.PublishStep(claim);
+  auto publishing = std::async(std::launch::async, [&] { parts.PublishStep(claim); });
+  parts.trainer->Prepare();  // beside it: publishing is one thread's work
+  publishing.get();
   result.metrics.seconds.publish += static_cast<double>(SystemClock().MonotonicNs() - begin) * 1e-9;
   parts.doubtful = false;
   report.step = {claim.id, claim.step, parts.state->version, parts.info.weights, result.advanced, std::nullopt, batch.outcomes, {}, {}};
@@ -270,7 +273,6 @@ StepReport Session::Train(const Claim& claim) {
 
 bool Session::Settle(StepReport* report) {
   Parts& parts = *parts_;
-  parts.trainer->Prepare();
   if (report->repeated || parts.state->step % parts.options.checkpoint_every != 0) return false;
   PhaseSeconds seconds;
   parts.WriteCheckpoint(&seconds);

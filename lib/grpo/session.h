@@ -56,8 +56,8 @@ class Session {
   /// One update, published. Throws Data for a claim that does not follow or a replay that gives other weights, Runtime when a loss or gradient is not
   /// finite: the claim is then in a file beside the checkpoints, and nothing was applied.
   StepReport Train(const Claim& claim);
-  /// What a generator need not wait for, once the step's record is out: the checkpoint that may be due, and what the next update needs. True when a
-  /// checkpoint was written: the record names it now, and is given again.
+  /// What a generator need not wait for, once the step's record is out: the checkpoint, if one is due. True when it was written: the record names it
+  /// now, and is given again.
   bool Settle(StepReport* report);
   /// A checkpoint of what the last one lacks. Returns the last step's record again, now with the checkpoint's name; nullopt when nothing was lacking,
   /// or when the last update failed: its weights are never saved.

@@ -56,7 +56,6 @@ Trainer::Trainer(TrainerOptions options, const kernels::Kernels& kernels, kernel
 void Trainer::Prepare() {
   if (packed_) return;
   packed_ = true;
-  const PhaseTimer timer(&prepare_s_);
   std::vector<weights::TensorView> views = state_->RoundedViews();
   if (kernels_.element_bytes == 2) {
     policy_ = model::Policy::FromTensors(state_->config(), views, kernels_, pool_, /*for_training=*/true, std::exchange(policy_, nullptr));
@@ -108,7 +107,6 @@ UpdateResult Trainer::Update(const Batch& batch) {
     result.advanced |= TrainGroups(groups.subspan(begin, end - begin), old_part, &result);
     if (result.failure) return result;
   }
-  result.metrics.seconds.prepare = std::exchange(prepare_s_, 0);
   result.metrics.loss /= static_cast<double>(num_parts);
   result.metrics.grad_norm /= static_cast<double>(num_parts);
   return result;

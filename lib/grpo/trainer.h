@@ -43,7 +43,7 @@ class Trainer {
   /// Trains on the batch's groups; moves the state's weights, moments and optimiser steps, not its `step` and `version`. Neither micro-batch size nor
   /// number of threads changes a bit of the result.
   UpdateResult Update(const Batch& batch);
-  /// Packs the newest weights for the next update, which otherwise does it itself: for a moment when nobody waits for this trainer.
+  /// Packs the newest weights for the next update, which otherwise does it itself. The state may be read meanwhile.
   void Prepare();
 
  private:
@@ -63,8 +63,7 @@ class Trainer {
   model::Gradients gradients_;
   model::TrainingPass pass_;
   std::shared_ptr<const model::Policy> policy_, reference_;
-  bool packed_ = false;   ///< policy_ is of the newest weights
-  double prepare_s_ = 0;  ///< spent in Prepare since the last update
+  bool packed_ = false;  ///< policy_ is of the newest weights
 };
 
 }  // namespace april::grpo

@@ -33,7 +33,7 @@ void TrainingPass::State::PlaceActivations(bool keep) {
   // Whole layers first: a byte of them spares more work than a byte of logits.
   num_whole = keep ? std::clamp<int64_t>(budget / std::max<int64_t>(1, layer_bytes), 0, config.layers) : 0;
   if (keep && num_whole < config.layers) num_whole = std::max<int64_t>(0, num_whole - 1);  // one is where layers are computed again
-  PlaceLogits(keep && num_whole == config.layers ? budget - num_whole * layer_bytes : 0);
+  const int64_t logits_bytes = PlaceLogits(keep && num_whole == config.layers ? budget - num_whole * layer_bytes : 0);
   layers.assign(static_cast<size_t>(config.layers), {});
   again = {};
   if (num_whole < config.layers) {
@@ -41,7 +41,8 @@ void TrainingPass::State::PlaceActivations(bool keep) {
     if (keep) whole.Place(base, &again);
     for (int64_t i = num_whole; i < config.layers; ++i) light.Place(base, &layers[static_cast<size_t>(i)]);
   }
-  char* base = Room<char>(&whole_memory, num_whole * layer_bytes);
+  char* base = Room<char>(&whole_memory, num_whole * layer_bytes + logits_bytes);
+  kept_logits = reinterpret_cast<float*>(base + num_whole * layer_bytes);
   for (int64_t i = 0; i < num_whole; ++i) whole.Place(base + i * layer_bytes, &layers[static_cast<size_t>(i)]);
   float* inputs = keep ? Room<float>(&inputs_memory, config.layers * rows * config.hidden) : nullptr;
   again.h = h;

@@ -16,7 +16,7 @@ int64_t Divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-void TrainingPass::State::PlaceLogits(int64_t bytes) {
+int64_t TrainingPass::State::PlaceLogits(int64_t bytes) {
   const int64_t row_bytes = LogitStride() * static_cast<int64_t>(sizeof(float)), room = std::max<int64_t>(0, bytes) / row_bytes;
   // Whole parts as Backward takes them.
   const Tiles& parts = plan->target_tiles;
@@ -26,15 +26,15 @@ void TrainingPass::State::PlaceLogits(int64_t bytes) {
     if (last.row + last.rows > room) break;
     num_kept_targets = last.row + last.rows;
   }
-  Room<float>(&kept_logits, num_kept_targets * LogitStride());
   if (num_kept_targets < plan->num_targets()) Room<float>(&logits_memory, kLogitRows * LogitStride());
+  return num_kept_targets * row_bytes;
 }
 
 void TrainingPass::State::RunHead(Worker& worker, const PackedPolicy& policy, std::span<float> logprobs, std::span<float> entropies) {
   for (int64_t first = 0, count = 0; first < plan->num_targets(); first += count) {
     const bool keeps = first < num_kept_targets;
     count = std::min(kLogitRows, (keeps ? num_kept_targets : plan->num_targets()) - first);
-    float* logits = keeps ? kept_logits.as<float>() + first * LogitStride() : logits_memory.as<float>();
+    float* logits = keeps ? kept_logits + first * LogitStride() : logits_memory.as<float>();
     pass.Logits(worker, policy, x, std::span(plan->target_rows).subspan(static_cast<size_t>(first), static_cast<size_t>(count)), h, logits,
                 LogitStride());
     for (int64_t i; (i = worker.NextTask(count)) >= 0;) {
@@ -84,15 +84,12 @@ void BackwardPass::RunHeadTiles(Worker& worker, int64_t first, const Tiles& tile
 
 void BackwardPass::HeadSlice(Worker& worker, int64_t slice, int64_t first, const Tiles& tiles) {
   const int64_t count = tiles.total_rows(), begin = slice * kHeadSlice, n = std::min(kHeadSlice, config_.vocab - begin);
-  const float* logits = s_.kept_logits.as<float>() + first * s_.LogitStride() + begin;
-  int64_t stride = s_.LogitStride();
-  if (first >= s_.num_kept_targets) {
-    const int64_t block = kernels_.column_block;
-    float* again = s_.logits_again.as<float>();
-    s_.pass.LinearRange(worker, policy_.head(), begin / block, Divide(begin + n, block), s_.h_memory.data(), hidden_, count, again, kHeadStride,
-                        false);
-    logits = again;
-    stride = kHeadStride;
+  const bool keeps = first < s_.num_kept_targets;
+  const int64_t stride = keeps ? s_.LogitStride() : kHeadStride, block = kernels_.column_block;
+  const float* logits = keeps ? s_.kept_logits + first * stride + begin : s_.logits_again.as<float>();
+  if (!keeps) {
+    s_.pass.LinearRange(worker, policy_.head(), begin / block, Divide(begin + n, block), s_.h_memory.data(), hidden_, count,
+                        s_.logits_again.as<float>(), stride, false);
   }
   for (int64_t i; (i = worker.NextTask(count)) >= 0;) {
     const auto target = static_cast<size_t>(first + i);

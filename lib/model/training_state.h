@@ -39,8 +39,8 @@ struct TrainingPass::State {
   void Plan(std::span<const TrainingGroup> groups, double sampling_temperature, bool keep);
   /// Lays out the kept activations: of every layer its input, of the first `num_whole` layers all, of the first `num_kept_targets` their logits.
   void PlaceActivations(bool keep);
-  /// Decides whose logits are kept in that much memory, and makes room for the others'.
-  void PlaceLogits(int64_t bytes);
+  /// Decides whose logits are kept in at most that much memory, and makes room for the others'. Returns the bytes that the kept ones take.
+  int64_t PlaceLogits(int64_t bytes);
   void RunLayers(Worker& worker, const PackedPolicy& policy);
   void RunHead(Worker& worker, const PackedPolicy& policy, std::span<float> logprobs, std::span<float> entropies);
   int64_t LogitStride() const { return config.vocab + kRowGap; }
@@ -62,8 +62,8 @@ struct TrainingPass::State {
   Activations again;                                ///< where a layer is computed again
   std::vector<float> log_sum_exps, entropy_values;  ///< by target; entropies only when asked for
 
-  kernels::Memory kv_memory, x_memory, h_memory, logits_memory, kept_logits, inputs_memory, whole_memory, shared_memory;
-  float* x = nullptr;
+  kernels::Memory kv_memory, x_memory, h_memory, logits_memory, inputs_memory, whole_memory, shared_memory;
+  float *x = nullptr, *kept_logits = nullptr;
   void* h = nullptr;
 
   // Working memory of Backward.

@@ -36,6 +36,22 @@ TEST_CASE("micro-batches, threads and recomputation change no bit") {
   }
 }
 
+TEST_CASE("logits that are kept, all or some, change no bit") {
+  const Config config = TinyConfig();
+  const Work work(config, std::vector<std::vector<int64_t>>(10, {3, 20, 9}));  // ten tiles of targets: two parts of the backward pass
+  const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kAuto);
+  const Result none = Train(config, kernels, work, work.groups.size(), 2, 0);
+  for (uint64_t bytes = uint64_t{1} << 18; bytes < uint64_t{1} << 23; bytes += bytes / 8) {
+    INFO(bytes << " bytes for activations");
+    const Result seen = Train(config, kernels, work, work.groups.size(), 2, bytes);
+    size_t different = 0;
+    for (size_t i = 0; i < none.gradients.size(); ++i) {
+      different += std::memcmp(seen.gradients[i].data(), none.gradients[i].data(), none.gradients[i].size() * 4) != 0;
+    }
+    CHECK(different == 0);
+  }
+}
+
 /// Samples `count` tokens after the prompt from recorded uniform numbers, as a generator would, and returns their log-probabilities.
 std::vector<float> Generate(const Policy& policy, KvCache& cache, Forward& forward, std::span<const uint32_t> prompt, uint64_t id, size_t count,
                             std::vector<uint32_t>* tokens) {
