@@ -1,4 +1,5 @@
 // The buffer's hub as a generator's source of work.
+// Beside its program, not in lib/: buffer and rollout are siblings that never include each other, so only a program joins them.
 #pragma once
 
 #include <string>
