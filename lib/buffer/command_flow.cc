@@ -221,8 +221,7 @@ void RunPut(const PutOptions& options, Invocation& invocation) {
     throw Error(ErrorKind::kRejects, std::to_string(counts.rejected) + " defective records, allowed are " + std::to_string(options.max_rejects) +
                                          "; the first: " + counts.first_reject);
   }
-  if (queue.end_status() == stream::EndStatus::kError)
-    throw Error::Runtime("the program that wrote the stream failed; everything that it wrote is kept");
+  record::RequireGoodEnd(queue.end_status());
   if (queue.end_status() == stream::EndStatus::kStopped) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
 }
 

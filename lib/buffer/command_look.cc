@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/printing.h"
 #include "buffer/commands.h"
 #include "buffer/hub_client.h"
 #include "buffer/prompts.h"
@@ -16,10 +17,6 @@
 
 namespace april::buffer {
 namespace {
-
-void Print(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) throw Error::System("cannot write", "standard output", errno);
-}
 
 template <typename... Values>
 std::string Format(const char* format, Values... values) {
@@ -71,46 +68,47 @@ std::string RewardText(const RolloutMeta& rollout) {
 
 void ListRollouts(const Store& store, const LsOptions& options) {
   if (!options.json) {
-    Print(Format("%-16s  %-16s %5s  %-8s  %-8s %6s  %-9s %7s %8s  %-8s %s\n", "UID", "GROUP", "INDEX", "STATE", "GROUP IS", "TOKENS", "VERSIONS",
-                 "RESUMES", "REWARD", "CHANGED", "WORKER"));
+    PrintOut(Format("%-16s  %-16s %5s  %-8s  %-8s %6s  %-9s %7s %8s  %-8s %s\n", "UID", "GROUP", "INDEX", "STATE", "GROUP IS", "TOKENS", "VERSIONS",
+                    "RESUMES", "REWARD", "CHANGED", "WORKER"));
   }
   for (const auto& [admission, group] : store.state().groups()) {
     for (size_t i = 0; i < group.members.size(); ++i) {
       const RolloutMeta& rollout = group.members[i];
       if (!options.state.empty() && options.state != Name(rollout.state)) continue;
       if (options.json) {
-        Print(RolloutJson(store, group, i).dump() + "\n");
+        PrintOut(RolloutJson(store, group, i).dump() + "\n");
         continue;
       }
-      Print(Format("%s  %s %5zu  %-8s  %-8s %6d  %-9s %7d %8s  %-8s %s\n", HexU64(rollout.uid).c_str(), HexU64(group.group_id).c_str(), i,
-                   std::string(Name(rollout.state)).c_str(), std::string(Name(group.state)).c_str(), rollout.tokens, Versions(rollout).c_str(),
-                   rollout.resumes, RewardText(rollout).c_str(), HumanSeconds(AgeSeconds(store, rollout.changed_ns)).c_str(),
-                   WorkerOf(store.state(), rollout).c_str()));
+      PrintOut(Format("%s  %s %5zu  %-8s  %-8s %6d  %-9s %7d %8s  %-8s %s\n", HexU64(rollout.uid).c_str(), HexU64(group.group_id).c_str(), i,
+                      std::string(Name(rollout.state)).c_str(), std::string(Name(group.state)).c_str(), rollout.tokens, Versions(rollout).c_str(),
+                      rollout.resumes, RewardText(rollout).c_str(), HumanSeconds(AgeSeconds(store, rollout.changed_ns)).c_str(),
+                      WorkerOf(store.state(), rollout).c_str()));
     }
   }
 }
 
 void ListGroups(const Store& store, const LsOptions& options) {
-  if (!options.json) Print(Format("%-16s  %-8s %6s %6s %6s %8s %6s  %s\n", "GROUP", "STATE", "PROMPT", "EPOCH", "ENDED", "SCORED", "STEP", "OPENED"));
+  if (!options.json)
+    PrintOut(Format("%-16s  %-8s %6s %6s %6s %8s %6s  %s\n", "GROUP", "STATE", "PROMPT", "EPOCH", "ENDED", "SCORED", "STEP", "OPENED"));
   for (const auto& [admission, group] : store.state().groups()) {
     const double age_s = AgeSeconds(store, group.opened_ns);
     if (options.json) {
-      Print(Json{{"group_id", HexU64(group.group_id)},
-                 {"state", Name(group.state)},
-                 {"prompt", group.prompt},
-                 {"epoch", group.epoch},
-                 {"members", group.members.size()},
-                 {"ended", group.num_ended},
-                 {"scored", group.num_scored},
-                 {"admitted_step", group.admitted_step},
-                 {"opened_s", age_s}}
-                .dump() +
-            "\n");
+      PrintOut(Json{{"group_id", HexU64(group.group_id)},
+                    {"state", Name(group.state)},
+                    {"prompt", group.prompt},
+                    {"epoch", group.epoch},
+                    {"members", group.members.size()},
+                    {"ended", group.num_ended},
+                    {"scored", group.num_scored},
+                    {"admitted_step", group.admitted_step},
+                    {"opened_s", age_s}}
+                   .dump() +
+               "\n");
       continue;
     }
-    Print(Format("%s  %-8s %6" PRId64 " %6" PRId64 " %3" PRId64 "/%-2zu %8" PRId64 " %6" PRId64 "  %s\n", HexU64(group.group_id).c_str(),
-                 std::string(Name(group.state)).c_str(), group.prompt, group.epoch, group.num_ended, group.members.size(), group.num_scored,
-                 group.admitted_step, HumanSeconds(age_s).c_str()));
+    PrintOut(Format("%s  %-8s %6" PRId64 " %6" PRId64 " %3" PRId64 "/%-2zu %8" PRId64 " %6" PRId64 "  %s\n", HexU64(group.group_id).c_str(),
+                    std::string(Name(group.state)).c_str(), group.prompt, group.epoch, group.num_ended, group.members.size(), group.num_scored,
+                    group.admitted_step, HumanSeconds(age_s).c_str()));
   }
 }
 
@@ -127,16 +125,6 @@ uint64_t FindByPrefix(const State& state, const std::string& digits) {
   if (!found)
     throw Error::Usage("no rollout that is kept begins with " + digits, "partial-buffer ls lists them; trained ones are kept for --retain-steps");
   return *found;
-}
-
-/// Text that cannot move a terminal's cursor or change its state, whatever a model wrote.
-std::string Printable(const std::string& text) {
-  std::string printable;
-  for (const char c : text) {
-    const bool control = (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f;
-    printable += control ? std::string("\xef\xbf\xbd") : std::string(1, c);
-  }
-  return printable;
 }
 
 /// The response, each stretch of one policy version in a colour of its own.
@@ -162,8 +150,8 @@ std::string Line(const char* name, const std::string& value) { return Format("%-
 
 std::string Describe(const Store& store, const record::Rollout& rollout, const GroupMeta& group, const RolloutMeta& meta) {
   std::string text = Line("uid", HexU64(rollout.uid));
-  text += Line("prompt", rollout.prompt_id + ", epoch " + std::to_string(rollout.epoch) + ", member " + std::to_string(rollout.index) + " of " +
-                             std::to_string(rollout.group_size) + " of group " + HexU64(rollout.group_id));
+  text += Line("prompt", Printable(rollout.prompt_id) + ", epoch " + std::to_string(rollout.epoch) + ", member " + std::to_string(rollout.index) +
+                             " of " + std::to_string(rollout.group_size) + " of group " + HexU64(rollout.group_id));
   text += Line("state", std::string(Name(meta.state)) + ", group " + std::string(Name(group.state)) + ", changed " +
                             HumanSeconds(AgeSeconds(store, meta.changed_ns)) + " ago");
   if (meta.state == RolloutState::kLeased) text += Line("worker", WorkerOf(store.state(), meta));
@@ -174,7 +162,7 @@ std::string Describe(const Store& store, const record::Rollout& rollout, const G
     text += Line("version", std::to_string(span.version) + " made tokens " + std::to_string(span.start) + " to " + std::to_string(span.end) +
                                 ", weights " + HexU64(span.weights));
   }
-  if (rollout.label) text += Line("label", *rollout.label);
+  if (rollout.label) text += Line("label", Printable(*rollout.label));
   if (rollout.reward) {
     const record::Reward& reward = *rollout.reward;
     text += Line("reward", (reward.status == "ok" ? Format("%g", reward.value) : reward.status) + " by " + reward.scorer +
@@ -250,13 +238,13 @@ void RunShow(const ShowOptions& options, Invocation&) {
   Store store(SystemFiles(), SystemClock(), options.store.store);
   const uint64_t key = FindByPrefix(store.state(), options.uid);
   const GroupMeta& group = store.state().group(AdmissionOf(key));
-  if (options.json) return Print(RolloutJson(store, group, IndexOf(key)).dump() + "\n");
+  if (options.json) return PrintOut(RolloutJson(store, group, IndexOf(key)).dump() + "\n");
   const record::Rollout rollout = store.ReadRollout(key);
-  Print(Describe(store, rollout, group, store.state().rollout(key)));
+  PrintOut(Describe(store, rollout, group, store.state().rollout(key)));
   const auto tokenizer = text::Tokenizer::Load(options.model.empty() ? store.state().config().model : options.model);
   const bool color = options.color == "always" || (options.color == "auto" && ::isatty(STDOUT_FILENO) == 1);
-  Print("--- prompt\n" + Printable(tokenizer->Decode(rollout.prompt_tokens, false)) + "\n--- response\n" +
-        ColoredResponse(*tokenizer, rollout, color) + "\n");
+  PrintOut("--- prompt\n" + Printable(tokenizer->Decode(rollout.prompt_tokens, false)) + "\n--- response\n" +
+           ColoredResponse(*tokenizer, rollout, color) + "\n");
 }
 
 void RunStat(const StatOptions& options, Invocation&) {
@@ -269,7 +257,7 @@ void RunStat(const StatOptions& options, Invocation&) {
   } else {
     stat = ToJson(StatMap(Store(SystemFiles(), SystemClock(), options.store.store)));
   }
-  Print(options.json ? stat.dump() + "\n" : StatText(stat));
+  PrintOut(options.json ? stat.dump() + "\n" : StatText(stat));
 }
 
 }  // namespace april::buffer

@@ -240,7 +240,7 @@ void RunCommit(const CommitOptions& options, Invocation& invocation) {
   }
   if (writer) writer->Finish(queue.end_status());
   committer.End();
-  if (queue.end_status() == stream::EndStatus::kError) throw Error::Runtime("the trainer failed; the steps that it finished are committed");
+  record::RequireGoodEnd(queue.end_status());
   if (queue.end_status() == stream::EndStatus::kStopped) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
 }
 
