@@ -1,10 +1,12 @@
 #include "rollout/prompt_line.h"
 
-#include <cstdio>
+#include <unistd.h>
+
 #include <optional>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printing.h"
 #include "rollout/meter.h"
 #include "rollout/scheduler.h"
 #include "text/chat_template.h"
@@ -30,10 +32,10 @@ struct NoSink : Sink {
   void Flush() override {}
 };
 
+/// At once: a person reads along.
 void Print(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    throw Error::System("cannot write", "standard output", errno);
-  }
+  PrintOut(::isatty(STDOUT_FILENO) == 1 ? Printable(text) : text);
+  FlushOut();
 }
 
 }  // namespace

@@ -94,8 +94,8 @@ Manifest::File WriteTensors(FileSystem& files, const std::string& directory, con
       digest.Update(data + offset, size);
       file.Append(data + offset, size);
       done += size;
+      if (options.progress) options.progress(done, layout.data_bytes);
     }
-    if (options.progress) options.progress(done, layout.data_bytes);
     described->push_back(Described(tensor, digest.Value()));
   }
   SortByName(described);
