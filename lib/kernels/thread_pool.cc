@@ -26,6 +26,9 @@ namespace {
 
 // A decode step's phases last tens of microseconds: spin about that long, then give the core to whoever else needs it.
 constexpr int kSpins = 2000;
+// Who is waited for may be waiting for this very core, when others use the machine, too: a yield gives it to them, and costs little when nobody is
+// there.
+constexpr int kSpinsPerYield = 100;
 
 void Pause() {
 #if defined(__x86_64__)
@@ -48,9 +51,13 @@ class Gate {
   }
 
   void WaitWhile(uint32_t seen) {
-    for (int i = 0; i < kSpins; ++i) {
+    for (int i = 1; i <= kSpins; ++i) {
       if (Value() != seen) return;
-      Pause();
+      if (i % kSpinsPerYield == 0) {
+        sched_yield();
+      } else {
+        Pause();
+      }
     }
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     while (value_.load(std::memory_order_seq_cst) == seen) {
