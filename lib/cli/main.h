@@ -35,7 +35,8 @@ class Context {
 
   const std::string& tool() const { return tool_; }
   const CommonOptions& common() const { return common_; }
-  /// Whether an option (its long name) was given, on the command line or in --config, be it with its default.
+  /// Whether an option (its long name) was given: on the command line, be it with its default, or in --config with another value than its default
+  /// (--print-config writes all of them).
   bool Given(const std::string& option) const { return given_.contains(option); }
   /// Throws Usage when `option` and one of the `others` were given: "--in does not go with --from".
   void Exclude(const std::string& option, const std::vector<std::string>& others, const std::string& hint) const;

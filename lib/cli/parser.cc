@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 
@@ -17,26 +18,27 @@ void RegisterCommon(CommonOptions* options, OptionTable* table) {
   table->Flag("provenance", &options->provenance, "name this tool and its arguments in the stream's header");
 }
 
-void AddRow(CLI::App* app, const OptionRow& row, std::set<std::string>* given) {
+/// Returns what CLI11 calls it. What gets another value than its default is noted in `given`.
+const CLI::Option* AddRow(CLI::App* app, const OptionRow& row, std::set<std::string>* given) {
   CLI::Option* option = nullptr;
   if (row.is_flag) {
     const std::string names = (row.short_name.empty() ? "" : "-" + row.short_name + ",") + "--" + row.name + ",!--no-" + row.name;
     option = app->add_flag_function(
         names,
-        [store = row.store, name = row.name, given](int64_t count) {
-          given->insert(name);
+        [store = row.store, name = row.name, by_default = row.flag_default, given](int64_t count) {
+          if ((count > 0) != by_default) given->insert(name);
           store({count > 0 ? "true" : "false"});
         },
         row.help);
     option->default_str(row.flag_default ? "true" : "false");
     option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    return;
+    return option;
   }
   const std::string names = row.is_argument ? row.name : (row.short_name.empty() ? "" : "-" + row.short_name + ",") + "--" + row.name;
   option = app->add_option(
       names,
-      [store = row.store, name = row.name, given](const CLI::results_t& texts) {
-        given->insert(name);
+      [store = row.store, name = row.name, by_default = row.default_text, given](const CLI::results_t& texts) {
+        if (texts.back() != by_default) given->insert(name);
         store(texts);
         return true;
       },
@@ -50,10 +52,14 @@ void AddRow(CLI::App* app, const OptionRow& row, std::set<std::string>* given) {
   }
   if (!row.default_text.empty()) option->default_str(row.default_text);
   option->required(row.required);
+  return option;
 }
 
-void AddTable(CLI::App* app, const OptionTable& table, std::set<std::string>* given) {
-  for (const OptionRow& row : table.rows()) AddRow(app, row, given);
+/// The rows' names by what CLI11 calls them.
+using Names = std::map<const CLI::Option*, std::string>;
+
+void AddTable(CLI::App* app, const OptionTable& table, std::set<std::string>* given, Names* names) {
+  for (const OptionRow& row : table.rows()) (*names)[AddRow(app, row, given)] = row.name;
 }
 
 struct Switches {
@@ -116,8 +122,9 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
   const bool with_version = std::none_of(own->rows().begin(), own->rows().end(), [](const OptionRow& row) { return row.name == "version"; });
   AddSwitches(&app, &switches, with_version);
   RegisterCommon(common_options, common);
-  AddTable(&app, *own, &parsed.given);
-  AddTable(&app, *common, &parsed.given);
+  Names names;
+  AddTable(&app, *own, &parsed.given, &names);
+  AddTable(&app, *common, &parsed.given, &names);
   const std::string full_name = program.name + (parsed.command->name.empty() ? "" : " " + parsed.command->name);
   const std::string hint = "\"" + full_name + " --help\" lists the options";
   std::reverse(rest.begin(), rest.end());  // CLI11 takes its vector back to front
@@ -137,6 +144,9 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
     throw Error::Usage(error.what(), hint);
   } catch (const Error& error) {
     throw Error::Usage(error.message(), error.hint().empty() ? hint : error.hint());
+  }
+  for (const CLI::Option* option : app.parse_order()) {  // those of the command line alone
+    if (const auto found = names.find(option); found != names.end()) parsed.given.insert(found->second);
   }
   DocumentSwitches(common, with_version);
   parsed.verbose = switches.verbose;

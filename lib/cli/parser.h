@@ -17,7 +17,7 @@ struct Parsed {
   const Command* command = nullptr;  ///< nullptr: help was asked for before a subcommand
   std::string config_text;           ///< for kPrintConfig: what --config reads back
   bool verbose = false, quiet = false;
-  std::set<std::string> given;  ///< long names of the options on the command line and in the configuration file
+  std::set<std::string> given;  ///< see Context::Given
 };
 
 /// Options of the chosen command and the common ones are in `own` and `common` afterwards (for --help). Throws Usage.

@@ -12,6 +12,10 @@ fails "in does not go with --from" 2 rollout-gen --model "$model" --from zmq+ipc
 fails "worker is for --from" 2 rollout-gen --model "$model" --worker w --in -
 fails "temperature is for --prompt" 2 rollout-gen --model "$model" --temperature 0 --in -
 [ ! -e x ]
+rollout-gen --print-config >all.toml
+fails "cannot open none" 1 rollout-gen --config all.toml --model "$model" --in none
+echo "temperature=0.5" >some.toml
+fails "temperature is for --prompt" 2 rollout-gen --config some.toml --model "$model" --in -
 
 # The program before failed: its records are not lost, and the next program learns of it.
 APRIL_STREAM_STATUS=error APRIL_STREAM=failed.bin APRIL_STREAM_RECORDS=20 unit_record '[.stream]' >/dev/null

@@ -120,6 +120,8 @@ TEST_CASE("a configuration file sets options, and a key that is none is refused 
   CHECK(options.stops == std::vector<std::string>{"a", "b"});
   std::ofstream(path) << ParseArguments({"--groups", "9", "--print-config"}).parsed.config_text;
   CHECK(ParseArguments({"--config", path}).options.groups == 9);
+  CHECK(ParseArguments({"--config", path, "--order", "fifo"}).parsed.given == std::set<std::string>{"groups", "order"});
+  CHECK(ParseArguments({"-s", ""}).parsed.given == std::set<std::string>{"store"});
   CHECK(parse("groups=7\ngruops=8\n") == path + ": no option is called \"gruops\"");
   CHECK(parse("[section]\ngroups=7\n").find(path) == 0);
   CHECK(parse("help=true\n").find(path) == 0);
