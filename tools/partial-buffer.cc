@@ -21,14 +21,21 @@ cli::Command Make(std::string name, std::string summary, std::string description
     invocation.argv = context.argv();
     invocation.provenance = context.common().provenance;
     invocation.seed = static_cast<uint64_t>(context.common().seed);
+    invocation.given = [&context](const std::string& option) { return context.Given(option); };
     invocation.metrics = [&context](const Json& values) { context.Metrics(values); };
+    invocation.progress_due = [&context] { return context.progress().Due(); };
+    invocation.progress = [&context](double done, double total, const std::string& text) { context.progress().Update(done, total, text); };
+    const auto report = [&] {
+      context.Summary(invocation.summary);
+      if (!invocation.counts.is_null()) context.Metrics(invocation.counts);
+    };
     try {
       run(*options, invocation);
     } catch (...) {
-      context.Summary(invocation.summary);
+      report();
       throw;
     }
-    context.Summary(invocation.summary);
+    report();
     context.ExitWith(invocation.exit_code);
   };
   return {std::move(name), std::move(summary), std::move(description), [options](OptionsVisitor& visitor) { options->Register(visitor); }, call,
@@ -70,7 +77,7 @@ int main(int argc, char** argv) {
                "\n"
                "  partial-buffer add -s run/buffer --prompts train.jsonl --epochs 4 --shuffle 1\n"
                "  partial-buffer add --purpose eval --prompts test.jsonl --model MODEL --group-size 4 --out - | rollout-gen --model MODEL | …",
-               &RunAdd, {.seed = true, .provenance = true}),
+               &RunAdd, {.seed = true, .provenance = true, .metrics = true, .progress = true}),
           Make("take", "lease rollouts to a generator: unfinished ones first, then new ones",
                "Journals the leases, then writes the rollouts as a stream. Without a number it takes what the run's in-flight target has room for, "
                "and nothing\n"
@@ -79,14 +86,14 @@ int main(int argc, char** argv) {
                "\n"
                "  partial-buffer take -s run/buffer --worker gen1 | rollout-gen --weights run/weights --target-groups 8 | partial-buffer put -s "
                "run/buffer",
-               &RunTake, {.provenance = true}),
+               &RunTake, {.provenance = true, .metrics = true}),
           Make("put", "bring finished, unfinished and progress records back",
                "Journals each record as it arrives, synced before it counts. Records of old leases change nothing and are counted. Leased rollouts "
                "that a whole\n"
                "stream did not mention return to the queue; of a cut stream (exit 3) everything that arrived is kept.\n"
                "\n"
                "  … | reward-score --scorer gsm8k | partial-buffer put -s zmq+ipc://run/hub",
-               &RunPut),
+               &RunPut, {.metrics = true, .progress = true}),
           Make("claim", "give the next step's groups to the trainer",
                "Claims the groups that became ready first, records the claim and writes it: a control record, then each group with its members. A "
                "recorded claim\n"
@@ -97,12 +104,12 @@ int main(int argc, char** argv) {
                "run/buffer\n"
                "  partial-buffer claim -s zmq+ipc://run/hub --follow --steps 60 --checkpoints run/checkpoints | grpo-step … | partial-buffer commit "
                "-s …",
-               &RunClaim, {.provenance = true}),
+               &RunClaim, {.provenance = true, .metrics = true, .progress = true}),
           Make("commit", "record what the trainer made of its claims",
                "Reads the trainer's step records: a claim becomes trained, and consumed once a checkpoint that contains it is named. A step of a "
                "claim that is\n"
                "not current is refused; one that was recomputed with other weights, too.",
-               &RunCommit),
+               &RunCommit, {.provenance = true, .metrics = true, .progress = true}),
           Make("abandon", "give a claim's groups back",
                "Makes the groups of the newest uncommitted claim ready again. Its step can then be claimed anew, and the old trainer's commit is "
                "refused.\n"
@@ -118,7 +125,7 @@ int main(int argc, char** argv) {
                "  rollout-gen --from zmq+ipc://run/hub --weights run/weights | reward-score --scorer gsm8k | partial-buffer put -s zmq+ipc://run/hub "
                "&\n"
                "  partial-buffer claim -s zmq+ipc://run/hub --follow --steps 60 | grpo-step … | partial-buffer commit -s zmq+ipc://run/hub",
-               &RunServe),
+               &RunServe, {.metrics = true}),
           Make("ls", "list rollouts or groups",
                "One line a rollout, in the order of issue. Reads without a lock, also while a hub serves the buffer. Groups that were not issued "
                "yet, and\n"

@@ -36,6 +36,8 @@ void AppendLe(std::string& out, T value) {
 
 /// 16 lower-case digits.
 std::string HexU64(uint64_t value);
+/// Two lower-case digits a byte.
+std::string HexBytes(std::string_view bytes);
 /// Throws Data unless `text` is 1 to 16 hexadecimal digits.
 uint64_t ParseHexU64(std::string_view text);
 

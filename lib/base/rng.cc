@@ -1,5 +1,7 @@
 #include "base/rng.h"
 
+#include <random>
+
 namespace april {
 
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
@@ -25,13 +27,20 @@ uint64_t Mix64(uint64_t value) {
 uint64_t RandomBits(uint64_t seed, RandomUse use, uint64_t id, uint64_t index) {
   // The counter holds (index, id); the key holds (seed, use). Mixing the use into the seed keeps all 64 bits of both.
   const uint64_t mixed = Mix64(seed + 0x9E3779B97F4A7C15u * (static_cast<uint64_t>(use) + 1));
-  const auto words = Philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), static_cast<uint32_t>(id), static_cast<uint32_t>(id >> 32)},
-                                {static_cast<uint32_t>(mixed), static_cast<uint32_t>(mixed >> 32)});
+  const auto words =
+      Philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), static_cast<uint32_t>(id), static_cast<uint32_t>(id >> 32)},
+                 {static_cast<uint32_t>(mixed), static_cast<uint32_t>(mixed >> 32)});
   return (static_cast<uint64_t>(words[1]) << 32) | words[0];
 }
 
 double RandomUnit(uint64_t seed, RandomUse use, uint64_t id, uint64_t index) {
   return static_cast<double>(RandomBits(seed, use, id, index) >> 11) * 0x1p-53;
+}
+
+uint64_t RandomId() {
+  std::random_device device;
+  const uint64_t id = uint64_t{device()} << 32 | device();
+  return id == 0 ? 1 : id;
 }
 
 }  // namespace april

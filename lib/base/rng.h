@@ -19,6 +19,9 @@ uint64_t RandomBits(uint64_t seed, RandomUse use, uint64_t id, uint64_t index);
 /// Uniform in [0, 1) with 53 bits.
 double RandomUnit(uint64_t seed, RandomUse use, uint64_t id, uint64_t index);
 
+/// 64 bits from the system's own source, which nothing else has: names of streams, sessions, leases and claims. Never 0.
+uint64_t RandomId();
+
 /// A well-mixed 64-bit function of the argument (splitmix64's finaliser); for deriving keys, not for digests.
 uint64_t Mix64(uint64_t value);
 

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "buffer/leasing.h"
 #include "buffer/map_fields.h"
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "base/signals.h"
 #include "buffer/commands.h"
 #include "buffer/hub_client.h"
@@ -105,10 +106,7 @@ class HubSink final : public Sink {
  public:
   explicit HubSink(const StoreOption& option) : client_(option.store, "", option.peer_timeout_ms) { client_.Hello("put"); }
   const RunConfig& config() const override { return client_.config(); }
-  void Put(const std::vector<std::string>& records) override {
-    for (const std::string& record : records) NameLease(record);
-    counts_ += client_.Put(records);
-  }
+  void Put(const std::vector<std::string>& records) override { counts_ += client_.Put(records, &leases_); }
   void Beat() override { client_.Beat(); }
   int64_t BeatMs() const override { return client_.beat_ms(); }
   void Cut() override {
@@ -122,16 +120,6 @@ class HubSink final : public Sink {
   }
 
  private:
-  void NameLease(const std::string& bytes) {
-    try {
-      const stream::Value record = stream::Decode(bytes);
-      const stream::Value* lease = stream::Find(record.AsMap(), "lease");
-      const stream::Value* id = lease && !lease->is_nil() ? stream::Find(lease->AsMap(), "id") : nullptr;
-      if (id) leases_.insert(id->AsUint());
-    } catch (const Error&) {
-      // Defective: the hub says so when it is put.
-    }
-  }
   HubClient client_;
 };
 
@@ -180,8 +168,9 @@ void RunTake(const TakeOptions& options, Invocation& invocation) {
     give_back();
     invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
   }
-  invocation.summary =
-      "took " + std::to_string(written) + " rollouts, of them " + std::to_string(resumed) + " to resume; reclaimed " + std::to_string(reclaimed);
+  invocation.Report(
+      "took " + std::to_string(written) + " rollouts, of them " + std::to_string(resumed) + " to resume; reclaimed " + std::to_string(reclaimed),
+      {{"rollouts", written}, {"resumed", resumed}, {"reclaimed", reclaimed}});
   if (keys.empty()) log::Info(WhyNothing(state));
 }
 
@@ -193,10 +182,20 @@ void RunPut(const PutOptions& options, Invocation& invocation) {
   int64_t read = 0, returned = 0;
   const auto summarise = [&](bool whole) {
     const PutCounts& counts = sink->counts();
-    invocation.summary = "read " + std::to_string(read) + ", accepted " + std::to_string(counts.accepted) + ", repeated " +
-                         std::to_string(counts.repeated) + ", superseded " + std::to_string(counts.superseded) + ", rejected " +
-                         std::to_string(counts.rejected) + ", other " + std::to_string(read - counts.Total());
-    if (whole && returned > 0) invocation.summary += "; " + std::to_string(returned) + " leased rollouts returned to the queue";
+    const int64_t other = read - counts.Total();
+    std::string line = "read " + std::to_string(read) + ", accepted " + std::to_string(counts.accepted) + ", repeated " +
+                       std::to_string(counts.repeated) + ", superseded " + std::to_string(counts.superseded) + ", rejected " +
+                       std::to_string(counts.rejected) + ", other " + std::to_string(other);
+    if (whole && returned > 0) line += "; " + std::to_string(returned) + " leased rollouts returned to the queue";
+    invocation.Report(std::move(line),
+                      {{"read", read},
+                       {"accepted", counts.accepted},
+                       {"repeated", counts.repeated},
+                       {"superseded", counts.superseded},
+                       {"rejected", counts.rejected},
+                       {"other", other},
+                       {"returned", returned}},
+                      read);
   };
   try {
     for (std::vector<std::string> records; queue.Take(sink->BeatMs(), &records);) {
@@ -206,6 +205,7 @@ void RunPut(const PutOptions& options, Invocation& invocation) {
       }
       read += static_cast<int64_t>(records.size());
       sink->Put(records);
+      summarise(false);
       // At once, not only at the end: a resident sink may have no end for days.
       if (sink->counts().rejected > 0) log::WarnOnce("a record was rejected", "a record was rejected: " + sink->counts().first_reject);
     }

@@ -82,7 +82,7 @@ void ListRollouts(const Store& store, const LsOptions& options) {
       PrintOut(Format("%s  %s %5zu  %-8s  %-8s %6d  %-9s %7d %8s  %-8s %s\n", HexU64(rollout.uid).c_str(), HexU64(group.group_id).c_str(), i,
                       std::string(Name(rollout.state)).c_str(), std::string(Name(group.state)).c_str(), rollout.tokens, Versions(rollout).c_str(),
                       rollout.resumes, RewardText(rollout).c_str(), HumanSeconds(AgeSeconds(store, rollout.changed_ns)).c_str(),
-                      WorkerOf(store.state(), rollout).c_str()));
+                      Printable(WorkerOf(store.state(), rollout)).c_str()));
     }
   }
 }
@@ -146,12 +146,13 @@ std::string ColoredResponse(const text::Tokenizer& tokenizer, const record::Roll
   return text;
 }
 
-std::string Line(const char* name, const std::string& value) { return Format("%-10s ", name) + value + "\n"; }
+/// What `value` holds may come from a model, a prompt or a worker's name.
+std::string Line(const char* name, const std::string& value) { return Format("%-10s ", name) + Printable(value) + "\n"; }
 
 std::string Describe(const Store& store, const record::Rollout& rollout, const GroupMeta& group, const RolloutMeta& meta) {
   std::string text = Line("uid", HexU64(rollout.uid));
-  text += Line("prompt", Printable(rollout.prompt_id) + ", epoch " + std::to_string(rollout.epoch) + ", member " + std::to_string(rollout.index) +
-                             " of " + std::to_string(rollout.group_size) + " of group " + HexU64(rollout.group_id));
+  text += Line("prompt", rollout.prompt_id + ", epoch " + std::to_string(rollout.epoch) + ", member " + std::to_string(rollout.index) + " of " +
+                             std::to_string(rollout.group_size) + " of group " + HexU64(rollout.group_id));
   text += Line("state", std::string(Name(meta.state)) + ", group " + std::string(Name(group.state)) + ", changed " +
                             HumanSeconds(AgeSeconds(store, meta.changed_ns)) + " ago");
   if (meta.state == RolloutState::kLeased) text += Line("worker", WorkerOf(store.state(), meta));
@@ -162,11 +163,11 @@ std::string Describe(const Store& store, const record::Rollout& rollout, const G
     text += Line("version", std::to_string(span.version) + " made tokens " + std::to_string(span.start) + " to " + std::to_string(span.end) +
                                 ", weights " + HexU64(span.weights));
   }
-  if (rollout.label) text += Line("label", Printable(*rollout.label));
+  if (rollout.label) text += Line("label", *rollout.label);
   if (rollout.reward) {
     const record::Reward& reward = *rollout.reward;
     text += Line("reward", (reward.status == "ok" ? Format("%g", reward.value) : reward.status) + " by " + reward.scorer +
-                               (reward.detail.empty() ? "" : ": " + Printable(reward.detail)));
+                               (reward.detail.empty() ? "" : ": " + reward.detail));
   }
   return text;
 }

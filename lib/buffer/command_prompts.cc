@@ -1,10 +1,12 @@
 // init and add: what a run is, and which prompts it has.
 #include <algorithm>
+#include <initializer_list>
 #include <set>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "buffer/commands.h"
 #include "buffer/leasing.h"
 #include "buffer/payloads.h"
@@ -40,7 +42,8 @@ void CheckSampling(const SamplingOptions& sampling, const std::string& purpose) 
 /// Prompts from JSON lines or from a stream, one by one; what cannot be used is thrown or counted.
 class PromptSource {
  public:
-  PromptSource(const AddOptions& options, const RunConfig& config) : options_(options), config_(config) {
+  PromptSource(const AddOptions& options, const RunConfig& config, const Invocation& invocation)
+      : options_(options), config_(config), invocation_(invocation) {
     if (options.prompts.empty()) {
       reader_ = std::make_unique<record::RecordReader>(options.io.in, options.store.Reading());
       CheckTokenizer(reader_->header().tokenizer, "the stream's prompts");
@@ -58,6 +61,7 @@ class PromptSource {
   std::optional<record::Prompt> Next() {
     for (;;) {
       try {
+        if (invocation_.progress_due()) ShowProgress();
         auto prompt = lines_ ? lines_->Next() : NextOfStream();
         if (!prompt || ids_.insert(prompt->prompt_id).second) return prompt;
         throw Error::Data((lines_ ? lines_->Position() : reader_->raw().Position()) + ": prompt id \"" + prompt->prompt_id + "\" comes twice",
@@ -75,6 +79,10 @@ class PromptSource {
 
  private:
   int64_t Limit() const { return options_.max_prompt_tokens > 0 ? options_.max_prompt_tokens : config_.max_prompt_tokens; }
+
+  void ShowProgress() const {
+    invocation_.progress(static_cast<double>(ids_.size()), 0, std::to_string(ids_.size()) + " prompts, skipped " + std::to_string(skipped_));
+  }
 
   void CheckTokenizer(std::optional<uint64_t> digest, const std::string& subject) const {
     if (digest && config_.tokenizer && *digest != *config_.tokenizer) {
@@ -103,6 +111,7 @@ class PromptSource {
 
   const AddOptions& options_;
   const RunConfig& config_;
+  const Invocation& invocation_;
   std::unique_ptr<PromptLines> lines_;
   std::unique_ptr<record::RecordReader> reader_;
   std::set<std::string> ids_;
@@ -117,7 +126,7 @@ void CheckIsNew(const Store& store, const std::string& id) {
 void AddToStore(const AddOptions& options, Invocation& invocation) {
   Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
   const RunConfig config = store.state().config();
-  PromptSource source(options, config);
+  PromptSource source(options, config, invocation);
   PlanEntry plan{RandomId(), 0, options.epochs, {}, options.prompts.empty() ? options.io.in : options.prompts};
   if (options.shuffle >= 0) plan.shuffle = static_cast<uint64_t>(options.shuffle);
   for (bool more = true; more;) {
@@ -143,8 +152,9 @@ void AddToStore(const AddOptions& options, Invocation& invocation) {
       if (!more) batch.Add(plan);
     });
   }
-  invocation.summary = "added " + std::to_string(plan.prompts) + " prompts, " + std::to_string(plan.prompts * plan.epochs) + " groups of " +
-                       std::to_string(config.group_size) + " rollouts; skipped " + std::to_string(source.skipped());
+  invocation.Report("added " + std::to_string(plan.prompts) + " prompts, " + std::to_string(plan.prompts * plan.epochs) + " groups of " +
+                        std::to_string(config.group_size) + " rollouts; skipped " + std::to_string(source.skipped()),
+                    {{"prompts", plan.prompts}, {"groups", plan.prompts * plan.epochs}, {"skipped", source.skipped()}});
 }
 
 void WriteEvaluation(const AddOptions& options, Invocation& invocation) {
@@ -161,7 +171,7 @@ void WriteEvaluation(const AddOptions& options, Invocation& invocation) {
   config.group_size = options.sampling.group_size;
   config.max_tokens = options.sampling.max_tokens;
   config.sampling = options.sampling.Sampling();
-  PromptSource source(options, config);
+  PromptSource source(options, config, invocation);
   record::RecordWriter writer(options.io.out, invocation.Sign(StreamHeader(config)),
                               {.compress = options.io.compress, .peer_timeout_ms = options.store.peer_timeout_ms});
   int64_t prompts = 0;
@@ -170,8 +180,9 @@ void WriteEvaluation(const AddOptions& options, Invocation& invocation) {
     for (int64_t index = 0; index < config.group_size; ++index) writer.Write(NewRollout(config, *prompt, 0, index));
   }
   writer.Finish();
-  invocation.summary = "wrote " + std::to_string(prompts * config.group_size) + " rollouts of " + std::to_string(prompts) + " prompts; skipped " +
-                       std::to_string(source.skipped());
+  invocation.Report("wrote " + std::to_string(prompts * config.group_size) + " rollouts of " + std::to_string(prompts) + " prompts; skipped " +
+                        std::to_string(source.skipped()),
+                    {{"prompts", prompts}, {"rollouts", prompts * config.group_size}, {"skipped", source.skipped()}});
 }
 
 }  // namespace
@@ -205,35 +216,31 @@ void RunInit(const InitOptions& options, Invocation& invocation) {
 }
 
 /// Refuses what would have no effect.
-void CheckUse(const AddOptions& options) {
-  const AddOptions defaults;
-  const bool from_stream = options.prompts.empty();
-  const auto refuse = [](bool given, const std::string& what, const char* hint) {
-    if (given) throw Error::Usage(what, hint);
+void CheckUse(const AddOptions& options, const Invocation& invocation) {
+  const auto refuse = [&](const char* when, std::initializer_list<const char*> names, const char* hint) {
+    for (const char* name : names) {
+      if (invocation.given(name)) throw Error::Usage(std::string("--") + name + " has no effect " + when, hint);
+    }
   };
-  if (!from_stream) {
-    refuse(options.io.in != defaults.io.in, "--prompts and --in exclude each other", "--prompts reads JSON lines, --in a stream of prompt records");
+  const bool to_store = !options.store.store.empty();
+  if (!options.prompts.empty()) {
+    refuse("beside --prompts", {"in"}, "--prompts reads JSON lines, --in a stream of prompt records: give one of them");
   } else {
-    constexpr const char* kHint = "the stream's prompts are tokenised already; --prompts FILE reads JSON lines";
-    refuse(options.plain, "--plain belongs to --prompts", kHint);
-    refuse(options.skip_bad, "--skip-bad belongs to --prompts", kHint);
-    refuse(!options.model.empty() && !options.store.store.empty(), "--model belongs to --prompts", kHint);
+    constexpr const char* kHint = "a stream's prompts are tokenised already; --prompts FILE reads JSON lines";
+    refuse("without --prompts", {"plain", "skip-bad"}, kHint);
+    if (to_store) refuse("without --prompts", {"model"}, kHint);
   }
-  if (!options.store.store.empty()) {
-    constexpr const char* kHint = "leave -s out to write an evaluation stream; init sets them for a buffer";
-    const bool other = options.purpose != defaults.purpose || options.run != defaults.run || options.sampling != defaults.sampling;
-    const bool output = options.io.out != defaults.io.out || options.io.compress != defaults.io.compress;
-    refuse(other || output, "with -s the run's own name, purpose and sampling hold, and nothing is written to --out", kHint);
+  if (to_store) {
+    refuse("with -s: the run's own holds", {"purpose", "run", "group-size", "max-tokens", "temperature", "top-k", "top-p", "min-p", "stop"},
+           "init sets it for a buffer; leave -s out to write an evaluation stream");
+    refuse("with -s", {"out", "compress"}, "leave -s out to write an evaluation stream");
   } else {
-    constexpr const char* kHint = "-s DIR names the buffer";
-    refuse(options.epochs != defaults.epochs || options.shuffle != defaults.shuffle, "--epochs and --shuffle belong to a buffer: -s is missing",
-           kHint);
-    refuse(options.store.take_over, "--take-over belongs to a buffer: -s is missing", kHint);
+    refuse("without -s", {"epochs", "shuffle", "take-over"}, "-s DIR names the buffer");
   }
 }
 
 void RunAdd(const AddOptions& options, Invocation& invocation) {
-  CheckUse(options);
+  CheckUse(options, invocation);
   if (!options.store.store.empty()) return AddToStore(options, invocation);
   if (options.purpose != "eval")
     throw Error::Usage("which buffer? -s DIR is missing", "or --purpose eval, to write an evaluation stream without a buffer");

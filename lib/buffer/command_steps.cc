@@ -53,8 +53,9 @@ class ClaimWriter {
     return invocation_.Sign(header);
   }
   void Summarise() {
-    invocation_.summary = "claimed " + std::to_string(claims_ - replays_) + " steps, replayed " + std::to_string(replays_) + "; " +
-                          std::to_string(groups_) + " groups, " + std::to_string(rollouts_) + " rollouts";
+    invocation_.Report("claimed " + std::to_string(claims_ - replays_) + " steps, replayed " + std::to_string(replays_) + "; " +
+                           std::to_string(groups_) + " groups, " + std::to_string(rollouts_) + " rollouts",
+                       {{"claimed_steps", claims_ - replays_}, {"replayed_steps", replays_}, {"groups", groups_}, {"rollouts", rollouts_}}, claims_);
   }
   Invocation& invocation_;
   record::RecordWriter writer_;
@@ -103,7 +104,8 @@ constexpr int64_t kMaxPollMs = 200;
 constexpr double kFirstWarningS = 60;  // then after twice the time, and so on
 
 /// Asks until the claim is granted. nullopt: the hub ends, or a stop was requested.
-std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options, int64_t step, const std::optional<std::string>& parent) {
+std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options, int64_t step, const std::optional<std::string>& parent,
+                                    const Invocation& invocation) {
   const double begin_s = SystemClock().MonotonicSeconds();
   for (double warn_s = begin_s + kFirstWarningS; !StopRequested();) {
     ClaimAnswer answer = hub.Claim(step, options.groups, parent);
@@ -111,6 +113,7 @@ std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options,
     if (answer.state == ClaimAnswer::State::kStopped) return std::nullopt;
     const std::string waits = "step " + std::to_string(step) + " awaits " + answer.waits_for;
     if (answer.state == ClaimAnswer::State::kEmpty || !options.follow) throw Error::NotReady(waits);
+    if (invocation.progress_due()) invocation.progress(static_cast<double>(step), static_cast<double>(options.steps), waits);
     const double now_s = SystemClock().MonotonicSeconds();
     if (now_s - begin_s >= static_cast<double>(options.max_wait_ms) / 1000) throw Error::NotReady(waits, "--max-wait-ms says how long it may wait");
     if (now_s >= warn_s) {
@@ -132,7 +135,7 @@ void ClaimFromHub(const ClaimOptions& options, Invocation& invocation) {
   try {
     const int64_t end = options.follow && options.steps > 0 ? options.steps : kNoUpperLimit;
     for (int64_t step = hub.FirstStep(checkpoint); step < end; ++step) {
-      const auto claim = AwaitClaim(hub, options, step, NameOf(checkpoint));
+      const auto claim = AwaitClaim(hub, options, step, NameOf(checkpoint), invocation);
       if (!claim) {
         status = stream::EndStatus::kStopped;
         break;
@@ -218,8 +221,10 @@ void RunCommit(const CommitOptions& options, Invocation& invocation) {
   RecordQueue queue(std::move(reader));
   int64_t committed = 0, repeated = 0, other = 0;
   const auto summarise = [&] {
-    invocation.summary = "read " + std::to_string(committed + repeated + other) + ", committed " + std::to_string(committed) + ", repeated " +
-                         std::to_string(repeated) + ", other " + std::to_string(other);
+    const int64_t read = committed + repeated + other;
+    invocation.Report("read " + std::to_string(read) + ", committed " + std::to_string(committed) + ", repeated " + std::to_string(repeated) +
+                          ", other " + std::to_string(other),
+                      {{"read", read}, {"committed", committed}, {"repeated", repeated}, {"other", other}}, read);
   };
   summarise();
   for (std::vector<std::string> records; queue.Take(committer.BeatMs(), &records);) {

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "buffer/map_fields.h"
+#include "record/view.h"
 #include "stream/scanner.h"
 
 namespace april::buffer {
@@ -10,17 +11,6 @@ namespace {
 using stream::Array;
 using stream::Map;
 using stream::Value;
-
-constexpr std::string_view kFinishNames[] = {"none", "stop", "length", "abort", "error"};
-
-Value UidArray(const std::vector<uint64_t>& uids) { return Array(uids.begin(), uids.end()); }
-
-std::vector<uint64_t> ParseUids(const Array& array) {
-  std::vector<uint64_t> uids;
-  uids.reserve(array.size());
-  for (const Value& uid : array) uids.push_back(uid.AsUint());
-  return uids;
-}
 
 /// An array of exactly `size` values.
 const Array& Tuple(const Value& value, size_t size) {
@@ -60,7 +50,7 @@ Map Fields(const RolloutEntry& entry) {
           {"state", Name(entry.state)},
           {"tokens", entry.tokens},
           {"chain", entry.chain},
-          {"finish", kFinishNames[static_cast<size_t>(entry.finish)]},
+          {"finish", record::FinishText(entry.finish)},
           {"reward", OrNil(entry.reward)},
           {"reward_status", entry.reward_status},
           {"resumes", entry.resumes},
@@ -102,13 +92,6 @@ Map Fields(const CommitEntry& entry) {
 }
 Map Fields(const AbandonEntry& entry) { return {{"type", "abandon"}, {"claim", entry.claim}, {"why", entry.why}}; }
 
-record::Finish ParseFinish(const std::string& name) {
-  for (size_t i = 0; i < std::size(kFinishNames); ++i) {
-    if (kFinishNames[i] == name) return static_cast<record::Finish>(i);
-  }
-  throw Error::Data("finish \"" + name + "\" is none that is known");
-}
-
 LeaseEntry ParseLeaseEntry(const MapFields& fields) {
   LeaseEntry entry{fields.Uint("lease"), fields.Text("worker"), fields.Uint("request"), fields.Bool("hub"), fields.Int("step"), {}, {}};
   for (const Value& value : fields.Array("groups")) {
@@ -129,7 +112,7 @@ RolloutEntry ParseRolloutEntry(const Map& map, const MapFields& fields) {
   entry.state = ParseRolloutState(fields.Text("state"));
   entry.tokens = fields.Int("tokens");
   entry.chain = fields.Uint("chain");
-  entry.finish = ParseFinish(fields.Text("finish"));
+  entry.finish = record::ParseFinish(fields.Text("finish"));
   if (fields.Has("reward")) entry.reward = fields.Double("reward");
   entry.reward_status = fields.Text("reward_status");
   entry.resumes = fields.Int("resumes");

@@ -25,14 +25,6 @@ constexpr int64_t kNsPerMs = 1'000'000;
 constexpr int64_t kPipeTerms = 10;  // a rollout that nobody holds or puts for so many terms was lost on its way
 constexpr const char* kDemandNames[] = {"go", "pause", "drain"};
 
-std::vector<uint64_t> Uids(const Array& array) {
-  std::vector<uint64_t> uids;
-  for (const Value& uid : array) uids.push_back(uid.AsUint());
-  return uids;
-}
-
-Value UidArray(const std::vector<uint64_t>& uids) { return Array(uids.begin(), uids.end()); }
-
 std::string NameOf(uint64_t session, const std::string& worker) { return worker.empty() ? HexU64(session) : worker; }
 
 Map InfoMap(const ClaimInfo& info) {
@@ -47,12 +39,9 @@ Map InfoMap(const ClaimInfo& info) {
           {"trained_weights", OrNil(info.trained_weights)}};
 }
 
-Map Counts(const PutCounts& counts) {
-  return {{"accepted", counts.accepted},
-          {"repeated", counts.repeated},
-          {"superseded", counts.superseded},
-          {"rejected", counts.rejected},
-          {"first_reject", counts.first_reject}};
+Map Counts(const PutCounts& counts, const std::set<uint64_t>& leases = {}) {
+  return {{"accepted", counts.accepted}, {"repeated", counts.repeated},         {"superseded", counts.superseded},
+          {"rejected", counts.rejected}, {"first_reject", counts.first_reject}, {"leases", UidArray({leases.begin(), leases.end()})}};
 }
 
 }  // namespace
@@ -155,7 +144,7 @@ Map Hub::Lease(const Map& request, uint64_t id, Session& session) {
 /// Renews the leases, and learns which rollouts are in the generator's hands and which on their way through the pipe.
 void Hub::NoteHeld(const Map& request, uint64_t id, Session& session, std::vector<uint64_t>* lost) {
   const State& state = store_.state();
-  const std::vector<uint64_t> held = Uids(MapFields(request, kSubject).Array("held"));
+  const std::vector<uint64_t> held = ParseUids(MapFields(request, kSubject).Array("held"));
   std::set<uint64_t> held_keys;
   for (const uint64_t uid : held) {
     const auto key = state.FindRollout(uid);
@@ -241,13 +230,13 @@ Map Hub::Put(const Map& request, Session& session) {
     if (const auto generator = sessions_.find(lease); generator != sessions_.end()) generator->second.seen_ns = Now();
   }
   put_counts_ += counts;
-  return Counts(counts);
+  return Counts(counts, leases);
 }
 
 Map Hub::PutEnd(const Map& request, Session& session) {
   session.leases.clear();
   const MapFields fields(request, kSubject);
-  for (const uint64_t lease : Uids(fields.Array("leases"))) {
+  for (const uint64_t lease : ParseUids(fields.Array("leases"))) {
     if (!fields.Bool("whole")) {
       ReleaseInPipe(lease, 0);
       continue;

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "buffer/leasing.h"
+#include "base/rng.h"
 #include "buffer/map_fields.h"
 
 namespace april::buffer {
@@ -18,8 +18,6 @@ using stream::Value;
 constexpr int64_t kMaxBeatMs = 2'500;
 
 constexpr std::string_view kSubject = "answer of the hub";
-
-Value UidArray(const std::vector<uint64_t>& uids) { return Array(uids.begin(), uids.end()); }
 
 Demand ParseDemand(const std::string& name) {
   if (name == "go") return Demand::kGo;
@@ -68,12 +66,12 @@ LeaseAnswer HubClient::Lease(int64_t want, const std::vector<uint64_t>& held, st
   }
   lease.demand = ParseDemand(fields.Text("demand"));
   lease.min_version = fields.MaybeUint("min_version");
-  for (const Value& uid : fields.Array("lost")) lease.lost.push_back(uid.AsUint());
+  lease.lost = ParseUids(fields.Array("lost"));
   lease.poll_ms = fields.Int("poll_ms");
   return lease;
 }
 
-PutCounts HubClient::Put(const std::vector<std::string>& records) {
+PutCounts HubClient::Put(const std::vector<std::string>& records, std::set<uint64_t>* leases) {
   PutCounts counts;
   for (size_t next = 0; next < records.size();) {
     Array message;
@@ -84,6 +82,7 @@ PutCounts HubClient::Put(const std::vector<std::string>& records) {
     const Map answer = Call("put", {{"records", std::move(message)}});
     const MapFields fields(answer, kSubject);
     counts += {fields.Int("accepted"), fields.Int("repeated"), fields.Int("superseded"), fields.Int("rejected"), fields.Text("first_reject")};
+    for (const uint64_t lease : ParseUids(fields.Array("leases"))) leases->insert(lease);
   }
   return counts;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -74,7 +75,8 @@ class HubClient {
   LeaseAnswer Lease(int64_t want, const std::vector<uint64_t>& held, std::optional<uint64_t> version);
 
   /// Encoded rollout and progress records (other types are ignored). Returns once they are durable. Split into messages as the limits ask.
-  PutCounts Put(const std::vector<std::string>& records);
+  /// Adds the leases that they name to `leases`, for PutEnd.
+  PutCounts Put(const std::vector<std::string>& records, std::set<uint64_t>* leases);
   /// Nothing to say, but alive.
   void Beat();
   /// The input ended. Whole (its end was verified): closes the lease sets that its records named, once their generators said bye; their rollouts that

@@ -1,7 +1,6 @@
 #include "buffer/leasing.h"
 
 #include <algorithm>
-#include <random>
 
 #include "buffer/payloads.h"
 
@@ -84,12 +83,6 @@ int64_t ReleaseWorker(const State& state, Batch& batch, const std::string& worke
   int64_t released = 0;
   for (const uint64_t lease : leases) released += ReleaseLease(state, batch, lease, why);
   return released;
-}
-
-uint64_t RandomId() {
-  std::random_device device;
-  const uint64_t id = uint64_t{device()} << 32 | device();
-  return id == 0 ? 1 : id;
 }
 
 }  // namespace april::buffer

@@ -37,7 +37,4 @@ int64_t ReleaseLease(const State& state, Batch& batch, uint64_t lease, const std
 /// The same for every lease set of `worker` but `except`.
 int64_t ReleaseWorker(const State& state, Batch& batch, const std::string& worker, uint64_t except, const std::string& why);
 
-/// Random 64 bits from the operating system: ids that must not repeat over processes. Never 0.
-uint64_t RandomId();
-
 }  // namespace april::buffer

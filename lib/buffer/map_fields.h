@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "stream/value.h"
@@ -62,6 +63,15 @@ class MapFields {
   const stream::Map& map_;
   std::string_view subject_;
 };
+
+inline stream::Value UidArray(const std::vector<uint64_t>& uids) { return stream::Array(uids.begin(), uids.end()); }
+
+inline std::vector<uint64_t> ParseUids(const stream::Array& array) {
+  std::vector<uint64_t> uids;
+  uids.reserve(array.size());
+  for (const stream::Value& uid : array) uids.push_back(uid.AsUint());
+  return uids;
+}
 
 /// nil for nullopt.
 template <typename T>

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <iostream>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "stream/scanner.h"
 #include "text/context.h"
@@ -148,10 +149,7 @@ Json ToJson(const stream::Value& value) {
         if constexpr (std::is_same_v<Held, std::monostate>) {
           return nullptr;
         } else if constexpr (std::is_same_v<Held, stream::Bin>) {
-          constexpr char kDigits[] = "0123456789abcdef";
-          std::string text;
-          for (const char byte : held.bytes) text += {kDigits[static_cast<unsigned char>(byte) >> 4], kDigits[byte & 15]};
-          return text;
+          return HexBytes(held.bytes);
         } else if constexpr (std::is_same_v<Held, stream::Array>) {
           Json array = Json::array();
           for (const stream::Value& element : held) array.push_back(ToJson(element));

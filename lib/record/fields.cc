@@ -281,6 +281,7 @@ Table<Control> MakeTable() {
 
 const char* StatusText(Status status) { return kStatusNames[static_cast<size_t>(status)]; }
 const char* FinishText(Finish finish) { return kFinishNames[static_cast<size_t>(finish)]; }
+Finish ParseFinish(const std::string& text) { return ParseName<Finish>(text, kFinishNames); }
 
 const std::vector<KeyInfo>& KeyTable() {
   static const std::vector<KeyInfo> kTable = [] {

@@ -53,16 +53,6 @@ Json List(const std::string& bytes) {
   return list;
 }
 
-Json Hex(const std::string& bytes) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (const char byte : bytes) {
-    text += kDigits[static_cast<uint8_t>(byte) >> 4];
-    text += kDigits[static_cast<uint8_t>(byte) & 15];
-  }
-  return {{"hex", std::move(text)}};
-}
-
 Json BinToJson(std::string_view type, const std::string& bytes) {
   if (type == "bin u32" || type == "u32") return List<uint32_t>(bytes);
   if (type == "bin f32" || type == "f32") return List<float>(bytes);
@@ -72,7 +62,7 @@ Json BinToJson(std::string_view type, const std::string& bytes) {
   if (type == "i64") return List<int64_t>(bytes);
   if (type == "u64") return List<uint64_t>(bytes);
   if (type == "f64") return List<double>(bytes);
-  return Hex(bytes);
+  return {{"hex", HexBytes(bytes)}};
 }
 
 /// `map` is the name of the map in the key table, "" inside of what it does not know.

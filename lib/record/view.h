@@ -28,5 +28,7 @@ CanonicalRecord Canonical(std::string_view record_bytes);
 /// "queued", "partial", …
 const char* StatusText(Status status);
 const char* FinishText(Finish finish);
+/// Throws Data naming the ones that are known.
+Finish ParseFinish(const std::string& text);
 
 }  // namespace april::record

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "base/signals.h"
 #include "stream/zmq_socket.h"
 

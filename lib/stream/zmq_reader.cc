@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "stream/framing.h"
 #include "stream/open.h"
 #include "stream/scanner.h"

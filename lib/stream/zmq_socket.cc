@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <random>
 #include <zmq.hpp>
 
 #include "base/bytes.h"
@@ -169,11 +168,6 @@ ZmqSocket::Connections ZmqSocket::CountConnections() {
     connections_.lost += event == ZMQ_EVENT_DISCONNECTED;
   }
   return connections_;
-}
-
-uint64_t RandomId() {
-  std::random_device device;
-  return uint64_t{device()} << 32 | device();
 }
 
 int64_t NowMs() { return SystemClock().MonotonicNs() / 1'000'000; }

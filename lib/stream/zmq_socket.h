@@ -53,9 +53,6 @@ class ZmqSocket {
   Connections connections_;
 };
 
-/// 64 bits that no other process has; for the names of streams and of requests' senders.
-uint64_t RandomId();
-
 /// Milliseconds of the monotonic clock.
 int64_t NowMs();
 

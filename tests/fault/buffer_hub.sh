@@ -25,9 +25,18 @@ start_generation() { generate >gen & generation=($!); put <gen & generation+=($!
 start_training() { claim >claims & training=($!); train <claims >steps & training+=($!); commit <steps >/dev/null & training+=($!); }
 end() { kill -9 "$@" 2>/dev/null || true; wait "$@" 2>/dev/null || true; }
 
+# Waits until these processes run their programs: one that is killed while it opens its pipe leaves the other end waiting for ever.
+up() {
+  local pid i
+  for pid in "$@"; do
+    for ((i = 0; i < 1000; ++i)); do [ "$(cat /proc/$pid/comm 2>/dev/null)" = "$(cat /proc/$$/comm)" ] && sleep 0.01 || break; done
+  done
+}
+
 start_server; start_generation; start_training
 trap 'end $server "${generation[@]}" "${training[@]}"' EXIT
 for ((i = 0; i < kills; ++i)); do
+  up $server "${generation[@]}" "${training[@]}"
   sleep "0.$((RANDOM % 4))$((RANDOM % 10))"
   case $((RANDOM % 6)) in
     0 | 1) end $server; start_server ;;  # the others wait for it

@@ -33,8 +33,16 @@ claim() { exec partial-buffer claim -s b --checkpoints checkpoints 2>>log; }
 commit() { exec partial-buffer commit -s b 2>>log; }
 generate() { exec unit_buffer '[.generator]' -o /dev/null 2>>log; }
 train() { exec unit_buffer '[.trainer]' -o /dev/null 2>>log; }
+# Waits until these processes run their programs: one that is killed while it opens its pipe leaves the other end waiting for ever.
+up() {
+  local pid i
+  for pid in "$@"; do
+    for ((i = 0; i < 1000; ++i)); do [ "$(cat /proc/$pid/comm 2>/dev/null)" = "$(cat /proc/$$/comm)" ] && sleep 0.01 || break; done
+  done
+}
 kill_one() {
   local victim=${stages[RANDOM % 3]}
+  up "${stages[@]}"
   sleep "0.0$((RANDOM % 90 + 5))"
   kill -9 "$victim" 2>/dev/null || true
 }

@@ -46,15 +46,15 @@ partial-buffer take -q -s b --rollouts 1000 --worker w >taken
 grep -q "deep14" taken && ! grep -q "late1" taken || { echo "not the prompts that were added"; exit 1; }
 
 # What would have no effect is refused.
-fails "exclude each other" 2 partial-buffer add -s b --prompts second.jsonl --in taken
-fails "own name" 2 partial-buffer add -s b --prompts second.jsonl --run other
-fails "own name" 2 partial-buffer add -s b --prompts second.jsonl --temperature 0.5
-fails "own name" 2 partial-buffer add -s b --prompts second.jsonl --out x
-fails "skip-bad belongs to" 2 partial-buffer add -s b --in taken --skip-bad
-fails "plain belongs to" 2 partial-buffer add -s b --in taken --plain
-fails "model belongs to" 2 partial-buffer add -s b --in taken --model "$model"
-fails "epochs and --shuffle belong" 2 partial-buffer add --purpose eval --prompts second.jsonl --model "$model" --epochs 2
-fails "take-over belongs" 2 partial-buffer add --purpose eval --prompts second.jsonl --model "$model" --take-over
+fails "in has no effect beside" 2 partial-buffer add -s b --prompts second.jsonl --in taken
+fails "has no effect with -s" 2 partial-buffer add -s b --prompts second.jsonl --run other
+fails "has no effect with -s" 2 partial-buffer add -s b --prompts second.jsonl --temperature 0.5
+fails "has no effect with -s" 2 partial-buffer add -s b --prompts second.jsonl --out x
+fails "skip-bad has no effect without --prompts" 2 partial-buffer add -s b --in taken --skip-bad
+fails "plain has no effect without --prompts" 2 partial-buffer add -s b --in taken --plain
+fails "model has no effect without --prompts" 2 partial-buffer add -s b --in taken --model "$model"
+fails "epochs has no effect without -s" 2 partial-buffer add --purpose eval --prompts second.jsonl --model "$model" --epochs 2
+fails "take-over has no effect without -s" 2 partial-buffer add --purpose eval --prompts second.jsonl --model "$model" --take-over
 
 # The model's context is known from a directory and from a GGUF file.
 python3 - "$model" <<'PYTHON'

@@ -26,3 +26,28 @@ partial-buffer stat -q -s b | grep >/dev/null "^staleness" || { echo "stat lacks
 for command in init add take put claim commit abandon serve ls show stat; do
   partial-buffer $command --help | grep >/dev/null -- "--help" || { echo "$command has no help"; exit 1; }
 done
+
+# Whatever prompts and models write cannot move the terminal.
+printf '{"id":"bad\\u001b[2Jid","prompt":"x","label":"bad\\u001b]0;label\\u0007"}\n' >bad.jsonl
+partial-buffer add -q -s b --prompts bad.jsonl
+partial-buffer take -q -s b --rollouts 1000 --worker $'w\e[2J' >/dev/null
+uid=$(partial-buffer ls -q -s b --json | tail -n 1 | sed 's/.*"uid":"\([0-9a-f]*\)".*/\1/')
+for look in "show $uid" ls stat; do
+  partial-buffer $look -q -s b >shown
+  ! grep -q $'[\e\a]' shown || { echo "a control character in $look:"; cat -v shown; exit 1; }
+done
+partial-buffer show -q -s b "$uid" | grep >/dev/null "^label      bad.*label" || { echo "not the prompt that was meant"; exit 1; }
+
+# One line of metrics with the summary's counts; progress on a terminal.
+partial-buffer take -q -s b --worker $'w\e[2J' --metrics take.jsonl | generate | partial-buffer put -s b --metrics put.jsonl 2>log.put
+python3 - "$(cat log.put)" <<'PYTHON'
+import json, re, sys
+counts = json.loads(open("put.jsonl").read())
+said = {name: int(number) for name, number in re.findall(r"(\w+) (\d+)[,;]", sys.argv[1])}
+assert said and all(counts[name] == number for name, number in said.items()), (counts, said)
+json.loads(open("take.jsonl").read())["rollouts"]
+PYTHON
+mkfifo lines
+(for ((i = 0; i < 4; ++i)); do echo "{\"id\":\"slow$i\",\"prompt\":\"x\"}"; sleep 0.3; done >lines) &
+python3 -c 'import pty, sys; pty.spawn(sys.argv[1:])' partial-buffer add -s b --prompts lines >terminal </dev/null
+grep -q "[123] prompts, skipped 0" terminal || { echo "no progress on a terminal:"; cat -v terminal; exit 1; }

@@ -59,7 +59,7 @@ inline buffer::RunConfig SmallConfig() {
 /// Adds prompts p0, p1, … of one plan.
 inline void AddPrompts(buffer::Store& store, int64_t count, int64_t epochs = 1, std::optional<uint64_t> shuffle = std::nullopt) {
   store.Transact([&](buffer::Batch& batch) {
-    const uint64_t add = buffer::RandomId();
+    const uint64_t add = RandomId();
     const int64_t first = store.state().queue().num_prompts();
     for (int64_t i = 0; i < count; ++i) {
       record::Prompt prompt;

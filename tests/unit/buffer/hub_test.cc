@@ -352,8 +352,10 @@ TEST_CASE("the client speaks to a hub behind a socket") {
     CHECK(lease.demand == Demand::kGo);
     std::vector<std::string> records;
     for (const auto& rollout : lease.rollouts) records.push_back(record::EncodeRecord(Scored(Generate(rollout, 2, 0), 1)));
-    CHECK(sink.Put(records).accepted == 6);
-    CHECK(sink.Put(records).repeated == 6);
+    std::set<uint64_t> leases;
+    CHECK(sink.Put(records, &leases).accepted == 6);
+    CHECK(leases == std::set<uint64_t>{lease.rollouts[0].lease->id});
+    CHECK(sink.Put(records, &leases).repeated == 6);
     CHECK(trainer.FirstStep(std::nullopt) == 0);
     const auto claim = trainer.Claim(0, 0, std::nullopt);
     REQUIRE(claim.state == buffer::ClaimAnswer::State::kGranted);

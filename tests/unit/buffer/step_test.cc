@@ -13,7 +13,7 @@ using namespace test;
 /// Takes what is asked for and finishes all of it, each rollout with its reward.
 void Finish(ScratchBuffer& scratch, int64_t count) {
   std::vector<record::Record> records;
-  for (const record::Rollout& rollout : Take(*scratch.store, count, buffer::RandomId())) {
+  for (const record::Rollout& rollout : Take(*scratch.store, count, RandomId())) {
     records.push_back(Scored(Generate(rollout, 1 + static_cast<int64_t>(rollout.uid % 5), 0), static_cast<double>(rollout.uid % 2)));
   }
   Put(*scratch.store, records);
