@@ -5,6 +5,8 @@
 #include <map>
 #include <mutex>
 
+#include "base/printing.h"
+
 namespace april::log {
 namespace {
 
@@ -23,7 +25,7 @@ State& TheState() {
 }
 
 void WriteLine(State& state, std::string_view prefix, std::string_view message) {
-  std::string line = state.tool + ": " + std::string(prefix) + std::string(message) + "\n";
+  std::string line = state.tool + ": " + std::string(prefix) + Printable(message) + "\n";
   if (state.before) state.before();
   // One write call, so that lines of several processes on one terminal do not interleave.
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());

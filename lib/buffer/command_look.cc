@@ -226,7 +226,9 @@ std::string StatText(const Json& stat) {
 
 }  // namespace
 
-void RunLs(const LsOptions& options, Invocation&) {
+void RunLs(const LsOptions& options, Invocation& invocation) {
+  if (options.groups && invocation.given("state"))
+    throw Error::Usage("--state has no effect with --groups", "it chooses rollouts: leave --groups out");
   const Store store(SystemFiles(), SystemClock(), options.store.store);
   if (options.groups) {
     ListGroups(store, options);
@@ -235,7 +237,10 @@ void RunLs(const LsOptions& options, Invocation&) {
   }
 }
 
-void RunShow(const ShowOptions& options, Invocation&) {
+void RunShow(const ShowOptions& options, Invocation& invocation) {
+  for (const char* name : {"model", "color"}) {
+    if (options.json && invocation.given(name)) throw Error::Usage(std::string("--") + name + " has no effect with --json", "leave one of them out");
+  }
   Store store(SystemFiles(), SystemClock(), options.store.store);
   const uint64_t key = FindByPrefix(store.state(), options.uid);
   const GroupMeta& group = store.state().group(AdmissionOf(key));

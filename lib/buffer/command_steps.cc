@@ -203,7 +203,9 @@ class Committer {
 }  // namespace
 
 void RunClaim(const ClaimOptions& options, Invocation& invocation) {
-  if (options.steps > 0 && !options.follow) throw Error::Usage("--steps belongs to --follow");
+  for (const char* name : {"steps", "max-wait-ms"}) {
+    if (!options.follow && invocation.given(name)) throw Error::Usage(std::string("--") + name + " belongs to --follow");
+  }
   if (options.store.IsHub()) return ClaimFromHub(options, invocation);
   ClaimByPath(options, invocation);
 }

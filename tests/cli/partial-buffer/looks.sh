@@ -36,6 +36,8 @@ for look in "show $uid" ls stat; do
   partial-buffer $look -q -s b >shown
   ! grep -q $'[\e\a]' shown || { echo "a control character in $look:"; cat -v shown; exit 1; }
 done
+fails "in the buffer already" 3 partial-buffer add -s b --prompts bad.jsonl
+! grep -q $'[\e\a]' stderr || { echo "a control character in a message:"; cat -v stderr; exit 1; }
 partial-buffer show -q -s b "$uid" | grep >/dev/null "^label      bad.*label" || { echo "not the prompt that was meant"; exit 1; }
 
 # One line of metrics with the summary's counts; progress on a terminal.

@@ -10,6 +10,10 @@ fails "unknown command" 2 partial-buffer dance
 make 20
 fails "is not empty" 2 partial-buffer init -s b --model "$model" --max-tokens 16
 fails "follow needs a hub" 2 partial-buffer claim -s b --follow
+fails "max-wait-ms belongs to --follow" 2 partial-buffer claim -s b --max-wait-ms 500
+fails "steps belongs to --follow" 2 partial-buffer claim -s b --steps 5
+fails "state has no effect with --groups" 2 partial-buffer ls -s b --groups --state queued
+fails "model has no effect with --json" 2 partial-buffer show -s b 00 --json --model x
 fails "exclude each other" 2 partial-buffer take -s b --groups 1 --rollouts 1
 
 # Prompts: file and line are named, all of the file is refused; --skip-bad counts instead.
