@@ -37,7 +37,7 @@ size_t ActivationLayout::Place(char* base, Activations* to) const {
   const int64_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
   size_t used = 0;
   const auto take = [&](int64_t columns, int64_t bytes) {
-    char* at = base + used;
+    char* at = base == nullptr ? nullptr : base + used;
     used += (static_cast<size_t>(rows * columns * bytes) + 63) / 64 * 64;
     return at;
   };
