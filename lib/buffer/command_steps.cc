@@ -121,7 +121,7 @@ std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options,
       warn_s = now_s + (now_s - begin_s);
     }
     // The longer it has waited, the less a late look costs: a share of 1/64 on average.
-    Pause(std::max(answer.poll_ms, std::min(kMaxPollMs, static_cast<int64_t>((now_s - begin_s) * 1000) / 32)));
+    Pause(std::max(answer.poll_ms, std::min({kMaxPollMs, hub.beat_ms(), static_cast<int64_t>((now_s - begin_s) * 1000) / 32})));
   }
   return std::nullopt;
 }
