@@ -2,8 +2,8 @@
 # tests/run.sh [options] [NAME...]: sets up what is missing, builds, runs the tests; the last line is "N passed, N failed".
 #   --fast       no model, no pipelines: at most a minute once built
 #   --werror     warnings are errors
-#   --clang      also builds all that needs no LibTorch with clang, warnings as errors
-#   --sanitize   also runs the unit tests that need no LibTorch under the address, undefined and thread sanitizers
+#   --clang      also builds everything but the LibTorch parts with clang, warnings as errors
+#   --sanitize   also runs the unit tests, without LibTorch, under the address, undefined and thread sanitizers
 #   NAME         (again if wanted) only tests whose name contains NAME, e.g. unit/stream or cli/rollout-cat
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,5 +1,6 @@
 // claim, commit, abandon: groups to the trainer, and what became of them.
 #include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -19,10 +20,13 @@
 namespace april::buffer {
 namespace {
 
-/// Sleeps, but not through a stop request.
-void Pause(int64_t milliseconds) {
-  pollfd stop = {StopFd(), POLLIN, 0};
-  ::poll(&stop, 1, static_cast<int>(std::min<int64_t>(milliseconds, 60'000)));
+/// Sleeps, but not through a stop request, nor through the end of the program that reads what this one writes to stdout.
+void Pause(int64_t milliseconds, bool to_stdout) {
+  pollfd watched[] = {{StopFd(), POLLIN, 0}, {to_stdout ? STDOUT_FILENO : -1, 0, 0}};
+  ::poll(watched, 2, static_cast<int>(std::min<int64_t>(milliseconds, 60'000)));
+  if (watched[1].revents & (POLLERR | POLLHUP)) {
+    throw Error::Peer("the program that reads the claims is gone", "look at its message; what it did not commit is given again");
+  }
 }
 
 class ClaimWriter {
@@ -121,7 +125,8 @@ std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options,
       warn_s = now_s + (now_s - begin_s);
     }
     // The longer it has waited, the less a late look costs: a share of 1/64 on average.
-    Pause(std::max(answer.poll_ms, std::min({kMaxPollMs, hub.beat_ms(), static_cast<int64_t>((now_s - begin_s) * 1000) / 32})));
+    Pause(std::max(answer.poll_ms, std::min({kMaxPollMs, hub.beat_ms(), static_cast<int64_t>((now_s - begin_s) * 1000) / 32})),
+          options.io.out == "-");
   }
   return std::nullopt;
 }

@@ -20,6 +20,10 @@ os.write(1, held)'
 make 20
 partial-buffer serve -s b --bind $hub --term-ms 1000 2>log.serve & server=$!
 trap 'kill $server 2>/dev/null || true' EXIT
+# A claim that waits for rollouts hears that its trainer is gone.
+{ status=0; timeout 20 partial-buffer claim -s $hub --follow --checkpoints checkpoints 2>log.claim || status=$?; echo $status >claim.status; } | head -c 1 >/dev/null
+expect "$(cat claim.status)" 6 "exit of a claim whose reader is gone"
+grep -q "the program that reads the claims is gone" log.claim || { cat log.claim; exit 1; }
 mkdir steps
 APRIL_HUB=$hub APRIL_WORKER=g generate | partial-buffer put -s $hub 2>log.put &
 partial-buffer claim -s $hub --follow --steps 2 --checkpoints checkpoints 2>log.claim | train | busy_at_the_end | partial-buffer commit -s $hub 2>log.commit
