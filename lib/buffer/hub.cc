@@ -369,7 +369,7 @@ void Hub::Tick() {
       continue;
     }
     int64_t released = 0;
-    store_.Transact([&](Batch& batch) { released = ReleaseLease(store_.state(), batch, id, "expired"); });
+    store_.Transact([&, lease = id](Batch& batch) { released = ReleaseLease(store_.state(), batch, lease, "expired"); });
     session.in_pipe.clear();
     log::Warn("generator " + NameOf(id, session.worker) + " was silent for " + HumanSeconds(static_cast<double>(options_.term_ms) / 1000) + ": " +
               std::to_string(released) + " rollouts returned to the queue");
