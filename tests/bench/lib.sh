@@ -24,7 +24,8 @@ if not ours or len(ours) != len(theirs):
     sys.exit(f"{name}: {len(ours)} rounds of ours, {len(theirs)} of the peer's")
 ratios = [a / b if better == "higher" else b / a for a, b in zip(ours, theirs)]
 line = {"figure": name, "unit": unit}
-line.update({key: int(value) if value.isdigit() else value for key, value in zip(rest[::2], rest[1::2])})
+number = lambda text: float(text) if "." in text else int(text)
+line.update({key: number(value) if value.replace(".", "", 1).isdigit() else value for key, value in zip(rest[::2], rest[1::2])})
 line.update(ours=round(statistics.median(ours), 3), theirs=round(statistics.median(theirs), 3), ratio_min=round(min(ratios), 3),
             ratio_median=round(statistics.median(ratios), 3), ratio_max=round(max(ratios), 3), rounds=len(ratios))
 print(json.dumps(line), flush=True)

@@ -13,13 +13,13 @@ for a in 2 3 4 5 6 7 8 9; do for b in 2 3 4 5 6 7 8 9; do
   printf '{"id":"%s+%s","prompt":"What is %s + %s?","label":"%s"}\n' $a $b $a $b $((a + b))
 done; done >"$work/addition.jsonl"
 
-: >"$work/ours" >"$work/theirs" >"$work/our-tokens" >"$work/their-tokens"
+: >"$work/ours" >"$work/theirs" >"$work/our-tokens" >"$work/their-tokens" >"$work/skipped"
 for round in $(seq "$rounds"); do
   rm -rf "$work/run"
   "$root/pipelines/april.sh" --dir "$work/run" --model "$peers/model/smollm2.gguf" --prompts "$work/addition.jsonl" --steps "$steps" --sync --seed "$round" \
     --checkpoint-every 1000 >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; die 1 "the loop failed"; }
   # A step ends when its version is published: the manifests' times give the wall clock of the steps behind the first.
-  python3 - "$work/run" "$steps" "$work/ours" "$work/our-tokens" <<'PY'
+  python3 - "$work/run" "$steps" "$work/ours" "$work/our-tokens" "$work/skipped" <<'PY'
 import json, os, sys
 run, steps = sys.argv[1], int(sys.argv[2])
 times = [os.stat(f"{run}/weights/v{v:08d}/manifest.json").st_mtime for v in range(1, steps + 1) if os.path.exists(f"{run}/weights/v{v:08d}/manifest.json")]
@@ -29,6 +29,8 @@ metrics = [json.loads(line) for line in open(f"{run}/metrics/grpo-step.jsonl")]
 kept = metrics[-(len(times) - 1):]
 print((times[-1] - times[0]) / (len(times) - 1), file=open(sys.argv[3], "a"))
 print((times[-1] - times[0]) * 1e3 / sum(m["response_mean_tokens"] * 64 for m in kept), file=open(sys.argv[4], "a"))
+for m in kept:
+    print(m["rollouts_skipped"], m["rollouts_trained"] + m["rollouts_skipped"], file=open(sys.argv[5], "a"))
 PY
   for batch in 64 16; do
     "$python" "$here/peers/trl_step.py" "$peers" "$steps" "$batch" "$round" 2>/dev/null | grep --line-buffered '^{"peer"' >"$work/trl-$batch.jsonl" || die 1 "TRL failed"
@@ -44,5 +46,7 @@ print(best[0], file=open(sys.argv[3], "a"))
 print(best[1], file=open(sys.argv[4], "a"))
 PY
 done
-figure training_step s lower "$work/ours" "$work/theirs" peer "TRL GRPOTrainer"
-figure training_step_per_response_token ms lower "$work/our-tokens" "$work/their-tokens" peer "TRL GRPOTrainer"
+# Of our rollouts, those in groups without advantage: they are not trained, as their gradient is exactly zero. The peer computes it.
+skipped=$(awk '{ skipped += $1; all += $2 } END { printf "%.3f", skipped / all }' "$work/skipped")
+figure training_step s lower "$work/ours" "$work/theirs" skipped_share "$skipped" peer "TRL GRPOTrainer"
+figure training_step_per_response_token ms lower "$work/our-tokens" "$work/their-tokens" skipped_share "$skipped" peer "TRL GRPOTrainer"
