@@ -7,6 +7,7 @@
 #   --model MODEL      Hugging Face directory or .gguf file to start from
 #   --prompts FILE     JSON lines: {"prompt": text or "messages": [...], "label": answer}
 #   --scorer NAME      how responses are judged (reward-score --list; default gsm8k)
+#   --pattern REGEX    of --scorer regex, for example 'answer is (\S+)'
 #   --steps N          training steps (default 60)         --groups N       prompts a step (default 8)
 #   --group-size N     rollouts a prompt (default 8)       --max-tokens N   longest response (default 64)
 #   --over-issue X     rollouts under way, as a multiple of a step's need (default 2)
@@ -20,14 +21,14 @@
 . "$(dirname "$0")/lib.sh"
 usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
 
-dir='' model='' prompts='' scorer=gsm8k steps=60 groups=8 group_size=8 max_tokens=64 over_issue=2 lr=1e-5 temperature=1 seed=1 kv=recompute
+dir='' model='' prompts='' scorer=gsm8k pattern='' steps=60 groups=8 group_size=8 max_tokens=64 over_issue=2 lr=1e-5 temperature=1 seed=1 kv=recompute
 checkpoint_every=10 trainer='' generator='' resume=false
 while [ $# -gt 0 ]; do
   case $1 in
     --sync) over_issue=1 ;;
     --resume) resume=true ;;
     -h | --help) usage; exit 0 ;;
-    --dir | --model | --prompts | --scorer | --steps | --groups | --group-size | --max-tokens | --over-issue | --lr | --temperature | --seed | --kv | \
+    --dir | --model | --prompts | --scorer | --pattern | --steps | --groups | --group-size | --max-tokens | --over-issue | --lr | --temperature | --seed | --kv | \
       --checkpoint-every | --trainer | --generator)
       [ $# -ge 2 ] || die 2 "$1 needs a value"
       name=${1#--}; printf -v "${name//-/_}" %s "$2"; shift ;;
@@ -38,22 +39,26 @@ done
 [ -n "$dir" ] && [ -n "$model" ] || { usage >&2; exit 2; }
 need_programs partial-buffer rollout-gen reward-score grpo-step weight-sync
 model=$(realpath "$model")
+[ -z "$prompts" ] || [ -r "$prompts" ] || die 1 "cannot read $prompts"
 prompts=${prompts:+$(realpath "$prompts")}
+scoring=(--scorer "$scorer" ${pattern:+--pattern "$pattern"})
 mkdir -p "$dir/metrics"
 cd "$dir"  # a socket's path is short: it is named from here
 
-if [ ! -e weights/LATEST ]; then weight-sync publish -q --model "$model" --to weights --version 0; fi
 if [ -e buffer ]; then
   $resume || die 2 "$dir/buffer exists; go on with --resume, or choose another --dir"
 else
   [ -n "$prompts" ] || die 2 "--prompts is needed to begin a run"
+  [ "$(cat weights/LATEST 2>/dev/null || echo 0)" = 0 ] || die 2 "$dir/weights has versions of another run; choose another --dir"
   in_flight=$(awk -v need=$((groups * group_size)) -v x="$over_issue" 'BEGIN { printf "%d", need * x }')
   rm -rf buffer.new  # of an attempt whose prompts were refused
   partial-buffer init -q -s buffer.new --model "$model" --group-size "$group_size" --groups-per-step "$groups" --in-flight "$in_flight" \
     --max-tokens "$max_tokens" --temperature "$temperature" --seed "$seed"
   prompts_in_file=$(awk 'NF { n++ } END { print n + 0 }' "$prompts")
   [ "$prompts_in_file" -gt 0 ] || die 3 "$prompts holds no prompts"
-  partial-buffer add -q -s buffer.new --prompts "$prompts" --shuffle "$seed" --epochs $(((steps + 2) * groups / prompts_in_file + 2))
+  planned=$((steps > 1000 ? steps : 1000))  # a longer run than this one may go on with the same buffer
+  partial-buffer add -q -s buffer.new --prompts "$prompts" --shuffle "$seed" --epochs $(((planned + 2) * groups / prompts_in_file + 2))
+  weight-sync publish -q --model "$model" --to weights --version 0 --supersede
   mv buffer.new buffer
 fi
 
@@ -62,9 +67,17 @@ partial-buffer serve -s buffer --bind $hub --metrics metrics/buffer.jsonl &
 server=$!
 # The server ends its generators and claims in order. SIGUSR1, since Ctrl-C has reached it already and a second SIGTERM would kill it.
 trap 'kill -USR1 $server 2>/dev/null || true' INT TERM
-rollout-gen --from $hub --weights weights --kv "$kv" --metrics metrics/rollout-gen.jsonl $generator |
-  reward-score --scorer "$scorer" --model "$model" --metrics metrics/reward-score.jsonl |
-  partial-buffer put -s $hub &
+generate() {
+  trap '' INT TERM  # its programs end by themselves, once the server tells them to
+  rollout-gen --from $hub --weights weights --kv "$kv" --metrics metrics/rollout-gen.jsonl $generator |
+    reward-score "${scoring[@]}" --model "$model" --metrics metrics/reward-score.jsonl |
+    partial-buffer put -s $hub && return 0
+  local code=$?
+  [ $code -eq 75 ] || say "generation ended with exit $code, so training ends too; nothing is lost"
+  kill -USR1 $server 2>/dev/null || true
+  return $code
+}
+generate &
 generation=$!
 
 partial-buffer claim -s $hub --follow --steps "$steps" --checkpoints checkpoints |

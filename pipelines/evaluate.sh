@@ -4,17 +4,18 @@
 #   --model MODEL      Hugging Face directory (a published version, a checkpoint) or .gguf file
 #   --prompts FILE     JSON lines: {"prompt": text or "messages": [...], "label": answer}
 #   --scorer NAME      how responses are judged (default gsm8k); those that it could not judge count as "errors", not as wrong
+#   --pattern REGEX    of --scorer regex
 #   --samples N        sampled responses a question (default 4)   --temperature X  of the sampled ones (default 1)
 #   --max-tokens N     longest response (default 64)              --seed N         (default 1)
 #   --out DIR          keep the scored responses there, for rollout-cat
 . "$(dirname "$0")/lib.sh"
 usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
 
-model='' prompts='' scorer=gsm8k samples=4 temperature=1 max_tokens=64 seed=1 out=''
+model='' prompts='' scorer=gsm8k pattern='' samples=4 temperature=1 max_tokens=64 seed=1 out=''
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --model | --prompts | --scorer | --samples | --temperature | --max-tokens | --seed | --out)
+    --model | --prompts | --scorer | --pattern | --samples | --temperature | --max-tokens | --seed | --out)
       [ $# -ge 2 ] || die 2 "$1 needs a value"
       name=${1#--}; printf -v "${name//-/_}" %s "$2"; shift ;;
     *) die 2 "unknown option $1; try --help" ;;
@@ -31,7 +32,7 @@ measure() {  # NAME SAMPLES TEMPERATURE
   rm -f "$metrics"
   partial-buffer add -q --prompts "$prompts" --model "$model" --purpose eval --group-size "$2" --max-tokens "$max_tokens" --temperature "$3" --seed "$seed" --out - |
     rollout-gen -q --model "$model" |
-    reward-score -q --scorer "$scorer" --max-errors 1000000000 --model "$model" --metrics "$metrics" --out "$out/$1.zst"
+    reward-score -q --scorer "$scorer" ${pattern:+--pattern "$pattern"} --max-errors 1000000000 --model "$model" --metrics "$metrics" --out "$out/$1.zst"
   paste <(value_of rollouts "$metrics") <(value_of mean_reward "$metrics") <(value_of mean_response_tokens "$metrics") \
     <(value_of truncated_share "$metrics") <(value_of errors "$metrics") |
     awk -F'\t' -v name="$1" -v temperature="$3" '

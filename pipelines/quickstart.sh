@@ -2,6 +2,7 @@
 # quickstart.sh [options]: set-up, build, model, and an APRIL run of GRPO on a real language model, with a picture at the end.
 #
 # SmolLM2-135M-Instruct learns single-digit addition: 8 questions a step, 8 rollouts each, twice as many started as needed.
+# Ctrl-C stops and saves everything; the same command goes on. Remove DIR/quickstart to start over.
 #
 #   --steps N   training steps (default 40)
 #   --quick     3 steps: does everything once, learns nothing
@@ -72,6 +73,7 @@ trained=$(cat "$run/weights/LATEST")
 say "asking all 64 questions after training"
 phase evaluation evaluate "$run/weights/v$(printf %08d "$trained")" after
 "$here/report.sh" "$run" >/dev/null
+checkpoint=$(ls -d "$run"/checkpoints/step-* | tail -n 1)
 accuracy() { grep "\"$2\"" "$run/$1.jsonl" | sed -E 's/.*"accuracy":([0-9.]+).*/\1/'; }
 cat <<END
 
@@ -83,6 +85,7 @@ the curve          $run/report.svg
 a look inside      partial-buffer stat -s $run/buffer
                    partial-buffer ls -s $run/buffer | head
                    rollout-cat --text --model $dir/model/smollm2.gguf --in $run/after/sampled.zst | less
-the trained model  $run/checkpoints (loads in transformers as it is)
+the trained model  $checkpoint (loads in transformers as it is)
+                   rollout-gen --model $checkpoint --prompt "What is 3 + 5?"
 (the programs are in $dir/release/bin)
 END

@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
       "One step on plain pipes:\n"
       "  partial-buffer init -s run/buffer --model MODEL --in-flight 128\n"
       "  partial-buffer add -s run/buffer --prompts prompts.jsonl --epochs 4 --shuffle 1\n"
+      "  weight-sync publish --model MODEL --to run/weights --version 0\n"
       "  partial-buffer take -s run/buffer --worker me | rollout-gen --weights run/weights --target-groups 8 |\n"
       "    reward-score --scorer gsm8k | partial-buffer put -s run/buffer\n"
       "  partial-buffer claim -s run/buffer --checkpoints run/checkpoints | grpo-step --from run/checkpoints --publish run/weights |\n"

@@ -49,7 +49,7 @@ Map Counts(const PutCounts& counts, const std::set<uint64_t>& leases = {}) {
 Hub::Hub(Store& store, const HubOptions& options) : store_(store), options_(options) {
   // Leases of an earlier life of the hub get a full term: their generators may only have waited for this one.
   for (const auto& [lease, set] : store_.state().leases()) {
-    if (!set.hub) continue;
+    if (!set.hub || set.held.empty()) continue;
     Session& session = sessions_[lease];
     session.worker = set.worker;
     session.role = "generate";

@@ -91,7 +91,8 @@ class Watched : public PolicySource {
   uint64_t WaitForVersion() {
     const int64_t deadline_ns = SystemClock().MonotonicNs() + timeout_ms_ * 1'000'000;
     std::optional<uint64_t> latest = store_.LatestVersion();
-    if (!latest) log::Info("waiting for the first version in " + directory_);
+    if (!latest)
+      log::Info("waiting for the first version in " + directory_ + "; this publishes one: weight-sync publish --model MODEL --to " + directory_);
     while (!latest) {
       if (StopRequested()) throw Error::Stopped("stopped while waiting for the first version in " + directory_);
       if (SystemClock().MonotonicNs() > deadline_ns) {
