@@ -21,9 +21,10 @@ for argument in "$@"; do
   esac
 done
 
-passed=0 failed=0
+parallel=$(nproc)
 started=$SECONDS
 work=$(mktemp -d "${TMPDIR:-/tmp}/april-tests.XXXXXX")
+mkdir "$work/results"
 trap 'rm -rf "$work"' EXIT
 
 wanted() {
@@ -33,41 +34,50 @@ wanted() {
   return 1
 }
 
+# Tests run side by side, as many as there are processors; each says what came of it when it is done.
+start() {
+  wanted "$2" || return 0
+  while [ "$(jobs -rp | wc -l)" -ge "$parallel" ]; do wait -n || true; done
+  "$@" &
+}
+alone() {
+  wanted "$2" || return 0
+  wait
+  "$@"
+}
+# result PASSED FAILED LINE [LOG]: counts, and prints in one piece.
+result() {
+  echo "$1 $2" >"$(mktemp "$work/results/XXXXXX")"
+  printf '%s\n%s' "$3" "${4:+$(tail -n 60 "$4")
+}"
+}
+
 # A unit executable counts each of its test cases.
 unit() {  # NAME EXECUTABLE ARGUMENTS...
-  local name=$1 log=$work/log count bad
+  local name=$1 log count bad begin=$SECONDS status=0
   shift
-  wanted "$name" || return 0
-  local begin=$SECONDS status=0
+  log=$(mktemp "$work/log.XXXXXX")
   timeout 600 "$@" >"$log" 2>&1 || status=$?
   count=$(sed -nE 's/^All tests passed \([0-9]+ assertions? in ([0-9]+) test cases?\)$/\1/p; s/^test cases: *([0-9]+) \|.*/\1/p' "$log" | tail -n 1)
   bad=$(sed -nE 's/^test cases:.* ([0-9]+) failed.*/\1/p' "$log" | tail -n 1)
   if [ $status -eq 0 ] && [ -n "$count" ]; then
-    passed=$((passed + count))
-    printf 'ok    %s (%s cases, %s s)\n' "$name" "$count" $((SECONDS - begin))
+    result "$count" 0 "ok    $name ($count cases, $((SECONDS - begin)) s)"
   else
     bad=${bad:-1} count=${count:-1}
-    passed=$((passed + count - bad)) failed=$((failed + bad))
-    printf 'FAIL  %s (%s of %s cases, exit %s)\n' "$name" "$bad" "$count" $status
-    tail -n 60 "$log"
+    result $((count - bad)) "$bad" "FAIL  $name ($bad of $count cases, exit $status)" "$log"
   fi
 }
 
 # A script is one test: exit 0 and an empty scratch directory to work in.
 script() {  # NAME TIMEOUT_S COMMAND...
-  local name=$1 limit=$2 scratch
+  local name=$1 limit=$2 scratch log begin=$SECONDS status=0
   shift 2
-  wanted "$name" || return 0
-  scratch=$(mktemp -d "$work/scratch.XXXXXX")
-  local begin=$SECONDS status=0
-  (cd "$scratch" && timeout -k 5 "$limit" "$@") >"$work/log" 2>&1 </dev/null || status=$?
+  scratch=$(mktemp -d "$work/scratch.XXXXXX") log=$(mktemp "$work/log.XXXXXX")
+  (cd "$scratch" && timeout -k 5 "$limit" "$@") >"$log" 2>&1 </dev/null || status=$?
   if [ $status -eq 0 ]; then
-    passed=$((passed + 1))
-    printf 'ok    %s (%s s)\n' "$name" $((SECONDS - begin))
+    result 1 0 "ok    $name ($((SECONDS - begin)) s)"
   else
-    failed=$((failed + 1))
-    printf 'FAIL  %s (exit %s%s)\n' "$name" $status "$([ $status -eq 124 ] && echo ", over $limit s")"
-    tail -n 60 "$work/log"
+    result 0 1 "FAIL  $name (exit $status$([ $status -ne 124 ] || echo ", over $limit s"))" "$log"
   fi
   rm -rf "$scratch"
 }
@@ -100,20 +110,21 @@ if ! $fast; then
   export APRIL_MODEL_HF=$root/build/model/hf/v00000000
 fi
 
-script lint/includes 30 python3 "$root/tests/lint/includes.py"
+start script lint/includes 30 python3 "$root/tests/lint/includes.py"
+for layer in format cli fault; do
+  for file in $(find tests/$layer -name '*.sh' | sort); do start script "${file#tests/}" 60 bash "$root/$file"; done
+done
 for executable in build/release/bin/unit_*; do
   if $fast; then
-    unit "unit/${executable##*unit_}" "$executable" '~[model]~[slow]'
+    start unit "unit/${executable##*unit_}" "$executable" '~[model]~[slow]'
   else
-    unit "unit/${executable##*unit_}" "$executable"
+    start unit "unit/${executable##*unit_}" "$executable"
   fi
 done
-for layer in format cli fault; do
-  for file in $(find tests/$layer -name '*.sh' | sort); do script "${file#tests/}" 60 bash "$root/$file"; done
-done
+wait
 if ! $fast; then
   for layer in parity pipeline; do
-    for file in $(find tests/$layer -name '*.sh' | sort); do script "${file#tests/}" 900 bash "$root/$file"; done
+    for file in $(find tests/$layer -name '*.sh' | sort); do alone script "${file#tests/}" 900 bash "$root/$file"; done
   done
 fi
 
@@ -124,11 +135,13 @@ if $sanitize; then
   for sanitizer in address,undefined thread; do
     folder=build/sanitize-${sanitizer%%,*}
     build "$folder" all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAPRIL_SANITIZE="$sanitizer" -DAPRIL_TORCH=OFF
-    for executable in "$folder"/bin/unit_*; do unit "${sanitizer%%,*}/${executable##*unit_}" "$executable" '~[model]~[slow]'; done
+    for executable in "$folder"/bin/unit_*; do alone unit "${sanitizer%%,*}/${executable##*unit_}" "$executable" '~[model]~[slow]'; done
   done
 fi
 
-if [ $((passed + failed)) -eq 0 ]; then echo "tests/run.sh: no test has such a name: ${names[*]}" >&2; failed=1; fi
+if [ -z "$(ls "$work/results")" ]; then
+  echo "tests/run.sh: no test has such a name: ${names[*]}" >&2
+  exit 2
+fi
 echo "tests took $((SECONDS - started)) s"
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+cat "$work"/results/* | awk '{ passed += $1; failed += $2 } END { printf "%d passed, %d failed\n", passed, failed; exit failed > 0 }'
