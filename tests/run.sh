@@ -116,7 +116,7 @@ for layer in format cli fault; do
 done
 for executable in build/release/bin/unit_*; do
   if $fast; then
-    start unit "unit/${executable##*unit_}" "$executable" '~[model]~[slow]'
+    start unit "unit/${executable##*unit_}" "$executable" '~[.]~[model]~[slow]'
   else
     start unit "unit/${executable##*unit_}" "$executable"
   fi
@@ -135,7 +135,7 @@ if $sanitize; then
   for sanitizer in address,undefined thread; do
     folder=build/sanitize-${sanitizer%%,*}
     build "$folder" all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAPRIL_SANITIZE="$sanitizer" -DAPRIL_TORCH=OFF
-    for executable in "$folder"/bin/unit_*; do alone unit "${sanitizer%%,*}/${executable##*unit_}" "$executable" '~[model]~[slow]'; done
+    for executable in "$folder"/bin/unit_*; do alone unit "${sanitizer%%,*}/${executable##*unit_}" "$executable" '~[.]~[model]~[slow]'; done
   done
 fi
 

@@ -98,7 +98,7 @@ TEST_CASE("A repeated request gets the same answer and is handled once") {
   CHECK(Find(ask(2).AsMap(), "count")->AsInt() == 2);
 }
 
-TEST_CASE("A client outlives its server's restart") {
+TEST_CASE("A client outlives its server's restart", "[slow]") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("hub");
   const auto answer = [](int value) { return [value](const Map&) -> Map { return {{"value", value}}; }; };
@@ -116,7 +116,7 @@ TEST_CASE("A client outlives its server's restart") {
   later.join();
 }
 
-TEST_CASE("A request whose server dies before answering is sent again to the next one") {
+TEST_CASE("A request whose server dies before answering is sent again to the next one", "[slow]") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("hub");
   const pid_t child = ::fork();
@@ -135,7 +135,7 @@ TEST_CASE("A request whose server dies before answering is sent again to the nex
   later.join();
 }
 
-TEST_CASE("Nobody there, and nobody answering, are lost peers after the timeout") {
+TEST_CASE("Nobody there, and nobody answering, are lost peers after the timeout", "[slow]") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("hub");
   const auto client = RpcClient::Connect(endpoint, 200);

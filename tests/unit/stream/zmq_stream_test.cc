@@ -113,7 +113,7 @@ TEST_CASE("Several writers merge into one stream, each in its own order") {
   for (std::thread& producer : producers) producer.join();
 }
 
-TEST_CASE("Writers whose tokenizers differ are not merged") {
+TEST_CASE("Writers whose tokenizers differ are not merged", "[slow]") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("socket");
   std::vector<std::thread> producers;
@@ -147,7 +147,7 @@ TEST_CASE("A writer more than expected is refused, and the stream goes on") {
   end.join();
 }
 
-TEST_CASE("Both sides may be slower than the time limit while they are alive") {
+TEST_CASE("Both sides may be slower than the time limit while they are alive", "[slow]") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("socket");
   const auto nap = [] { std::this_thread::sleep_for(std::chrono::milliseconds(900)); };
@@ -184,7 +184,7 @@ TEST_CASE("A slow reader holds the writer back instead of filling memory") {
   producer.join();
 }
 
-TEST_CASE("A killed writer is a lost peer within the time limit; so is a killed reader") {
+TEST_CASE("A killed writer is a lost peer within the time limit; so is a killed reader", "[slow]") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("socket");
   const auto start_child = [](auto action) {
@@ -244,7 +244,7 @@ TEST_CASE("Whoever gives up tells the other side at once") {
   consumer.join();
 }
 
-TEST_CASE("Nobody on the other side is a lost peer") {
+TEST_CASE("Nobody on the other side is a lost peer", "[slow]") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("socket");
   auto failure = Failure([&] { WriteAll(endpoint, {}, Writing(200)); });
