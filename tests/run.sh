@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tests/run.sh [options] [NAME...]: sets up what is missing, builds, runs the tests; the last line is "N passed, N failed".
-#   --fast       no model, no pipelines: at most a minute once built
+#   --fast       no model, no pipelines, nothing that mostly waits: a little over a minute on two processors, once built
 #   --werror     warnings are errors
 #   --clang      also builds everything but the LibTorch parts with clang, warnings as errors
 #   --sanitize   also runs the unit tests, without LibTorch, under the address, undefined and thread sanitizers

@@ -1,5 +1,5 @@
 // The kernel table: plain function pointers over plain pointers and strides. Only C types, because files compiled for a special instruction set
-// include it.
+// include it. One long header on purpose: these structures are the whole contract of a kernel set, and are read side by side.
 //
 // Element type. Weights, activations that enter products, queries, keys and values are "elem": bf16 (uint16_t) or float, as the set's element_bytes
 // says. Everything else is float. Strides count elements of the array's own type from one row to the next. Rows of elem arrays start on a 4-byte
