@@ -8,7 +8,7 @@ namespace april::log {
 
 enum class Level { kQuiet = 0, kNormal = 1, kVerbose = 2 };
 
-/// Names the tool in front of every line and sets what is shown. Called once, by cli::Main.
+/// Names what stands in front of every line (a program, or one of its commands) and sets what is shown. Called by cli::Main alone.
 void Configure(std::string tool, Level level);
 const std::string& Tool();
 

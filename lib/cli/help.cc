@@ -105,7 +105,7 @@ void AppendRows(const OptionTable& table, const CommonEffects& effects, size_t w
 }  // namespace
 
 std::string HelpText(const Program& program, const Command& command, const OptionTable& own, const OptionTable& common, size_t width) {
-  const std::string full_name = program.name + (command.name.empty() ? "" : " " + command.name);
+  const std::string full_name = program.NameOf(command);
   std::string out = full_name + ": ";
   AppendWrapped(command.summary, 0, out.size(), width, &out);
   out += "\nUsage: " + full_name + " [options]";

@@ -58,6 +58,14 @@ void CloseStdout() {
   if (::close(STDOUT_FILENO) != 0 && errno != EBADF) throw Error::System("cannot close", "standard output", errno);
 }
 
+/// What lines on stderr begin with: several commands of one program may run side by side.
+std::string LinePrefix(const Program& program, const std::vector<std::string>& argv) {
+  for (const Command& command : program.commands) {
+    if (argv.size() > 1 && command.name == argv[1]) return program.NameOf(command);
+  }
+  return program.name;
+}
+
 int RunCommand(const Program& program, const Parsed& parsed, const CommonOptions& common, const std::vector<std::string>& argv) {
   const double start_s = SystemClock().MonotonicSeconds();
   Context context(program.name, common, argv, parsed.given);
@@ -94,7 +102,7 @@ int RunProgram(const Program& program, const std::vector<std::string>& argv) {
     case ParseOutcome::kRun:
       break;
   }
-  log::Configure(program.name, parsed.quiet ? log::Level::kQuiet : parsed.verbose ? log::Level::kVerbose : log::Level::kNormal);
+  log::Configure(program.NameOf(*parsed.command), parsed.quiet ? log::Level::kQuiet : parsed.verbose ? log::Level::kVerbose : log::Level::kNormal);
   InstallSignalHandlers();
   return RunCommand(program, parsed, common_options, argv);
 }
@@ -109,7 +117,7 @@ Context::Context(std::string tool, CommonOptions common, std::vector<std::string
     : tool_(std::move(tool)), common_(std::move(common)), argv_(std::move(argv)), given_(std::move(given)), metrics_(new MetricsFile) {
   for (std::string& word : argv_) word = ReplaceInvalidUtf8(word);  // file names may be anything, text in streams and metrics may not
   if (!common_.metrics.empty()) metrics_->file = SystemFiles().OpenForAppend(common_.metrics);
-  progress_ = std::make_unique<Progress>(tool_, ProgressMode(common_.progress));
+  progress_ = std::make_unique<Progress>(ProgressMode(common_.progress));
 }
 
 Context::~Context() = default;
@@ -126,9 +134,10 @@ void Context::Metrics(const Json& values) {
 }
 
 int Main(const Program& program, int argc, char** argv) {
-  log::Configure(program.name, log::Level::kNormal);
+  const std::vector<std::string> arguments(argv, argv + argc);
+  log::Configure(LinePrefix(program, arguments), log::Level::kNormal);
   try {
-    return RunProgram(program, std::vector<std::string>(argv, argv + argc));
+    return RunProgram(program, arguments);
   } catch (const Error& error) {
     log::Failure(error.message(), error.hint());
     return static_cast<int>(error.kind());

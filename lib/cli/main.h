@@ -92,6 +92,9 @@ struct Program {
   std::string summary;
   std::string description;
   std::vector<Command> commands;
+
+  /// "partial-buffer add"; of a program without subcommands its own name.
+  std::string NameOf(const Command& command) const { return command.name.empty() ? name : name + " " + command.name; }
 };
 
 /// Parses without side effects, installs the signal handlers, runs, closes stdout checking the result, prints the summary, returns the exit code.

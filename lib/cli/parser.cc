@@ -125,8 +125,7 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
   Names names;
   AddTable(&app, *own, &parsed.given, &names);
   AddTable(&app, *common, &parsed.given, &names);
-  const std::string full_name = program.name + (parsed.command->name.empty() ? "" : " " + parsed.command->name);
-  const std::string hint = "\"" + full_name + " --help\" lists the options";
+  const std::string hint = "\"" + program.NameOf(*parsed.command) + " --help\" lists the options";
   std::reverse(rest.begin(), rest.end());  // CLI11 takes its vector back to front
   try {
     // --help and --version answer whatever else is wrong or missing.

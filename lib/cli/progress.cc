@@ -28,7 +28,6 @@ size_t TerminalWidth() {
 }  // namespace
 
 struct Progress::State {
-  std::string tool;
   Mode mode;
   double start_s = SystemClock().MonotonicSeconds();
   double next_s = 0;
@@ -36,7 +35,7 @@ struct Progress::State {
   double first_done = -1;  // where this process began: a resumed run must not count what was done before
 };
 
-Progress::Progress(std::string tool, Mode mode) : state_(new State{.tool = std::move(tool), .mode = mode}) {
+Progress::Progress(Mode mode) : state_(new State{.mode = mode}) {
   state_->next_s = state_->start_s + (mode == Mode::kPlain ? kPlainInterval_s : kTerminalInterval_s);
   if (mode == Mode::kTerminal) {
     g_on_terminal = this;
@@ -64,7 +63,7 @@ void Progress::Update(double done, double total, const std::string& text) {
   const double now_s = SystemClock().MonotonicSeconds();
   state_->next_s = now_s + (state_->mode == Mode::kPlain ? kPlainInterval_s : kTerminalInterval_s);
   const double elapsed_s = now_s - state_->start_s;
-  std::string line = state_->tool + ": ";
+  std::string line;
   if (total > 0) {
     char percent[16];
     std::snprintf(percent, sizeof percent, "%3.0f%% ", std::clamp(100 * done / total, 0.0, 100.0));
@@ -74,9 +73,10 @@ void Progress::Update(double done, double total, const std::string& text) {
   const double gained = done - state_->first_done;
   if (total > done && gained > 0) line += ", " + HumanSeconds(elapsed_s * (total - done) / gained) + " left";
   if (state_->mode == Mode::kPlain) {
-    log::Info(line.substr(state_->tool.size() + 2));
+    log::Info(line);
     return;
   }
+  line = log::Tool() + ": " + line;
   if (line.size() >= TerminalWidth()) line.resize(TerminalWidth() - 1);
   WriteError("\r" + line + "\033[K");
   state_->shown = true;

@@ -14,7 +14,7 @@ class Progress {
     kTerminal,  ///< rewritten in place, at most 6 times a second, erased at the end
     kPlain,     ///< a line each 30 s, for logs
   };
-  Progress(std::string tool, Mode mode);
+  explicit Progress(Mode mode);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;

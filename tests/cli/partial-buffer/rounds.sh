@@ -4,7 +4,7 @@ set -euo pipefail
 . "$APRIL_SOURCE/tests/cli/partial-buffer/common.bash"
 make 20
 partial-buffer take -s b --worker w >taken 2>log
-grep -q "took 16 rollouts, of them 0 to resume" log || { cat log; exit 1; }
+grep -q "^partial-buffer take: took 16 rollouts, of them 0 to resume" log || { cat log; exit 1; }
 expect "$(in_state leased)" 16 "leased rollouts"
 fails "leased by w (16)" 7 partial-buffer take -s b --worker other
 # A quarter of the work, twice: repeats are no-ops.
