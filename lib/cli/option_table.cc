@@ -1,8 +1,10 @@
 #include "cli/option_table.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 
 #include "base/error.h"
 
@@ -90,16 +92,14 @@ void OptionTable::Text(const char* name, std::string* value, const char* value_n
 void OptionTable::Choice(const char* name, std::string* value, std::vector<std::string> choices, const char* help) {
   OptionRow& row = Add(name, "WORD", help);
   row.default_text = *value;
-  row.choices = choices;
-  row.store = [value, choices, option = row.name](const auto& texts) {
-    std::string all;
-    for (const std::string& choice : choices) {
-      if (choice == texts.back()) {
-        *value = choice;
-        return;
-      }
-      all += (all.empty() ? "" : ", ") + choice;
+  std::copy_if(choices.begin(), choices.end(), std::back_inserter(row.choices), [](const auto& choice) { return !choice.empty(); });
+  row.store = [value, choices, shown = row.choices, option = row.name](const auto& texts) {
+    if (std::find(choices.begin(), choices.end(), texts.back()) != choices.end()) {
+      *value = texts.back();
+      return;
     }
+    std::string all;
+    for (const std::string& choice : shown) all += (all.empty() ? "" : ", ") + choice;
     throw Error::Usage("--" + option + ": \"" + texts.back() + "\" is not one of " + all);
   };
 }

@@ -87,6 +87,51 @@ void DocumentSwitches(OptionTable* table, bool with_version) {
   table->Flag("h,help", &unused, "print this and exit");
 }
 
+/// How many letters have to be added, removed, replaced or swapped with their neighbour (the optimal string alignment distance).
+size_t Distance(const std::string& a, const std::string& b) {
+  std::vector<std::vector<size_t>> cost(a.size() + 1, std::vector<size_t>(b.size() + 1));
+  for (size_t i = 0; i <= a.size(); ++i) {
+    for (size_t j = 0; j <= b.size(); ++j) {
+      if (i == 0 || j == 0) {
+        cost[i][j] = i + j;
+        continue;
+      }
+      const size_t replaced = cost[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+      cost[i][j] = std::min({replaced, cost[i - 1][j] + 1, cost[i][j - 1] + 1});
+      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+      if (swapped) cost[i][j] = std::min(cost[i][j], cost[i - 2][j - 2] + 1);
+    }
+  }
+  return cost[a.size()][b.size()];
+}
+
+/// "did you mean …? " with the name that at most a third of the letters tell from what was typed; empty without one.
+std::string DidYouMean(const std::string& typed, const std::vector<std::string>& names, const std::string& in_front) {
+  if (typed.size() > 60) return "";  // no name is nearly so long
+  std::string hint;
+  size_t distance = typed.size() / 3 + 1;
+  for (const std::string& name : names) {
+    const size_t found = Distance(typed, name);
+    if (found < distance) hint = "did you mean " + in_front + name + "? ";
+    distance = std::min(distance, found);
+  }
+  return hint;
+}
+
+std::vector<std::string> OptionNames(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) names.insert(names.end(), option->get_lnames().begin(), option->get_lnames().end());
+  return names;
+}
+
+/// Of what the arguments have too much. `hint` says where all options are listed.
+Error Unexpected(const CLI::App& app, const std::string& argument, const std::string& hint) {
+  if (!argument.starts_with('-')) return Error::Usage("unexpected argument \"" + argument + "\"", hint);
+  const std::string option = argument.substr(0, argument.find('='));
+  const size_t dashes = std::min(option.find_first_not_of('-'), option.size());
+  return Error::Usage("unknown option " + option, DidYouMean(option.substr(dashes), OptionNames(app), "--") + hint);
+}
+
 /// Which subcommand the arguments name, so that only its options are registered.
 const Command* ChooseCommand(const Program& program, std::vector<std::string>* arguments) {
   if (program.commands.size() == 1 && program.commands[0].name.empty()) return &program.commands[0];
@@ -99,7 +144,9 @@ const Command* ChooseCommand(const Program& program, std::vector<std::string>* a
       return &command;
     }
   }
-  throw Error::Usage("unknown command \"" + first + "\"", "\"" + program.name + " --help\" lists them");
+  std::vector<std::string> names;
+  for (const Command& command : program.commands) names.push_back(command.name);
+  throw Error::Usage("unknown command \"" + first + "\"", DidYouMean(first, names, "") + "\"" + program.name + " --help\" lists them");
 }
 
 }  // namespace
@@ -137,9 +184,13 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
   } catch (const CLI::ConfigError& error) {
     const std::string said = error.what(), unknown = CLI::ConfigError::Extras("").what();
     const std::string file = config->as<std::string>();
-    if (said.starts_with(unknown)) throw Error::Usage(file + ": no option is called \"" + said.substr(unknown.size()) + "\"", hint);
+    if (said.starts_with(unknown)) {
+      const std::string key = said.substr(unknown.size());
+      throw Error::Usage(file + ": no option is called \"" + key + "\"", DidYouMean(key, OptionNames(app), "") + hint);
+    }
     throw Error::Usage(file + ": " + said, hint);
   } catch (const CLI::ParseError& error) {
+    if (const auto unexpected = app.remaining(); !unexpected.empty()) throw Unexpected(app, unexpected.front(), hint);
     throw Error::Usage(error.what(), hint);
   } catch (const Error& error) {
     throw Error::Usage(error.message(), error.hint().empty() ? hint : error.hint());

@@ -7,6 +7,8 @@ fails "which buffer" 2 partial-buffer add --prompts x
 fails "model is missing" 2 partial-buffer init -s b
 fails "temperature 0 is for evaluation" 2 partial-buffer init -s b --model "$model" --temperature 0
 fails "unknown command" 2 partial-buffer dance
+fails "did you mean stat" 2 partial-buffer sta
+fails "^partial-buffer take: error: unknown option --wroker" 2 partial-buffer take --wroker w
 make 20
 fails "is not empty" 2 partial-buffer init -s b --model "$model" --max-tokens 16
 fails "follow needs a hub" 2 partial-buffer claim -s b --follow

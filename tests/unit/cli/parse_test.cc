@@ -14,7 +14,7 @@ namespace {
 
 struct Options {
   std::string store = "run";
-  std::string order = "fifo";
+  std::string order = "fifo", state;
   std::string uid;
   int64_t groups = 4;
   double temperature = 1;
@@ -25,6 +25,7 @@ struct Options {
   void Register(OptionsVisitor& options) {
     options.Text("s,store", &store, "DIR", "the store");
     options.Choice("order", &order, {"fifo", "random"}, "the order");
+    options.Choice("state", &state, {"", "queued", "leased"}, "which; all without it");
     options.Integer("groups", &groups, 1, 5000, "how many");
     options.Real("temperature", &temperature, 0, 100, "divides the logits");
     options.Bytes("memory", &memory, "limit");
@@ -50,16 +51,18 @@ Result ParseArguments(std::vector<std::string> arguments) {
   return result;
 }
 
-std::string UsageErrorOf(std::vector<std::string> arguments) {
+Error UsageError(std::vector<std::string> arguments) {
   try {
     ParseArguments(std::move(arguments));
   } catch (const Error& error) {
     CHECK(error.kind() == ErrorKind::kUsage);
     CHECK(!error.hint().empty());
-    return error.message();
+    return error;
   }
-  return "no error";
+  return Error::Usage("no error");
 }
+
+std::string UsageErrorOf(std::vector<std::string> arguments) { return UsageError(std::move(arguments)).message(); }
 
 }  // namespace
 
@@ -93,9 +96,21 @@ TEST_CASE("a wrong value is a usage error that names option, seen and expected")
   CHECK(UsageErrorOf({"--temperature", "1x"}).find("not a number") != std::string::npos);
   CHECK(UsageErrorOf({"--memory", "12 potatoes"}).find("not a size") != std::string::npos);
   CHECK(UsageErrorOf({"--order", "best"}) == "--order: \"best\" is not one of fifo, random");
-  CHECK(UsageErrorOf({"--unknown"}).find("--unknown") != std::string::npos);
+  CHECK(UsageErrorOf({"--state", "best"}) == "--state: \"best\" is not one of queued, leased");
   CHECK(UsageErrorOf({"--groups"}).find("--groups") != std::string::npos);
-  CHECK(UsageErrorOf({"one", "two"}).find("two") != std::string::npos);
+}
+
+TEST_CASE("what is too much is named, the first of it, with the nearest name there is") {
+  const auto hint = [](std::vector<std::string> arguments) { return UsageError(std::move(arguments)).hint(); };
+  CHECK(UsageErrorOf({"--unknown", "x", "--other"}) == "unknown option --unknown");
+  CHECK(hint({"--unknown"}) == "\"tool --help\" lists the options");
+  CHECK(UsageErrorOf({"one", "two", "three"}) == "unexpected argument \"two\"");
+  CHECK(UsageErrorOf({"--gruops=3"}) == "unknown option --gruops");
+  CHECK(hint({"--gruops=3"}) == "did you mean --groups? \"tool --help\" lists the options");
+  CHECK(hint({"--no-compres"}).find("did you mean --no-compress?") == 0);
+  CHECK(hint({"--verison"}).find("did you mean --version?") == 0);
+  CHECK(UsageErrorOf({"--mdoe", "--groups"}) == "unknown option --mdoe");
+  CHECK(hint({"--" + std::string(100'000, 'g')}) == "\"tool --help\" lists the options");
 }
 
 TEST_CASE("options that exclude each other are refused when both were given, also with their defaults") {
@@ -123,6 +138,7 @@ TEST_CASE("a configuration file sets options, and a key that is none is refused 
   CHECK(ParseArguments({"--config", path, "--order", "fifo"}).parsed.given == std::set<std::string>{"groups", "order"});
   CHECK(ParseArguments({"-s", ""}).parsed.given == std::set<std::string>{"store"});
   CHECK(parse("groups=7\ngruops=8\n") == path + ": no option is called \"gruops\"");
+  CHECK(UsageError({"--config", path}).hint().find("did you mean groups?") == 0);
   CHECK(parse("[section]\ngroups=7\n").find(path) == 0);
   CHECK(parse("help=true\n").find(path) == 0);
   std::filesystem::remove_all(name);
@@ -136,6 +152,7 @@ TEST_CASE("help answers whatever else is wrong, and shows name, default and choi
   CHECK(text.find("-s, --store DIR") != std::string::npos);
   CHECK(text.find("(default 4)") != std::string::npos);
   CHECK(text.find("[fifo|random]") != std::string::npos);
+  CHECK(text.find("[queued|leased]") != std::string::npos);
   CHECK(text.find("--[no-]compress") != std::string::npos);
   CHECK(text.find("--seed") == std::string::npos);  // accepted, without effect here
   CHECK(text.find("--metrics") == std::string::npos);
