@@ -179,11 +179,15 @@ bool IsZstd(std::string_view head) {
   return magic == 0xFD2FB528u || (magic & 0xFFFFFFF0u) == 0x184D2A50u;  // a zstd frame, or a skippable one
 }
 
+/// formats/buffer.md, Journal.
+bool IsJournal(std::string_view head) { return IsZstd(head) && head.substr(std::min<size_t>(head.size(), 8)) == "APRJ"; }
+
+/// What tells the kinds of files apart.
 std::string FirstBytes(ByteSource& source) {
   std::string head;
-  char bytes[4];
-  while (head.size() < 4) {
-    const size_t got = source.Read(bytes, 4 - head.size());
+  char bytes[12];
+  while (head.size() < sizeof bytes) {
+    const size_t got = source.Read(bytes, sizeof bytes - head.size());
     if (got == 0) break;
     head.append(bytes, got);
     if (static_cast<unsigned char>(head[0]) != 0x28 && (static_cast<unsigned char>(head[0]) & 0xf0) != 0x50) break;
@@ -205,11 +209,15 @@ std::unique_ptr<ByteSource> OpenSource(const std::string& address, std::string* 
     struct stat info;
     if (::fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)) {
       ::close(fd);
-      throw Error::Usage(address + " is a directory, not a stream");
+      throw Error::Usage(address + " is a directory, not a stream", "a buffer's is looked into with: partial-buffer ls -s " + address);
     }
   }
   std::unique_ptr<ByteSource> source = std::make_unique<FdSource>(fd, *name);
   std::string head = FirstBytes(*source);
+  if (IsJournal(head)) {
+    throw Error::Usage(*name + " is a segment of a buffer's journal, not a stream",
+                       "partial-buffer ls -s BUFFER lists what the buffer holds, partial-buffer show -s BUFFER UID shows a rollout");
+  }
   const bool compressed = IsZstd(head);
   source = std::make_unique<PrefixedSource>(std::move(head), std::move(source));
   return compressed ? MakeZstdSource(std::move(source)) : std::move(source);

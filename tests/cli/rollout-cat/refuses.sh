@@ -10,6 +10,9 @@ fails 2 'needs --model' rollout-cat --text whole.stream
 fails 2 'named twice' rollout-cat --in whole.stream whole.stream
 fails 2 'of no known kind' rollout-cat --in http://x
 fails 2 'is a directory' rollout-cat --in .
+partial-buffer init -q -s buffer --model "$APRIL_SOURCE/tests/data/tiny-model" --max-tokens 16
+fails 2 "00000001.zst is a segment of a buffer's journal" rollout-cat buffer/journal/00000001.zst
+fails 2 "stdin is a segment of a buffer's journal" rollout-cat <buffer/journal/00000001.zst
 fails 2 'takes a stream, not text' rollout-cat --json --out x whole.stream
 fails 1 'cannot open.*nowhere' rollout-cat nowhere
 fails 1 'directory of the socket' rollout-cat --in zmq+ipc://nowhere/socket
