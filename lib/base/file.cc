@@ -200,6 +200,14 @@ void ReplaceFile(FileSystem& files, const std::string& path, std::string_view co
   if (durable) files.SyncDirectory(DirectoryOf(path));
 }
 
+std::string LastWith(FileSystem& files, const std::string& directory, const std::string& name) {
+  if (directory.empty() || !files.Exists(JoinPath(directory, "."))) return "";
+  const std::vector<std::string> entries = files.List(directory);
+  const auto found =
+      std::find_if(entries.rbegin(), entries.rend(), [&](const auto& entry) { return files.Exists(JoinPath(JoinPath(directory, entry), name)); });
+  return found == entries.rend() ? "" : JoinPath(directory, *found);
+}
+
 std::string JoinPath(std::string_view directory, std::string_view name) {
   std::string path(directory);
   if (!path.empty() && path.back() != '/') path += '/';

@@ -64,6 +64,10 @@ std::string ReadFile(FileSystem& files, const std::string& path);
 /// With `durable`, also syncs the file before and the directory after.
 void ReplaceFile(FileSystem& files, const std::string& path, std::string_view contents, bool durable);
 
+/// The last entry of `directory` in which `name` exists, as a path; empty without one, also when there is no such directory. For hints: what may
+/// have been meant.
+std::string LastWith(FileSystem& files, const std::string& directory, const std::string& name);
+
 /// "a/b" + "c" -> "a/b/c".
 std::string JoinPath(std::string_view directory, std::string_view name);
 std::string DirectoryOf(std::string_view path);  ///< "." when there is none

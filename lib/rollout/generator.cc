@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/signals.h"
 
 namespace april::rollout {
@@ -14,11 +15,22 @@ const kernels::Kernels& Choose(const GeneratorOptions& options) {
   return kernels::ChooseKernels(options.kernels, precision);
 }
 
+/// Nobody would ever publish a version there: waiting for one helps nobody.
+void CheckIsStore(const std::string& weights) {
+  if (weights.empty()) return;
+  const bool is_model = SystemFiles().Exists(JoinPath(weights, "config.json"));
+  const std::string model = is_model ? weights : LastWith(SystemFiles(), weights, "optimizer.safetensors");  // of checkpoints alone
+  if (!model.empty())
+    throw Error::Usage("--weights " + weights + (is_model ? " is a model" : " holds checkpoints") + ", not published versions",
+                       "did you mean --model " + model + "?");
+}
+
 std::unique_ptr<PolicySource> OpenSource(const GeneratorOptions& options, kernels::ThreadPool& pool, int64_t timeout_ms) {
   if (options.model.empty() == options.weights.empty()) {
     throw Error::Usage(options.model.empty() ? "no model is named" : "--model and --weights are both given",
                        "--model DIR for fixed weights, or --weights DIR for versions that a trainer publishes");
   }
+  CheckIsStore(options.weights);
   const kernels::Kernels& kernels = Choose(options);
   return options.model.empty() ? WatchVersions(options.weights, kernels, pool, timeout_ms) : FixedPolicy(options.model, kernels, pool);
 }

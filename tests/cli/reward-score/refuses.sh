@@ -9,7 +9,8 @@ fails 'needs --pattern' 2 score --scorer regex --in in.stream --out out.stream
 fails 'regular expression' 2 score --scorer regex --pattern '(' --in in.stream --out out.stream
 fails 'is for --scorer regex' 2 score --pattern x --in in.stream --out out.stream
 fails '--model is needed' 2 reward-score --in in.stream --out out.stream
-fails 'no tokenizer found' 1 reward-score --model nowhere --in in.stream --out out.stream
+fails 'no model at nowhere: no such file' 1 reward-score --model nowhere --in in.stream --out out.stream
+fails 'no tokenizer found' 1 reward-score --model . --in in.stream --out out.stream
 fails 'the stream was made with' 4 reward-score --model "${tokenizer/smollm/gpt2}" --in in.stream --out out.stream
 [ ! -e out.stream ] || { echo "a refused run left a stream"; exit 1; }
 

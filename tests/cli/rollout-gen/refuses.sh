@@ -8,7 +8,13 @@ fails "no model is named" 2 rollout-gen --in work.bin
 fails "both given" 2 rollout-gen --model "$model" --weights weights --in work.bin
 fails "target-groups" 2 rollout-gen --model "$model" --from zmq+ipc://hub --target-groups 2
 fails "kernel" 2 rollout-gen --model "$model" --kernels abacus --in work.bin
-fails "no-such-model" 1 rollout-gen --model no-such-model --in work.bin
+fails "no model at no-such-model.gguf: no such file" 1 rollout-gen --model no-such-model.gguf --in work.bin
+mkdir -p run/checkpoints/step-0000000{1,2} && cp "$model"/* run/checkpoints/step-00000002
+touch run/checkpoints/step-00000002/optimizer.safetensors
+fails "hint: did you mean run/checkpoints/step-00000002?" 1 rollout-gen --model run/checkpoints --in work.bin
+fails "run/checkpoints holds checkpoints, not published versions" 2 rollout-gen --weights run/checkpoints --in work.bin
+grep -q "hint: did you mean --model run/checkpoints/step-00000002?" stderr || { cat stderr; exit 1; }
+fails "is a model, not published versions" 2 rollout-gen --weights run/checkpoints/step-00000002 --in work.bin
 fails "no published version" 7 rollout-gen --weights empty --peer-timeout-ms 200 --in work.bin
 fails "hub" 6 rollout-gen --model "$model" --from zmq+ipc://hub --peer-timeout-ms 300 --out out.zst
 fails "missing.bin" 1 rollout-gen --model "$model" --in missing.bin

@@ -81,6 +81,14 @@ TEST_CASE("files: replace is whole, append adds, locks exclude") {
   }
   CHECK(ReadFile(files, path) == "twoth! one other one");
   CHECK(files.List(DirectoryOf(path)) == std::vector<std::string>{"file"});
+  files.MakeDirectory(JoinPath(directory, "a1/b"));
+  files.MakeDirectory(JoinPath(directory, "a2"));
+  CHECK(LastWith(files, directory, "b") == JoinPath(directory, "a1"));
+  CHECK(LastWith(files, directory, "file") == "");
+  CHECK(LastWith(files, JoinPath(directory, "missing"), "b") == "");
+  CHECK(LastWith(files, path, "b") == "");
+  CHECK(LastWith(files, "", "b") == "");
+  for (const char* left : {"a1/b", "a1", "a2"}) files.Remove(JoinPath(directory, left));
   const MappedFile mapped(path);
   CHECK(mapped.bytes() == "twoth! one other one");
   const std::string fifo = JoinPath(directory, "a/b/fifo");
