@@ -24,10 +24,12 @@ std::string SegmentPath(uint32_t number) {
 }
 
 Manifest ReadManifest(FileSystem& files, const std::string& directory) {
+  if (directory.empty()) throw Error::Usage("which buffer? -s DIR is missing", "for example -s run/buffer");
   const std::string path = ManifestPath(directory);
   if (!files.Exists(path)) {
+    const std::string below = LastWith(files, directory, "journal");
     throw Error::Usage(directory + " is no buffer: it has no manifest.json",
-                       "make one with: partial-buffer init -s " + directory + " --model PATH …");
+                       below.empty() ? "make one with: partial-buffer init -s " + directory + " --model PATH …" : "did you mean -s " + below + "?");
   }
   try {
     Json json = Json::parse(ReadFile(files, path));

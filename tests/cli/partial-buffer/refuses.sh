@@ -2,14 +2,18 @@
 # Bad input: one clear line, the right exit code, nothing lost.
 set -euo pipefail
 . "$APRIL_SOURCE/tests/cli/partial-buffer/common.bash"
-fails "is no buffer" 2 partial-buffer stat -s nowhere
-fails "which buffer" 2 partial-buffer add --prompts x
+fails "hint: make one with: partial-buffer init -s nowhere" 2 partial-buffer stat -s nowhere
+for command in add take put claim commit ls stat "show 12" "abandon 12" "serve --bind zmq+ipc://hub"; do
+  fails "which buffer? -s DIR" 2 partial-buffer $command </dev/null
+done
 fails "model is missing" 2 partial-buffer init -s b
 fails "temperature 0 is for evaluation" 2 partial-buffer init -s b --model "$model" --temperature 0
 fails "unknown command" 2 partial-buffer dance
 fails "did you mean stat" 2 partial-buffer sta
 fails "^partial-buffer take: error: unknown option --wroker" 2 partial-buffer take --wroker w
 make 20
+mkdir -p run/metrics && cp -r b run/buffer
+fails "hint: did you mean -s run/buffer" 2 partial-buffer stat -s run
 fails "is not empty" 2 partial-buffer init -s b --model "$model" --max-tokens 16
 fails "follow needs a hub" 2 partial-buffer claim -s b --follow
 fails "max-wait-ms belongs to --follow" 2 partial-buffer claim -s b --max-wait-ms 500
