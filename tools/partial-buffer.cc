@@ -8,42 +8,6 @@
 
 using namespace april;
 
-namespace {
-
-template <typename Options>
-cli::Command Make(std::string name, std::string summary, std::string description, void (*run)(const Options&, buffer::Invocation&),
-                  cli::CommonEffects effects = {}) {
-  auto options = std::make_shared<Options>();
-  const auto call = [options, run](cli::Context& context) {
-    buffer::Invocation invocation;
-    invocation.tool = context.tool();
-    invocation.version = cli::VersionText();
-    invocation.argv = context.argv();
-    invocation.provenance = context.common().provenance;
-    invocation.seed = static_cast<uint64_t>(context.common().seed);
-    invocation.given = [&context](const std::string& option) { return context.Given(option); };
-    invocation.metrics = [&context](const Json& values) { context.Metrics(values); };
-    invocation.progress_due = [&context] { return context.progress().Due(); };
-    invocation.progress = [&context](double done, double total, const std::string& text) { context.progress().Update(done, total, text); };
-    const auto report = [&] {
-      context.Summary(invocation.summary);
-      if (!invocation.counts.is_null()) context.Metrics(invocation.counts);
-    };
-    try {
-      run(*options, invocation);
-    } catch (...) {
-      report();
-      throw;
-    }
-    report();
-    context.ExitWith(invocation.exit_code);
-  };
-  return {std::move(name), std::move(summary), std::move(description), [options](OptionsVisitor& visitor) { options->Register(visitor); }, call,
-          effects};
-}
-
-}  // namespace
-
 int main(int argc, char** argv) {
   using namespace buffer;
   const cli::Program program = {
@@ -64,82 +28,92 @@ int main(int argc, char** argv) {
       "\n"
       "Resident: serve, with the other programs around its address (pipelines/april.sh).",
       {
-          Make("init", "make a buffer, and fix what holds for the whole run",
-               "Makes an empty buffer in a new directory. What is said here holds for the whole run: model, group size, groups a step, rollouts in "
-               "flight,\n"
-               "sampling. Every rollout carries it, so that no later program has to be told.\n"
-               "\n"
-               "  partial-buffer init -s run/buffer --model MODEL --group-size 8 --groups-per-step 8 --in-flight 128 --max-tokens 1024",
-               &RunInit, {.seed = true}),
-          Make("add", "add prompts",
-               "Renders each prompt in the model's chat template, tokenises it once and puts it into the queue. A line is {\"prompt\": text} or "
-               "{\"messages\":\n"
-               "[…]}, with \"label\" (what the scorer compares with), \"id\" and \"meta\" if wanted. All of a file is added, or nothing.\n"
-               "\n"
-               "  partial-buffer add -s run/buffer --prompts train.jsonl --epochs 4 --shuffle 1\n"
-               "  partial-buffer add --purpose eval --prompts test.jsonl --model MODEL --group-size 4 --out - | rollout-gen --model MODEL | …",
-               &RunAdd, {.seed = true, .provenance = true, .metrics = true, .progress = true}),
-          Make("take", "lease rollouts to a generator: unfinished ones first, then new ones",
-               "Journals the leases, then writes the rollouts as a stream. Without a number it takes what the run's in-flight target has room for, "
-               "and nothing\n"
-               "when enough groups are ready. A lease does not end by time: put ends it, or a later take of the same --worker.\n"
-               "Exit 7: others hold everything that is left.\n"
-               "\n"
-               "  partial-buffer take -s run/buffer --worker gen1 | rollout-gen --weights run/weights --target-groups 8 | partial-buffer put -s "
-               "run/buffer",
-               &RunTake, {.provenance = true, .metrics = true}),
-          Make("put", "bring finished, unfinished and progress records back",
-               "Journals each record as it arrives, synced before it counts. Records of old leases change nothing and are counted. Leased rollouts "
-               "that a whole\n"
-               "stream did not mention return to the queue; of a cut stream (exit 3) everything that arrived is kept.\n"
-               "\n"
-               "  … | reward-score --scorer gsm8k | partial-buffer put -s zmq+ipc://run/hub",
-               &RunPut, {.metrics = true, .progress = true}),
-          Make("claim", "give the next step's groups to the trainer",
-               "Claims the groups that became ready first, records the claim and writes it: a control record, then each group with its members. A "
-               "recorded claim\n"
-               "that is not committed, or that the newest checkpoint lacks, is written again instead. Exit 7: too little is ready, nothing was "
-               "changed.\n"
-               "\n"
-               "  partial-buffer claim -s run/buffer --checkpoints run/checkpoints | grpo-step --from run/checkpoints … | partial-buffer commit -s "
-               "run/buffer\n"
-               "  partial-buffer claim -s zmq+ipc://run/hub --follow --steps 60 --checkpoints run/checkpoints | grpo-step … | partial-buffer commit "
-               "-s …",
-               &RunClaim, {.provenance = true, .metrics = true, .progress = true}),
-          Make("commit", "record what the trainer made of its claims",
-               "Reads the trainer's step records: a claim becomes trained, and consumed once a checkpoint that contains it is named. A step of a "
-               "claim that is\n"
-               "not current is refused; one that was recomputed with other weights, too.",
-               &RunCommit, {.provenance = true, .metrics = true, .progress = true}),
-          Make("abandon", "give a claim's groups back",
-               "Makes the groups of the newest uncommitted claim ready again. Its step can then be claimed anew, and the old trainer's commit is "
-               "refused.\n"
-               "\n"
-               "  partial-buffer abandon -s run/buffer 0123456789abcdef",
-               &RunAbandon),
-          Make("serve", "the buffer's hub: generators, scorers and trainers stay up around it",
-               "Answers the requests of formats/buffer.md until the run's steps are committed, or a signal comes: then generators drain, claims end, "
-               "and it waits\n"
-               "for them (exit 75). While it runs, writers by path are refused; ls, show and stat go on.\n"
-               "\n"
-               "  partial-buffer serve -s run/buffer --bind zmq+ipc://run/hub &\n"
-               "  rollout-gen --from zmq+ipc://run/hub --weights run/weights | reward-score --scorer gsm8k | partial-buffer put -s zmq+ipc://run/hub "
-               "&\n"
-               "  partial-buffer claim -s zmq+ipc://run/hub --follow --steps 60 | grpo-step … | partial-buffer commit -s zmq+ipc://run/hub",
-               &RunServe, {.metrics = true}),
-          Make("ls", "list rollouts or groups",
-               "One line a rollout, in the order of issue. Reads without a lock, also while a hub serves the buffer. Groups that were not issued "
-               "yet, and\n"
-               "trained ones older than the kept steps, are not listed.\n"
-               "\n"
-               "  partial-buffer ls -s run/buffer --state partial --json | jq .tokens",
-               &RunLs),
-          Make("show", "one rollout: what is known of it, prompt and response as text",
-               "The response is coloured by the policy version that made each token, on a terminal.\n"
-               "\n"
-               "  partial-buffer show -s run/buffer 3fa9",
-               &RunShow),
-          Make("stat", "counts by state, lengths, staleness, leases, claims", "Reads a directory without a lock, or asks a hub.", &RunStat),
+          cli::MakeCommand(
+              "init", "make a buffer, and fix what holds for the whole run",
+              "Makes an empty buffer in a new directory. What is said here holds for the whole run: model, group size, groups a step, rollouts in "
+              "flight,\n"
+              "sampling. Every rollout carries it, so that no later program has to be told.\n"
+              "\n"
+              "  partial-buffer init -s run/buffer --model MODEL --group-size 8 --groups-per-step 8 --in-flight 128 --max-tokens 1024",
+              &RunInit, {.seed = true}),
+          cli::MakeCommand(
+              "add", "add prompts",
+              "Renders each prompt in the model's chat template, tokenises it once and puts it into the queue. A line is {\"prompt\": text} or "
+              "{\"messages\":\n"
+              "[…]}, with \"label\" (what the scorer compares with), \"id\" and \"meta\" if wanted. All of a file is added, or nothing.\n"
+              "\n"
+              "  partial-buffer add -s run/buffer --prompts train.jsonl --epochs 4 --shuffle 1\n"
+              "  partial-buffer add --purpose eval --prompts test.jsonl --model MODEL --group-size 4 --out - | rollout-gen --model MODEL | …",
+              &RunAdd, {.seed = true, .provenance = true, .metrics = true, .progress = true}),
+          cli::MakeCommand(
+              "take", "lease rollouts to a generator: unfinished ones first, then new ones",
+              "Journals the leases, then writes the rollouts as a stream. Without a number it takes what the run's in-flight target has room for, "
+              "and nothing\n"
+              "when enough groups are ready. A lease does not end by time: put ends it, or a later take of the same --worker.\n"
+              "Exit 7: others hold everything that is left.\n"
+              "\n"
+              "  partial-buffer take -s run/buffer --worker gen1 | rollout-gen --weights run/weights --target-groups 8 | partial-buffer put -s "
+              "run/buffer",
+              &RunTake, {.provenance = true, .metrics = true}),
+          cli::MakeCommand(
+              "put", "bring finished, unfinished and progress records back",
+              "Journals each record as it arrives, synced before it counts. Records of old leases change nothing and are counted. Leased rollouts "
+              "that a whole\n"
+              "stream did not mention return to the queue; of a cut stream (exit 3) everything that arrived is kept.\n"
+              "\n"
+              "  … | reward-score --scorer gsm8k | partial-buffer put -s zmq+ipc://run/hub",
+              &RunPut, {.metrics = true, .progress = true}),
+          cli::MakeCommand(
+              "claim", "give the next step's groups to the trainer",
+              "Claims the groups that became ready first, records the claim and writes it: a control record, then each group with its members. A "
+              "recorded claim\n"
+              "that is not committed, or that the newest checkpoint lacks, is written again instead. Exit 7: too little is ready, nothing was "
+              "changed.\n"
+              "\n"
+              "  partial-buffer claim -s run/buffer --checkpoints run/checkpoints | grpo-step --from run/checkpoints … | partial-buffer commit -s "
+              "run/buffer\n"
+              "  partial-buffer claim -s zmq+ipc://run/hub --follow --steps 60 --checkpoints run/checkpoints | grpo-step … | partial-buffer commit "
+              "-s …",
+              &RunClaim, {.provenance = true, .metrics = true, .progress = true}),
+          cli::MakeCommand(
+              "commit", "record what the trainer made of its claims",
+              "Reads the trainer's step records: a claim becomes trained, and consumed once a checkpoint that contains it is named. A step of a "
+              "claim that is\n"
+              "not current is refused; one that was recomputed with other weights, too.",
+              &RunCommit, {.provenance = true, .metrics = true, .progress = true}),
+          cli::MakeCommand(
+              "abandon", "give a claim's groups back",
+              "Makes the groups of the newest uncommitted claim ready again. Its step can then be claimed anew, and the old trainer's commit is "
+              "refused.\n"
+              "\n"
+              "  partial-buffer abandon -s run/buffer 0123456789abcdef",
+              &RunAbandon),
+          cli::MakeCommand(
+              "serve", "the buffer's hub: generators, scorers and trainers stay up around it",
+              "Answers the requests of formats/buffer.md until the run's steps are committed, or a signal comes: then generators drain, claims end, "
+              "and it waits\n"
+              "for them (exit 75). While it runs, writers by path are refused; ls, show and stat go on.\n"
+              "\n"
+              "  partial-buffer serve -s run/buffer --bind zmq+ipc://run/hub &\n"
+              "  rollout-gen --from zmq+ipc://run/hub --weights run/weights | reward-score --scorer gsm8k | partial-buffer put -s zmq+ipc://run/hub "
+              "&\n"
+              "  partial-buffer claim -s zmq+ipc://run/hub --follow --steps 60 | grpo-step … | partial-buffer commit -s zmq+ipc://run/hub",
+              &RunServe, {.metrics = true}),
+          cli::MakeCommand(
+              "ls", "list rollouts or groups",
+              "One line a rollout, in the order of issue. Reads without a lock, also while a hub serves the buffer. Groups that were not issued "
+              "yet, and\n"
+              "trained ones older than the kept steps, are not listed.\n"
+              "\n"
+              "  partial-buffer ls -s run/buffer --state partial --json | jq .tokens",
+              &RunLs),
+          cli::MakeCommand("show", "one rollout: what is known of it, prompt and response as text",
+                           "The response is coloured by the policy version that made each token, on a terminal.\n"
+                           "\n"
+                           "  partial-buffer show -s run/buffer 3fa9",
+                           &RunShow),
+          cli::MakeCommand("stat", "counts by state, lengths, staleness, leases, claims", "Reads a directory without a lock, or asks a hub.",
+                           &RunStat),
       }};
   return cli::Main(program, argc, argv);
 }

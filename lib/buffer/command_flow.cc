@@ -150,7 +150,7 @@ void RunTake(const TakeOptions& options, Invocation& invocation) {
   };
   bool stopped = false;
   try {
-    record::RecordWriter writer(options.io.out, invocation.Sign(StreamHeader(state.config())),
+    record::RecordWriter writer(options.io.out, record::Signed(StreamHeader(state.config()), invocation),
                                 {.compress = options.io.compress, .peer_timeout_ms = options.io.peer_timeout_ms});
     writer.Write(TakeControl(state, lease, keys.size()));
     for (; written < keys.size() && !stopped; ++written) {

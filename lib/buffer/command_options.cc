@@ -1,21 +1,9 @@
 // The flags of every subcommand, in the order of their help.
-#include <utility>
 
 #include "base/error.h"
 #include "buffer/commands.h"
 
 namespace april::buffer {
-
-record::Header Invocation::Sign(record::Header header) const {
-  if (provenance) header.provenance.push_back({tool, version, argv});
-  return header;
-}
-
-void Invocation::Report(std::string line, Json numbers, int64_t done, int64_t total) {
-  summary = std::move(line);
-  counts = std::move(numbers);
-  if (progress_due()) progress(static_cast<double>(done), static_cast<double>(total), summary);
-}
 
 void StoreOption::Register(OptionsVisitor& options, bool hub_allowed, bool writes) {
   options.Section("Buffer");

@@ -172,7 +172,7 @@ void WriteEvaluation(const AddOptions& options, Invocation& invocation) {
   config.max_tokens = options.sampling.max_tokens;
   config.sampling = options.sampling.Sampling();
   PromptSource source(options, config, invocation);
-  record::RecordWriter writer(options.io.out, invocation.Sign(StreamHeader(config)),
+  record::RecordWriter writer(options.io.out, record::Signed(StreamHeader(config), invocation),
                               {.compress = options.io.compress, .peer_timeout_ms = options.store.peer_timeout_ms});
   int64_t prompts = 0;
   while (const auto prompt = source.Next()) {

@@ -54,7 +54,7 @@ class ClaimWriter {
   record::Header Header(const RunConfig& config, std::optional<uint64_t> version) const {
     record::Header header = StreamHeader(config);
     header.policy_version = version;
-    return invocation_.Sign(header);
+    return record::Signed(header, invocation_);
   }
   void Summarise() {
     invocation_.Report("claimed " + std::to_string(claims_ - replays_) + " steps, replayed " + std::to_string(replays_) + "; " +
@@ -222,7 +222,7 @@ void RunCommit(const CommitOptions& options, Invocation& invocation) {
   std::unique_ptr<record::RecordWriter> writer;
   if (!options.io.out.empty()) {
     writer = std::make_unique<record::RecordWriter>(
-        options.io.out, invocation.Sign(reader->header()),
+        options.io.out, record::Signed(reader->header(), invocation),
         stream::WriterOptions{.compress = options.io.compress, .peer_timeout_ms = options.store.peer_timeout_ms});
   }
   RecordQueue queue(std::move(reader));

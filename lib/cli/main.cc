@@ -133,6 +133,31 @@ void Context::Metrics(const Json& values) {
   if (metrics_->file) metrics_->file->Append(values.dump() + "\n");
 }
 
+void Invoke(Context& context, const std::function<void(Invocation&)>& run) {
+  Invocation invocation;
+  invocation.tool = context.tool();
+  invocation.version = VersionText();
+  invocation.argv = context.argv();
+  invocation.provenance = context.common().provenance;
+  invocation.seed = static_cast<uint64_t>(context.common().seed);
+  invocation.given = [&context](const std::string& option) { return context.Given(option); };
+  invocation.metrics = [&context](const Json& values) { context.Metrics(values); };
+  invocation.progress_due = [&context] { return context.progress().Due(); };
+  invocation.progress = [&context](double done, double total, const std::string& text) { context.progress().Update(done, total, text); };
+  const auto report = [&] {
+    context.Summary(invocation.summary);
+    if (!invocation.counts.is_null()) context.Metrics(invocation.counts);
+  };
+  try {
+    run(invocation);
+  } catch (...) {
+    report();
+    throw;
+  }
+  report();
+  context.ExitWith(invocation.exit_code);
+}
+
 int Main(const Program& program, int argc, char** argv) {
   const std::vector<std::string> arguments(argv, argv + argc);
   log::Configure(LinePrefix(program, arguments), log::Level::kNormal);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/invocation.h"
 #include "base/json.h"
 #include "base/options.h"
 #include "cli/progress.h"
@@ -111,16 +112,19 @@ int Main(std::string name, std::string summary, std::string description, int arg
   return Main(program, argc, argv);
 }
 
-/// A subcommand with its own Options.
+/// Runs a module's command in a program: its summary, counts and exit code become the program's, also when it throws.
+void Invoke(Context& context, const std::function<void(Invocation&)>& run);
+
+/// A subcommand with its own Options, whose work is in a module.
 template <typename Options>
-Command MakeCommand(std::string name, std::string summary, std::string description, void (*run)(const Options&, Context&),
+Command MakeCommand(std::string name, std::string summary, std::string description, void (*run)(const Options&, Invocation&),
                     CommonEffects effects = {}) {
   auto options = std::make_shared<Options>();
   return {std::move(name),
           std::move(summary),
           std::move(description),
           [options](OptionsVisitor& visitor) { options->Register(visitor); },
-          [options, run](Context& context) { run(*options, context); },
+          [options, run](Context& context) { Invoke(context, [&](Invocation& invocation) { run(*options, invocation); }); },
           effects};
 }
 

@@ -28,6 +28,11 @@ void RecordWriter::WriteEncoded(std::string_view record_bytes) {
   ++num_records_;
 }
 
+Header Signed(Header header, const Invocation& invocation) {
+  if (invocation.provenance) header.provenance.push_back({invocation.tool, invocation.version, invocation.argv});
+  return header;
+}
+
 void RequireGoodEnd(stream::EndStatus input) {
   if (input != stream::EndStatus::kError) return;
   throw Error::Runtime("the program that wrote the input failed; all that it wrote was kept", "look at that program's message");

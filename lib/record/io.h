@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "base/invocation.h"
 #include "record/records.h"
 #include "stream/endpoint.h"
 #include "stream/reader.h"
@@ -43,6 +44,9 @@ class RecordWriter {
   std::unique_ptr<stream::Writer> writer_;
   uint64_t num_records_ = 0;
 };
+
+/// The header with an entry for this program, unless it shall leave none.
+Header Signed(Header header, const Invocation& invocation);
 
 /// What a program does last, once it has kept or passed on all that it read and has ended its own stream with the same status.
 /// Throws Runtime when the input ended with status `error` (formats/stream.md, reader rules).

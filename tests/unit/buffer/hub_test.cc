@@ -315,7 +315,7 @@ TEST_CASE("a hub whose disk fails ends: the refused transaction is told to nobod
   options.bind = "zmq+ipc://" + scratch.scratch.Path("hub");
   std::string failure = "none";
   std::thread server([&] {
-    buffer::Invocation invocation;
+    Invocation invocation;
     try {
       buffer::Serve(options, invocation, files);
     } catch (const Error& error) {
