@@ -54,11 +54,12 @@ void GeneratorOptions::Register(OptionsVisitor& options) {
 }
 
 Generator::Generator(const GeneratorOptions& options, int64_t threads, int64_t timeout_ms)
-    : options_(options),
-      pool_(static_cast<int>(threads)),
-      policies_(OpenSource(options, pool_, timeout_ms)),
-      model_path_(policies_->ModelPath()),
-      tokenizer_(text::Tokenizer::Load(model_path_)) {}
+    : options_(options), pool_(static_cast<int>(threads)), policies_(OpenSource(options, pool_, timeout_ms)) {
+  policies_->ReadModel([this](const std::string& path) {
+    tokenizer_ = text::Tokenizer::Load(path);
+    model_path_ = path;
+  });
+}
 
 ScheduleOptions Generator::Complete(ScheduleOptions options) const {
   options.stop_requested = StopRequested;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <future>
+#include <type_traits>
 #include <utility>
 
 #include "base/digest.h"
@@ -14,6 +15,8 @@
 
 namespace april::rollout {
 namespace {
+
+constexpr int kMostTries = 20;  // a trainer that publishes faster than a model can be read keeps more versions than one
 
 /// Names, shapes and bytes of all tensors as they lie on disk.
 uint64_t ContentDigest(const weights::ModelFiles& files) {
@@ -31,7 +34,7 @@ class Fixed : public PolicySource {
  public:
   Fixed(std::string path, const kernels::Kernels& kernels, kernels::ThreadPool& pool) : path_(std::move(path)), kernels_(kernels), pool_(pool) {}
 
-  std::string ModelPath() override { return path_; }
+  void ReadModel(const std::function<void(const std::string& path)>& read) override { read(path_); }
   LoadedPolicy First() override {
     const auto files = weights::ModelFiles::Open(path_);
     return {model::Policy::Load(*files, kernels_, pool_), {0, ContentDigest(*files)}};
@@ -54,19 +57,15 @@ class Watched : public PolicySource {
     if (loading_.valid()) loading_.wait();
   }
 
-  std::string ModelPath() override { return store_.Open(WaitForVersion()).directory; }
+  void ReadModel(const std::function<void(const std::string& path)>& read) override {
+    WithLatest([&](uint64_t version) { read(store_.Open(version).directory); });
+  }
 
   LoadedPolicy First() override {
-    std::optional<uint64_t> latest = WaitForVersion();
-    while (true) {
-      try {
-        newest_ = *latest;
-        return Load(*latest);
-      } catch (const Error&) {
-        latest = store_.LatestVersion();
-        if (latest == newest_) throw;  // not just removed because a newer one came
-      }
-    }
+    return WithLatest([this](uint64_t version) {
+      newest_ = version;
+      return Load(version);
+    });
   }
 
   std::optional<LoadedPolicy> Newer() override {
@@ -88,6 +87,19 @@ class Watched : public PolicySource {
   bool Changes() const override { return true; }
 
  private:
+  /// What `read` makes of the latest version; of a newer one when it failed and LATEST has moved on, for then its files may just have been removed.
+  template <typename Read>
+  std::invoke_result_t<Read, uint64_t> WithLatest(Read read) {
+    for (int tries = 1;; ++tries) {
+      const uint64_t version = WaitForVersion();
+      try {
+        return read(version);
+      } catch (const Error&) {
+        if (tries == kMostTries || store_.LatestVersion() == version) throw;
+      }
+    }
+  }
+
   uint64_t WaitForVersion() {
     const int64_t deadline_ns = SystemClock().MonotonicNs() + timeout_ms_ * 1'000'000;
     std::optional<uint64_t> latest = store_.LatestVersion();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,8 +23,9 @@ struct LoadedPolicy {
 class PolicySource {
  public:
   virtual ~PolicySource() = default;
-  /// Where the first policy's tokenizer and configuration lie. Waits like First.
-  virtual std::string ModelPath() = 0;
+  /// Calls `read` with the path where a policy's tokenizer and configuration lie. Waits like First. When `read` throws because that version was
+  /// removed meanwhile to make room for a newer one, it is called again with that one's.
+  virtual void ReadModel(const std::function<void(const std::string& path)>& read) = 0;
   /// The first policy. Waits for it within the source's limit.
   virtual LoadedPolicy First() = 0;
   /// A newer one that is loaded and ready; nullopt when there is none. Cheap: called at each step.

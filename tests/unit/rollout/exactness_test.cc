@@ -69,7 +69,7 @@ std::shared_ptr<const model::Policy> RandomPolicy(uint64_t seed, const kernels::
 struct GivenPolicies : PolicySource {
   LoadedPolicy first;
   std::optional<LoadedPolicy> next;
-  std::string ModelPath() override { return ""; }
+  void ReadModel(const std::function<void(const std::string& path)>&) override {}
   LoadedPolicy First() override { return first; }
   std::optional<LoadedPolicy> Newer() override { return std::exchange(next, std::nullopt); }
   bool Changes() const override { return true; }
