@@ -26,6 +26,13 @@ struct FirstPair : msgpack::null_visitor {
   bool end_map_value() { return false; }
 };
 
+/// How long an unfinished record is at least, of which the parser has come to `offset`. Only a value whose length takes four bytes can still be
+/// unfinished after 64 KiB, and the parser then stands right behind them.
+uint64_t LeastSize(std::string_view bytes, size_t offset) {
+  if (bytes.size() - offset < 1u << 16) return bytes.size();
+  return offset + uint64_t{__builtin_bswap32(LoadLe<uint32_t>(bytes.data() + offset - 4))};
+}
+
 }  // namespace
 
 /// msgpack-cxx's parser without a buffer of its own: that of msgpack::parser forgets the bytes that it has parsed, which are wanted here.
@@ -42,7 +49,7 @@ std::optional<uint64_t> Scanner::Scan(std::string_view bytes) {
   const auto result = parser_->execute(bytes.data(), bytes.size(), offset_);
   const bool is_whole = result == msgpack::PARSE_SUCCESS;
   if (!is_whole && result != msgpack::PARSE_CONTINUE) throw Error::Data(parser_->rules.refusal() + " at offset " + std::to_string(offset_));
-  if ((is_whole ? offset_ : bytes.size()) > limits_.max_bytes) {
+  if ((is_whole ? offset_ : LeastSize(bytes, offset_)) > limits_.max_bytes) {
     throw Error::Data("the record is larger than the limit of " + HumanBytes(limits_.max_bytes));
   }
   if (!is_whole) return std::nullopt;

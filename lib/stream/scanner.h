@@ -16,7 +16,8 @@ class Scanner {
   ~Scanner();
 
   /// Length of the record at the start of `bytes`, or nullopt when it goes on beyond them; then call again with the same bytes and more.
-  /// Throws Data when it is no msgpack map or breaks a limit, so that a caller never holds more than `max_bytes` and one read for a record.
+  /// Throws Data when it is no msgpack map or breaks a limit, so that a caller never holds more than `max_bytes` and one read for a record: a value
+  /// that alone is too long is known after 64 KiB of it.
   std::optional<uint64_t> Scan(std::string_view bytes);
 
  private:

@@ -240,6 +240,11 @@ TEST_CASE("What is no record, or breaks a limit, is known before it is whole") {
   small.max_bytes = 10;
   CHECK(!scan(FromHex("81a161c6000000ff") + "12", small));
   CHECK_THROWS_WITH(scan(FromHex("81a161c6000000ff") + "123", small), Catch::Contains("larger than the limit"));
+  // A long value is known by its length once nothing shorter could be unfinished.
+  const std::string much(1 << 16, 'x');
+  for (const char* head : {"81a161c603fffff9", "81a161db7fffffff"}) CHECK_THROWS_WITH(scan(FromHex(head) + much), Catch::Contains("larger than"));
+  for (const char* head : {"81a161c603fffff8", "81a161db00010001"}) CHECK(!scan(FromHex(head) + much));
+  CHECK(!scan(FromHex("81a161c5ffff") + much.substr(2)));
 }
 
 TEST_CASE("The type of a record is read without the rest") {
