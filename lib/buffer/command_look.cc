@@ -89,7 +89,7 @@ void ListRollouts(const Store& store, const LsOptions& options) {
 
 void ListGroups(const Store& store, const LsOptions& options) {
   if (!options.json)
-    PrintOut(Format("%-16s  %-8s %6s %6s %6s %8s %6s  %s\n", "GROUP", "STATE", "PROMPT", "EPOCH", "ENDED", "SCORED", "STEP", "OPENED"));
+    PrintOut(Format("%-16s  %-8s %9s %6s %6s %8s %6s  %s\n", "GROUP", "STATE", "PROMPT NO", "EPOCH", "ENDED", "SCORED", "STEP", "OPENED"));
   for (const auto& [admission, group] : store.state().groups()) {
     const double age_s = AgeSeconds(store, group.opened_ns);
     if (options.json) {
@@ -106,7 +106,7 @@ void ListGroups(const Store& store, const LsOptions& options) {
                "\n");
       continue;
     }
-    PrintOut(Format("%s  %-8s %6" PRId64 " %6" PRId64 " %3" PRId64 "/%-2zu %8" PRId64 " %6" PRId64 "  %s\n", HexU64(group.group_id).c_str(),
+    PrintOut(Format("%s  %-8s %9" PRId64 " %6" PRId64 " %3" PRId64 "/%-2zu %8" PRId64 " %6" PRId64 "  %s\n", HexU64(group.group_id).c_str(),
                     std::string(Name(group.state)).c_str(), group.prompt, group.epoch, group.num_ended, group.members.size(), group.num_scored,
                     group.admitted_step, HumanSeconds(age_s).c_str()));
   }
@@ -201,7 +201,8 @@ std::string StatText(const Json& stat) {
   text += Line("rollouts", CountLine(stat["rollouts"]));
   text += Line("tokens", CountLine(stat["tokens"]));
   text += Line("staleness", CountLine(stat["staleness_versions"]) + "  (versions behind, by the oldest token → rollouts)");
-  text += Line("resumes", CountLine(stat["resumes"]) + "  (resumes → rollouts)");
+  text += Line("resumed", CountLine(stat["resumes"]) + "  (times taken up again → rollouts not trained yet; new weights alone do not count), " +
+                              stat["finished_resumes"].dump() + " times in all finished rollouts");
   text += Line("sampled", LengthLine(stat["sampled"]));
   text += Line("trained", LengthLine(stat["trained_lengths"]));
   const Json& trained = stat["trained"];

@@ -7,7 +7,8 @@ partial-buffer take -q -s b --worker w | APRIL_ROUNDS=3 APRIL_VERSION=2 generate
 partial-buffer take -q -s b --worker w | APRIL_ROUNDS=2 APRIL_VERSION=3 generate | partial-buffer put -q -s b
 partial-buffer ls -q -s b >list
 expect "$(tail -n +2 list | wc -l)" "$(partial-buffer ls -q -s b --json | wc -l)" "rollouts listed"
-partial-buffer ls -q -s b --groups | grep >/dev/null "open\|ready" || { echo "no group is listed"; exit 1; }
+partial-buffer ls -q -s b --groups >groups
+grep -q "PROMPT NO" groups && grep -q "open\|ready" groups || { echo "no group is listed"; cat groups; exit 1; }
 uid=$(partial-buffer ls -q -s b --json | python3 -c '
 import json, sys
 print(next(r["uid"] for r in map(json.loads, sys.stdin) if r["oldest_version"] == 2 and r["newest_version"] == 3))')
@@ -22,7 +23,10 @@ import json, sys
 stat = json.load(sys.stdin)
 assert sum(v for k, v in stat["rollouts"].items() if k != "ungraded") == 4 * (stat["groups"]["open"] + stat["groups"]["ready"]), stat
 assert stat["sampled"]["rollouts"] == sum(c["rollouts"] for c in stat["sampled"]["classes"]), stat'
-partial-buffer stat -q -s b | grep >/dev/null "^staleness" || { echo "stat lacks the staleness"; exit 1; }
+partial-buffer stat -q -s b >stat
+grep -q "^staleness" stat || { echo "stat lacks the staleness"; cat stat; exit 1; }
+resumed=$(partial-buffer ls -q -s b --json | grep -c '"resumes":1') again=$(number finished_resumes)
+[ "$again" -gt 0 ] && grep -q "^resumed    1 $resumed  (times taken up again → rollouts not trained yet.* $again times in all finished rollouts" stat || { cat stat; exit 1; }
 for command in init add take put claim commit abandon serve ls show stat; do
   partial-buffer $command --help | grep >/dev/null -- "--help" || { echo "$command has no help"; exit 1; }
 done

@@ -75,6 +75,7 @@ void GenerateFromStream() {
   while (auto record = reader.Next()) {
     if (auto* rollout = std::get_if<record::Rollout>(&*record)) held.push_back(std::move(*rollout));
   }
+  for (record::Rollout& rollout : held) rollout.resumes += !rollout.tokens.empty();
   for (int64_t round = 0; round < rounds; ++round) {
     std::erase_if(held, [&](record::Rollout& rollout) { return generator.Advance(rollout); });
     generator.Flush();
