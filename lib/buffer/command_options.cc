@@ -68,7 +68,7 @@ void AddOptions::Register(OptionsVisitor& options) {
   store.Register(options, false, true);
   options.Section("Prompts");
   options.Text("prompts", &prompts, "FILE",
-               "JSON lines: {\"prompt\": text or \"messages\": [{role, content}], \"label\", \"id\", \"meta\"}; - = stdin");
+               "JSON lines: {\"prompt\": text or \"messages\": [{role, content}], \"label\", \"id\", \"meta\"}; other keys are not kept; - = stdin");
   options.Text("i,in", &io.in, "ENDPOINT", "without --prompts: a stream of prompt records, already tokenised");
   options.Text("model", &model, "PATH", "where the tokenizer and chat template are; default: the path that init was given");
   options.Flag("plain", &plain, "take \"prompt\" as it is; otherwise it becomes a user's message in the model's chat template");

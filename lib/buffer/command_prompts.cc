@@ -63,9 +63,15 @@ class PromptSource {
       try {
         if (invocation_.progress_due()) ShowProgress();
         auto prompt = lines_ ? lines_->Next() : NextOfStream();
-        if (!prompt || ids_.insert(prompt->prompt_id).second) return prompt;
-        throw Error::Data((lines_ ? lines_->Position() : reader_->raw().Position()) + ": prompt id \"" + prompt->prompt_id + "\" comes twice",
-                          "give each line its own \"id\"");
+        if (!prompt) {
+          WarnOfUnlabelled();
+          return prompt;
+        }
+        const std::string position = lines_ ? lines_->Position() : reader_->raw().Position();
+        const std::string id = "prompt id \"" + prompt->prompt_id + "\"";
+        if (!ids_.insert(prompt->prompt_id).second) throw Error::Data(position + ": " + id + " comes twice", "give each line its own \"id\"");
+        if ((!prompt->label || prompt->label->empty()) && unlabelled_++ == 0) first_unlabelled_ = position + ", " + id;
+        return prompt;
       } catch (const Error& error) {
         // A cut stream cannot be skipped over, a line can.
         if (error.kind() != ErrorKind::kData || !options_.skip_bad || !lines_) throw;
@@ -79,6 +85,12 @@ class PromptSource {
 
  private:
   int64_t Limit() const { return options_.max_prompt_tokens > 0 ? options_.max_prompt_tokens : config_.max_prompt_tokens; }
+
+  void WarnOfUnlabelled() const {
+    if (unlabelled_ == 0) return;
+    log::Warn(std::to_string(unlabelled_) + " of " + std::to_string(ids_.size()) + " prompts have no label, the first: " + first_unlabelled_ +
+              "; only a scorer that needs none can judge them: reward-score --scorer regex with a --pattern without a capture");
+  }
 
   void ShowProgress() const {
     invocation_.progress(static_cast<double>(ids_.size()), 0, std::to_string(ids_.size()) + " prompts, skipped " + std::to_string(skipped_));
@@ -115,7 +127,8 @@ class PromptSource {
   std::unique_ptr<PromptLines> lines_;
   std::unique_ptr<record::RecordReader> reader_;
   std::set<std::string> ids_;
-  int64_t skipped_ = 0;
+  int64_t skipped_ = 0, unlabelled_ = 0;
+  std::string first_unlabelled_;
 };
 
 void CheckIsNew(const Store& store, const std::string& id) {

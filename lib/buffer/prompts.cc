@@ -1,10 +1,14 @@
 #include "buffer/prompts.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <initializer_list>
 #include <iostream>
+#include <string_view>
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "stream/scanner.h"
 #include "text/context.h"
 
@@ -29,10 +33,22 @@ std::string Need(const Json& json, const char* key) {
   return json[key].get<std::string>();
 }
 
-std::vector<text::Message> Messages(const Json& json) {
+/// A key that nobody reads may be a slip, or something that its writer will miss.
+void WarnOfOthers(const Json& object, std::initializer_list<std::string_view> known, const char* hint, const std::string& position) {
+  for (const auto& [key, value] : object.items()) {
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    const std::string what = "unknown key \"" + key + "\"";
+    log::WarnOnce(what, position + ": " + what + " is not kept; " + hint);
+  }
+}
+
+std::vector<text::Message> Messages(const Json& json, const std::string& position) {
   if (!json.is_array() || json.empty()) throw Error::Data("\"messages\" is no list of messages");
   std::vector<text::Message> messages;
-  for (const Json& message : json) messages.push_back({Need(message, "role"), Need(message, "content")});
+  for (const Json& message : json) {
+    messages.push_back({Need(message, "role"), Need(message, "content")});
+    WarnOfOthers(message, {"role", "content"}, "a message has role and content", position);
+  }
   return messages;
 }
 
@@ -85,7 +101,7 @@ record::Prompt PromptLines::Read(const std::string& line) const {
   if (json.contains("messages") == json.contains("prompt")) throw Error::Data("expected either \"prompt\" or \"messages\"");
   if (json.contains("messages")) {
     if (!model_.chat) throw Error::Data("\"messages\" need a chat template, but the model has none");
-    prompt.prompt_tokens = model_.chat->RenderTokens(*model_.tokenizer, Messages(json["messages"]), true);
+    prompt.prompt_tokens = model_.chat->RenderTokens(*model_.tokenizer, Messages(json["messages"], Position()), true);
   } else {
     const std::string text = json["prompt"].get<std::string>();
     const bool chat = model_.chat && !plain_;
@@ -103,6 +119,8 @@ record::Prompt PromptLines::Read(const std::string& line) const {
     if (!json["meta"].is_object()) throw Error::Data("\"meta\" is no object");
     prompt.meta = FromJson(json["meta"]).AsMap();
   }
+  WarnOfOthers(json, {"prompt", "messages", "label", "id", "meta"},
+               "known are prompt, messages, label, id, and meta for whatever else is to go along", Position());
   return prompt;
 }
 

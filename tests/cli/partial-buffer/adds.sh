@@ -45,6 +45,20 @@ grep -q 'prompt id "late0" is in the buffer already' log.first || { cat log.firs
 partial-buffer take -q -s b --rollouts 1000 --worker w >taken
 grep -q "deep14" taken && ! grep -q "late1" taken || { echo "not the prompts that were added"; exit 1; }
 
+# Prompts without a label and keys that nobody reads: one line each, and the prompts are taken all the same.
+cat >slips.jsonl <<'LINES'
+{"id":"whole","prompt":"x","label":"1","meta":{"level":3}}
+{"id":"slip","prompt":"x","lable":"2","source":"book"}
+{"id":"empty","prompt":"x","label":"","lable":"2"}
+{"id":"talk","messages":[{"role":"user","content":"x","name":"Ada"}],"label":0}
+LINES
+partial-buffer add -s b --prompts slips.jsonl 2>log
+grep -q 'add: warning: slips.jsonl:2: unknown key "lable" is not kept; known are prompt, messages, label, id, and meta' log &&
+  grep -q 'warning: unknown key "lable": 1 more like this' log && grep -q 'slips.jsonl:2: unknown key "source"' log &&
+  grep -q 'slips.jsonl:4: unknown key "name" is not kept; a message has role and content' log &&
+  grep -q 'add: warning: 2 of 4 prompts have no label, the first: slips.jsonl:2, prompt id "slip"; .*--pattern' log &&
+  grep -q 'added 4 prompts' log && expect "$(grep -c warning log)" 5 "warnings" || { cat log; exit 1; }
+
 # What would have no effect is refused.
 fails "in has no effect beside" 2 partial-buffer add -s b --prompts second.jsonl --in taken
 fails "has no effect with -s" 2 partial-buffer add -s b --prompts second.jsonl --run other
