@@ -12,6 +12,7 @@
 #include "buffer/claiming.h"
 #include "buffer/commands.h"
 #include "buffer/hub_client.h"
+#include "buffer/leasing.h"
 #include "buffer/putting.h"
 #include "buffer/record_queue.h"
 #include "buffer/store.h"
@@ -28,6 +29,8 @@ void Pause(int64_t milliseconds, bool to_stdout) {
     throw Error::Peer("the program that reads the claims is gone", "look at its message; what it did not commit is given again");
   }
 }
+
+constexpr const char* kNoPromptsHint = "no prompts are left: partial-buffer add -s DIR --prompts FILE brings more";
 
 class ClaimWriter {
  public:
@@ -101,7 +104,10 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
     }
   }
   writer.Finish(stream::EndStatus::kOk);
-  if (!waits_for.empty()) throw Error::NotReady("no new step was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for);
+  if (!waits_for.empty()) {
+    throw Error::NotReady("no new step was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for,
+                          IsExhausted(state) ? kNoPromptsHint : "");
+  }
 }
 
 constexpr int64_t kMaxPollMs = 200;
@@ -116,7 +122,8 @@ std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options,
     if (answer.state == ClaimAnswer::State::kGranted) return answer.claim;
     if (answer.state == ClaimAnswer::State::kStopped) return std::nullopt;
     const std::string waits = "step " + std::to_string(step) + " awaits " + answer.waits_for;
-    if (answer.state == ClaimAnswer::State::kEmpty || !options.follow) throw Error::NotReady(waits);
+    if (answer.state == ClaimAnswer::State::kEmpty) throw Error::NotReady(waits, kNoPromptsHint);
+    if (!options.follow) throw Error::NotReady(waits);
     if (invocation.progress_due()) invocation.progress(static_cast<double>(step), static_cast<double>(options.steps), waits);
     const double now_s = SystemClock().MonotonicSeconds();
     if (now_s - begin_s >= static_cast<double>(options.max_wait_ms) / 1000) throw Error::NotReady(waits, "--max-wait-ms says how long it may wait");

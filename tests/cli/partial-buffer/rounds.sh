@@ -37,6 +37,10 @@ grep -q "claimed 0 steps, replayed 1; 2 groups" log && grep -q "step 1 awaits .*
 train <replayed | partial-buffer commit -q -s b
 audit
 
+# With nothing left to generate, a claim says how to go on.
+partial-buffer init -q -s none --model "$model" --max-tokens 64
+fails "hint: no prompts are left: partial-buffer add" 7 partial-buffer claim -s none
+
 # An abandoned claim's groups come again; the old trainer is refused.
 until partial-buffer claim -q -s b --checkpoints checkpoints >claim 2>/dev/null; do partial-buffer take -q -s b --worker w | generate | partial-buffer put -q -s b; done
 cp -r checkpoints kept

@@ -24,6 +24,12 @@ trap 'kill $server 2>/dev/null || true' EXIT
 { status=0; timeout 20 partial-buffer claim -s $hub --follow --checkpoints checkpoints 2>log.claim || status=$?; echo $status >claim.status; } | head -c 1 >/dev/null
 expect "$(cat claim.status)" 6 "exit of a claim whose reader is gone"
 grep -q "the program that reads the claims is gone" log.claim || { cat log.claim; exit 1; }
+# One that nothing can come for does not wait.
+partial-buffer init -q -s none --model "$model" --max-tokens 64
+partial-buffer serve -s none --bind zmq+ipc://none.hub 2>log.none & none=$!
+fails "hint: no prompts are left: partial-buffer add" 7 timeout 20 partial-buffer claim -s zmq+ipc://none.hub --follow --steps 1
+kill $none
+wait $none || expect $? 75 "exit of a hub that was stopped"
 mkdir steps
 APRIL_HUB=$hub APRIL_WORKER=g generate | partial-buffer put -s $hub 2>log.put &
 partial-buffer claim -s $hub --follow --steps 2 --checkpoints checkpoints 2>log.claim | train | busy_at_the_end | partial-buffer commit -s $hub 2>log.commit
