@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "kernels/brgemm_module.h"
 #include "kernels/cpu/sets.h"
 #include "kernels/kernels.h"
 #include "kernels/self_test.h"
@@ -27,19 +28,10 @@ bool Fits(const Kernels& set, Precision precision) {
   return precision == Precision::kAuto || (set.element_bytes == 2) == (precision == Precision::kBf16);
 }
 
-std::string WhyMissing(std::string_view name) {
-  if (!name.starts_with("brgemm")) return "is unknown, or this machine cannot run it";
-#if defined(APRIL_TORCH)
-  return "needs a processor with AVX-512 and its bf16 products, and a LibTorch with oneDNN";
-#else
-  return "is not in this build: it needs LibTorch (cmake -DAPRIL_TORCH=ON)";
-#endif
-}
-
-}  // namespace
-
-std::vector<const Kernels*> AvailableKernels() {
+/// Every set that this machine runs; the one that is a module of its own only `with_brgemm`, and when it is missing then, why.
+std::vector<const Kernels*> Sets(bool with_brgemm, std::string* why_not) {
   std::vector<const Kernels*> sets;
+  *why_not = "needs a processor with AVX-512 and its bf16 products";
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -49,9 +41,9 @@ std::vector<const Kernels*> AvailableKernels() {
   if (avx512_bf16) sets.push_back(&kAvx512Bf16);
   // The f32 set shares its file, and so its instruction set, with the bf16 one.
   if (avx512_bf16) sets.push_back(&kAvx512F32);
-#if defined(APRIL_TORCH)
-  if (const Kernels* brgemm = avx512_bf16 ? Brgemm() : nullptr) sets.insert(brgemm->own_order ? sets.begin() : sets.end(), brgemm);
-#endif
+  if (const Kernels* brgemm = avx512_bf16 && with_brgemm ? Brgemm(why_not) : nullptr) {
+    sets.insert(brgemm->own_order ? sets.begin() : sets.end(), brgemm);
+  }
   if (avx2) sets.push_back(&kAvx2F32);
   if (avx2) sets.push_back(&kAvx2Bf16);
 #endif
@@ -60,18 +52,41 @@ std::vector<const Kernels*> AvailableKernels() {
   return sets;
 }
 
+/// "auto" would take brgemm where it is the fastest.
+bool AutoWantsBrgemm(Precision precision) {
+#if defined(__x86_64__)
+  return precision != Precision::kF32 && ProcessorHasAmx();
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+std::vector<const Kernels*> AvailableKernels() {
+  std::string why_not;
+  return Sets(true, &why_not);
+}
+
 const Kernels& ChooseKernels(std::string_view name, Precision precision) {
-  const std::vector<const Kernels*> sets = AvailableKernels();
-  for (const Kernels* set : sets) {
+  const bool asked = name.starts_with("brgemm"), automatic = name == "auto" && AutoWantsBrgemm(precision);
+  std::string why_not;
+  for (const Kernels* set : Sets(asked || automatic, &why_not)) {
     const std::string_view full = set->name;
     const bool named = name == full || (full.starts_with(name) && full.size() > name.size() && full[name.size()] == '-');
-    if (Fits(*set, precision) && (named || (name == "auto" && (!set->own_order || Proven(*set))))) return *set;
+    if (Fits(*set, precision) && (named || (name == "auto" && (!set->own_order || Proven(*set))))) {
+      if (automatic && !why_not.empty()) log::WarnOnce("brgemm", "kernel set brgemm " + why_not + "; " + set->name + " is used instead");
+      return *set;
+    }
   }
+  const std::vector<const Kernels*> sets = AvailableKernels();
   for (const Kernels* set : sets) {
     if (name == set->name)
       throw Error::Usage("kernel set " + std::string(name) + " does not have the asked precision", "leave out one of the two options");
   }
-  throw Error::Usage("kernel set \"" + std::string(name) + "\" " + WhyMissing(name), "available here: auto, " + Names(sets));
+  throw Error::Usage(
+      "kernel set \"" + std::string(name) + "\" " + (asked && !why_not.empty() ? why_not : "is unknown, or this machine cannot run it"),
+      "available here: auto, " + Names(sets));
 }
 
 }  // namespace april::kernels

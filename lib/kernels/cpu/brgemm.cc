@@ -1,27 +1,19 @@
 // The kernel set whose linear is oneDNN's matrix micro-kernel, reached through LibTorch: it brings AMX to the machines that have it. Everything else,
 // the packed layout too, is the AVX-512-BF16 set's. Without AMX it gives that set's bits, more slowly (figures: linear.h); with AMX its sums have an
-// order of their own, so the set has another name there.
+// order of their own, so the set has another name there. This file alone makes a shared module, which programs load when the set is chosen.
 #if defined(__x86_64__)
 
 #include <ATen/cpu/Utils.h>
 #include <ATen/native/CPUBlas.h>
-#include <cpuid.h>
 
 #include <exception>
 
-#include "kernels/cpu/sets.h"
+#include "kernels/table.h"
 
 namespace april::kernels {
 namespace {
 
 constexpr int64_t kRows = 32, kColumns = 32;  // of a call: two by two tiles of AMX; columns are those of a packed block
-
-bool HasAmx() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned kAmxBf16 = 1U << 22, kAmxTile = 1U << 24;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
-  return at::cpu::init_amx();  // asks the operating system's leave for the tiles' registers
-}
 
 void BrgemmLinear(const LinearArgs& a) {
   alignas(64) float tile[kRows * kColumns];
@@ -60,20 +52,15 @@ bool LibraryHasIt() {
   return true;
 }
 
-Kernels MakeBrgemm() {
-  Kernels kernels = kAvx512Bf16;
-  kernels.own_order = HasAmx();
-  kernels.name = kernels.own_order ? "brgemm-amx-bf16" : "brgemm-avx512-bf16";
-  kernels.linear = BrgemmLinear;
-  return kernels;
-}
-
 }  // namespace
 
-const Kernels* Brgemm() {
-  static const Kernels kernels = MakeBrgemm();
-  static const bool usable = LibraryHasIt();
-  return usable ? &kernels : nullptr;
+/// MakeBrgemm (kernels/brgemm_module.h).
+extern "C" const char* april_brgemm(Kernels* kernels, size_t table_bytes, bool has_amx) {
+  if (table_bytes != sizeof *kernels) return "it is of another build";
+  kernels->own_order = has_amx && at::cpu::init_amx();  // asks the operating system's leave for the tiles' registers
+  kernels->name = kernels->own_order ? "brgemm-amx-bf16" : "brgemm-avx512-bf16";
+  kernels->linear = BrgemmLinear;
+  return LibraryHasIt() ? nullptr : "its LibTorch is built without oneDNN";
 }
 
 }  // namespace april::kernels

@@ -12,8 +12,6 @@ extern const Kernels kAvx2Bf16;
 extern const Kernels kAvx2F32;
 extern const Kernels kAvx512Bf16;
 extern const Kernels kAvx512F32;
-/// Null when LibTorch cannot. Only on processors that run kAvx512Bf16, and in builds with LibTorch.
-const Kernels* Brgemm();
 #endif
 
 }  // namespace april::kernels
