@@ -26,7 +26,7 @@ expect "$(cat claim.status)" 6 "exit of a claim whose reader is gone"
 grep -q "the program that reads the claims is gone" log.claim || { cat log.claim; exit 1; }
 # One that nothing can come for does not wait.
 partial-buffer init -q -s none --model "$model" --max-tokens 64
-partial-buffer serve -s none --bind zmq+ipc://none.hub 2>log.none & none=$!
+partial-buffer serve -s none --bind zmq+ipc://none.hub --term-ms 1000 2>log.none & none=$!
 fails "hint: no prompts are left: partial-buffer add" 7 timeout 20 partial-buffer claim -s zmq+ipc://none.hub --follow --steps 1
 kill $none
 wait $none || expect $? 75 "exit of a hub that was stopped"
