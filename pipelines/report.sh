@@ -4,6 +4,7 @@
 # Reward, response length (sampled against trained), tokens per second, staleness, buffer size and off-policy KL over the steps, from RUN/metrics/*.jsonl.
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in "" | -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; [ "${1:-}" ] && exit 0 || exit 2 ;; esac
+[ -d "$1" ] || die 2 "no run at $1: the folder that april.sh was given with --dir is wanted"
 run=$(realpath "$1")
 cd "$run"
 command -v gnuplot >/dev/null || die 1 "gnuplot is missing; pipelines/setup.sh installs it"

@@ -1,12 +1,30 @@
 #!/usr/bin/env bash
-# round.sh RUN MODEL [SCORER [LR]]: one APRIL step as plain pipes, on a run that pipelines/april.sh began (or `partial-buffer init` and `add`).
+# round.sh RUN MODEL [options]: one APRIL step as plain pipes, on a run that pipelines/april.sh began (or `partial-buffer init` and `add`).
 #
+#   --scorer NAME      how responses are judged (reward-score --list; default gsm8k)
+#   --pattern REGEX    of --scorer regex
+#   --lr X             learning rate (default 1e-5)
 # Each stage reads one stream and writes one: put `tee file` anywhere between two of them, and the stages after it can be run again from the file.
 . "$(dirname "$0")/lib.sh"
-case ${2:-} in "") sed -n '2,4s/^# \{0,1\}//p' "$0"; case ${1:-} in -h | --help) exit 0 ;; *) exit 2 ;; esac ;; esac
-model=$(realpath "$2") scorer=${3:-gsm8k} lr=${4:-1e-5}
+usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
+
+scorer=gsm8k pattern='' lr=1e-5 names=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --scorer | --pattern | --lr) [ $# -ge 2 ] || die 2 "$1 needs a value"; printf -v "${1#--}" %s "$2"; shift ;;
+    -*) die 2 "unknown option $1; try --help" ;;
+    *) names+=("$1") ;;
+  esac
+  shift
+done
+[ ${#names[@]} -eq 2 ] || { usage >&2; die 2 "a run's folder and a model are needed, not: ${names[*]:-nothing}"; }
+run=${names[0]} model=${names[1]}
+[ -e "$run/buffer" ] || die 2 "$run is no run: it has no buffer; pipelines/april.sh begins one"
+[ -e "$model" ] || die 2 "no model at $model"
+model=$(realpath "$model")
 need_programs partial-buffer rollout-gen reward-score grpo-step
-cd "$1"
+cd "$run"
 mkdir -p metrics
 wanted=$(partial-buffer stat -s buffer --json | value_of wanted -)  # groups that the step needs beside the surplus of earlier rounds
 
@@ -14,7 +32,7 @@ wanted=$(partial-buffer stat -s buffer --json | value_of wanted -)  # groups tha
 if [ "$wanted" -gt 0 ]; then
   partial-buffer take -s buffer --worker round |
     rollout-gen --weights weights --target-groups "$wanted" --metrics metrics/rollout-gen.jsonl |
-    reward-score --scorer "$scorer" --model "$model" |
+    reward-score --scorer "$scorer" ${pattern:+--pattern "$pattern"} --model "$model" |
     partial-buffer put -s buffer
 fi
 
