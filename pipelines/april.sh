@@ -2,7 +2,7 @@
 # april.sh --dir RUN --model MODEL --prompts FILE [options]
 #
 # The resident loop: one generator, one scorer, one trainer around the buffer's server. Everything lies under RUN.
-# Stop it with Ctrl-C; the same command with --resume goes on where it was: no rollout is lost and none is trained twice.
+# Stop it with Ctrl-C; --dir RUN --resume goes on where it was, with the same options: no rollout is lost and none is trained twice.
 #
 #   --model MODEL      Hugging Face directory or .gguf file to start from
 #   --prompts FILE     JSON lines: {"prompt": text or "messages": [...], "label": answer}
@@ -17,38 +17,48 @@
 #   --kv WAY           at new weights: recompute or keep the unfinished rollouts' keys and values (default recompute)
 #   --checkpoint-every N   steps between full checkpoints (default 10)
 #   --trainer "…"      further options for grpo-step       --generator "…"  further options for rollout-gen
-#   --resume           go on with an existing RUN
+#   --resume           go on with an existing RUN; only scorer, steps, lr, kv and what follows in this list may change then
 . "$(dirname "$0")/lib.sh"
 usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
 
 dir='' model='' prompts='' scorer=gsm8k pattern='' steps=60 groups=8 group_size=8 max_tokens=64 over_issue=2 lr=1e-5 temperature=1 seed=1 kv=recompute
-checkpoint_every=10 trainer='' generator='' resume=false
+checkpoint_every=10 trainer='' generator='' resume=false given=''
+fixed=(model prompts groups group_size max_tokens over_issue temperature seed)  # the buffer was made with them
+free=(scorer pattern steps lr kv checkpoint_every trainer generator)
 while [ $# -gt 0 ]; do
   case $1 in
-    --sync) over_issue=1 ;;
+    --sync) over_issue=1 given+=" over_issue" ;;
     --resume) resume=true ;;
     -h | --help) usage; exit 0 ;;
     --dir | --model | --prompts | --scorer | --pattern | --steps | --groups | --group-size | --max-tokens | --over-issue | --lr | --temperature | --seed | --kv | \
       --checkpoint-every | --trainer | --generator)
       [ $# -ge 2 ] || die 2 "$1 needs a value"
-      name=${1#--}; printf -v "${name//-/_}" %s "$2"; shift ;;
+      name=${1#--} name=${name//-/_} given+=" $name"; printf -v "$name" %s "$2"; shift ;;
     *) die 2 "unknown option $1; try --help" ;;
   esac
   shift
 done
-[ -n "$dir" ] && [ -n "$model" ] || { usage >&2; exit 2; }
+[ -n "$dir" ] && { [ -n "$model" ] || [ -e "$dir/buffer" ]; } || { usage >&2; exit 2; }
 need_programs partial-buffer rollout-gen reward-score grpo-step weight-sync
-model=$(realpath "$model")
-[ -z "$prompts" ] || [ -r "$prompts" ] || die 1 "cannot read $prompts"
-prompts=${prompts:+$(realpath "$prompts")}
-scoring=(--scorer "$scorer" ${pattern:+--pattern "$pattern"})
+model=${model:+$(realpath -m "$model")} prompts=${prompts:+$(realpath -m "$prompts")}
 mkdir -p "$dir/metrics"
 cd "$dir"  # a socket's path is short: it is named from here
 
+note_options() { for name in "${fixed[@]}" "${free[@]}"; do printf '%s=%s\n' "$name" "${!name}"; done >options.new && mv options.new options; }
 if [ -e buffer ]; then
   $resume || die 2 "$dir/buffer exists; go on with --resume, or choose another --dir"
+  [ -e options ] || note_options  # a buffer made by hand
+  for name in "${fixed[@]}" "${free[@]}"; do
+    was=$(sed -n "s/^$name=//p" options) option=--${name//_/-}
+    case "$given " in *" $name "*) ;; *) printf -v "$name" %s "$was" ;; esac
+    [ "${!name}" != "$was" ] || continue
+    case " ${fixed[*]} " in *" $name "*) die 2 "this run was begun with $option $was, which cannot change to ${!name}: leave it out, or choose another --dir" ;; esac
+    say "from here on $option ${!name} instead of ${was:-none}"
+  done
+  note_options
 else
   [ -n "$prompts" ] || die 2 "--prompts is needed to begin a run"
+  [ -r "$prompts" ] || die 1 "cannot read $prompts"
   [ "$(cat weights/LATEST 2>/dev/null || echo 0)" = 0 ] || die 2 "$dir/weights has versions of another run; choose another --dir"
   in_flight=$(awk -v need=$((groups * group_size)) -v x="$over_issue" 'BEGIN { printf "%d", need * x }')
   rm -rf buffer.new  # of an attempt whose prompts were refused
@@ -59,10 +69,11 @@ else
   planned=$((steps > 1000 ? steps : 1000))  # a longer run than this one may go on with the same buffer
   partial-buffer add -q -s buffer.new --prompts "$prompts" --shuffle "$seed" --epochs $(((planned + 2) * groups / prompts_in_file + 2))
   weight-sync publish -q --model "$model" --to weights --version 0 --supersede
+  note_options
   mv buffer.new buffer
 fi
 
-hub=zmq+ipc://hub
+hub=zmq+ipc://hub scoring=(--scorer "$scorer" ${pattern:+--pattern "$pattern"})
 partial-buffer serve -s buffer --bind $hub --metrics metrics/buffer.jsonl &
 server=$!
 # The server ends its generators and claims in order. SIGUSR1, since Ctrl-C has reached it already and a second SIGTERM would kill it.
@@ -95,5 +106,5 @@ finish $server || server_status=$?
 for code in "${generation_status:-0}" "${server_status:-0}"; do
   if [ "$status" -eq 0 ] || [ "$status" -eq 75 ]; then [ "$code" -eq 0 ] || status=$code; fi
 done
-[ $status -ne 75 ] || say "stopped with everything saved; the same command with --resume goes on"
+[ $status -ne 75 ] || say "stopped with everything saved; april.sh --dir $dir --resume goes on"
 exit $status
