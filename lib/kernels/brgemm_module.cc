@@ -1,13 +1,12 @@
 #include "kernels/brgemm_module.h"
 
-#if defined(__x86_64__)
-
-#include <cpuid.h>
 #include <dlfcn.h>
 
 #include <filesystem>
 
 #include "kernels/cpu/sets.h"
+#if defined(__x86_64__)
+#include <cpuid.h>
 
 namespace april::kernels {
 namespace {
@@ -52,5 +51,9 @@ bool ProcessorHasAmx() {
 }
 
 }  // namespace april::kernels
+
+#else
+
+bool april::kernels::ProcessorHasAmx() { return false; }
 
 #endif  // __x86_64__

@@ -29,7 +29,7 @@ bool Fits(const Kernels& set, Precision precision) {
 }
 
 /// Every set that this machine runs; the one that is a module of its own only `with_brgemm`, and when it is missing then, why.
-std::vector<const Kernels*> Sets(bool with_brgemm, std::string* why_not) {
+std::vector<const Kernels*> Sets([[maybe_unused]] bool with_brgemm, std::string* why_not) {
   std::vector<const Kernels*> sets;
   *why_not = "needs a processor with AVX-512 and its bf16 products";
 #if defined(__x86_64__)
@@ -52,15 +52,6 @@ std::vector<const Kernels*> Sets(bool with_brgemm, std::string* why_not) {
   return sets;
 }
 
-/// "auto" would take brgemm where it is the fastest.
-bool AutoWantsBrgemm(Precision precision) {
-#if defined(__x86_64__)
-  return precision != Precision::kF32 && ProcessorHasAmx();
-#else
-  return false;
-#endif
-}
-
 }  // namespace
 
 std::vector<const Kernels*> AvailableKernels() {
@@ -69,7 +60,7 @@ std::vector<const Kernels*> AvailableKernels() {
 }
 
 const Kernels& ChooseKernels(std::string_view name, Precision precision) {
-  const bool asked = name.starts_with("brgemm"), automatic = name == "auto" && AutoWantsBrgemm(precision);
+  const bool asked = name.starts_with("brgemm"), automatic = name == "auto" && precision != Precision::kF32 && ProcessorHasAmx();
   std::string why_not;
   for (const Kernels* set : Sets(asked || automatic, &why_not)) {
     const std::string_view full = set->name;
