@@ -146,7 +146,9 @@ class PosixFiles final : public FileSystem {
   }
   bool Exists(const std::string& path) override {
     struct stat info;
-    return ::stat(path.c_str(), &info) == 0;
+    if (::stat(path.c_str(), &info) == 0) return true;
+    if (errno == EACCES || errno == ELOOP) throw Error::System("cannot look at", path, errno);
+    return false;
   }
   std::vector<std::string> List(const std::string& path) override {
     DIR* directory = ::opendir(path.c_str());

@@ -48,7 +48,7 @@ class FileSystem {
   virtual void Remove(const std::string& path) = 0;
   virtual void SyncDirectory(const std::string& path) = 0;
   virtual void MakeDirectory(const std::string& path) = 0;  ///< with parents; fine if it exists
-  virtual bool Exists(const std::string& path) = 0;
+  virtual bool Exists(const std::string& path) = 0;  ///< throws Runtime when that cannot be told: no permission, a loop of links
   virtual std::vector<std::string> List(const std::string& path) = 0;  ///< names, sorted, without . and ..
   /// Waits for the lock at most `timeout_ms`; nullptr when someone else still has it.
   virtual std::unique_ptr<FileLock> Lock(const std::string& path, int64_t timeout_ms) = 0;

@@ -99,6 +99,13 @@ TEST_CASE("files: replace is whole, append adds, locks exclude") {
   ::close(open_end);
   files.Remove(fifo);
 
+  const std::string loop = JoinPath(directory, "loop");
+  REQUIRE(::symlink("loop", loop.c_str()) == 0);
+  CHECK_THROWS_WITH(files.Exists(loop), Catch::StartsWith("cannot look at " + loop));
+  CHECK_FALSE(files.Exists(JoinPath(directory, "missing")));
+  CHECK_FALSE(files.Exists(JoinPath(path, "below a file")));
+  files.Remove(loop);
+
   const std::string lock_path = JoinPath(directory, "lock");
   auto lock = files.Lock(lock_path, 0);
   REQUIRE(lock);
