@@ -41,7 +41,8 @@ int main(int argc, char** argv) {
                        weights::RunServe, {.progress = true}));
   program.commands.push_back(cli::MakeCommand(
       "verify", "check every file's and tensor's digest",
-      "Reads versions and compares them with their manifests; exit 3 when one is damaged.\n\n  weight-sync verify run/weights", weights::RunVerify));
+      "Compares versions with their manifests and tells everything that is wrong; exit 3 when one is damaged.\n\n  weight-sync verify run/weights",
+      weights::RunVerify));
   program.commands.push_back(cli::MakeCommand(
       "list", "one JSON line a version",
       "Writes number, digest, size of each version, and which one LATEST names, to stdout.\n\n  weight-sync list run/weights", weights::RunList));

@@ -16,6 +16,27 @@ std::vector<uint64_t> Selected(const StoreCommand& options, VersionStore& store)
   return options.version >= 0 ? std::vector<uint64_t>{static_cast<uint64_t>(options.version)} : store.Versions();
 }
 
+/// All that is wrong with a version.
+std::vector<Error> Problems(VersionStore& store, uint64_t version, Manifest* manifest) {
+  try {
+    const Version opened = store.Open(version);
+    *manifest = opened.manifest;
+    return store.Problems(opened);
+  } catch (const Error& error) {
+    return {error};
+  }
+}
+
+std::optional<Error> ProblemOfLatest(VersionStore& store) {
+  try {
+    const auto latest = store.LatestVersion();
+    if (!latest || store.HasVersion(*latest)) return std::nullopt;
+    return Error::Data(store.directory() + "/LATEST names version " + std::to_string(*latest) + ", which is not there");
+  } catch (const Error& error) {
+    return error;
+  }
+}
+
 }  // namespace
 
 void StoreCommand::Register(OptionsVisitor& options) {
@@ -25,32 +46,38 @@ void StoreCommand::Register(OptionsVisitor& options) {
 
 void RunVerify(const StoreCommand& options, Invocation& invocation) {
   VersionStore store(options.dir);
-  uint64_t num_good = 0, num_bad = 0, num_removed = 0, num_bytes = 0;
-  for (const uint64_t version : Selected(options, store)) {
-    try {
-      const Version opened = store.Open(version);
-      store.Verify(opened);
-      ++num_good;
-      num_bytes += opened.manifest.TotalBytes();
-    } catch (const Error& error) {
-      if (options.version < 0 && !store.HasVersion(version)) {
-        ++num_removed;  // to make room for a newer one
-        continue;
-      }
-      if (error.kind() != ErrorKind::kData) throw;
-      ++num_bad;
+  uint64_t num_good = 0, num_damaged = 0, num_unread = 0, num_removed = 0, num_bytes = 0;
+  std::optional<Error> worst;  // damage, else the first
+  const auto tell = [&](const std::vector<Error>& problems) {
+    bool damaged = false;
+    for (const Error& error : problems) {
       log::Warn(error.message());
+      damaged |= error.kind() == ErrorKind::kData;
+      if (!worst || (damaged && worst->kind() != ErrorKind::kData)) worst = error;
+    }
+    return damaged;
+  };
+  for (const uint64_t version : Selected(options, store)) {
+    Manifest manifest;
+    const std::vector<Error> problems = Problems(store, version, &manifest);
+    if (problems.empty()) {
+      ++num_good;
+      num_bytes += manifest.TotalBytes();
+    } else if (options.version < 0 && !store.HasVersion(version)) {
+      ++num_removed;  // to make room for a newer one
+    } else {
+      ++(tell(problems) ? num_damaged : num_unread);
     }
   }
-  if (const auto latest = store.LatestVersion(); options.version < 0 && latest && !store.HasVersion(*latest)) {
-    ++num_bad;
-    log::Warn(options.dir + "/LATEST names version " + std::to_string(*latest) + ", which is not there");
-  }
-  const uint64_t num_checked = num_good + num_bad + num_removed;
+  if (const auto problem = options.version < 0 ? ProblemOfLatest(store) : std::nullopt) tell({*problem});
+  const uint64_t num_checked = num_good + num_damaged + num_unread + num_removed;
   invocation.summary = "checked " + std::to_string(num_checked) + (num_checked == 1 ? " version: " : " versions: ") + std::to_string(num_good) +
-                       " whole (" + HumanBytes(num_bytes) + "), " + std::to_string(num_bad) + " damaged" +
+                       " whole (" + HumanBytes(num_bytes) + "), " + std::to_string(num_damaged) + " damaged" +
+                       (num_unread == 0 ? "" : ", " + std::to_string(num_unread) + " that could not be read") +
                        (num_removed == 0 ? "" : ", " + std::to_string(num_removed) + " removed meanwhile");
-  if (num_bad > 0) throw Error::Data(options.dir + " has damaged versions", "publish or fetch them again");
+  if (!worst) return;
+  if (worst->kind() == ErrorKind::kData) throw Error::Data(options.dir + " is damaged", "publish or fetch the damaged versions again");
+  throw Error(worst->kind(), options.dir + " could not be checked whole", worst->hint());
 }
 
 void RunList(const StoreCommand& options, Invocation&) {

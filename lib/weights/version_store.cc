@@ -120,13 +120,38 @@ void CheckDigest(uint64_t seen, uint64_t expected, const std::string& subject) {
   }
 }
 
+void VerifyFile(FileSystem& files, const std::string& directory, const Manifest::File& file, const std::function<void(uint64_t got)>& progress) {
+  const std::string path = JoinPath(directory, file.name);
+  CheckPresent(files, path);
+  const auto opened = files.OpenForRead(path);
+  DigestStream digest;
+  std::string chunk(kChunkBytes, '\0');
+  uint64_t size = 0;
+  while (const size_t got = opened->ReadAt(size, chunk.data(), chunk.size())) {
+    digest.Update(chunk.data(), got);
+    size += got;
+    if (progress) progress(got);
+  }
+  if (size != file.size)
+    throw Error::Data(path + " has " + std::to_string(size) + " bytes, the manifest says " + std::to_string(file.size),
+                      "fetch or publish the version again");
+  CheckDigest(digest.Value(), file.digest, path);
+}
+
 }  // namespace
 
 VersionStore::VersionStore(std::string directory, FileSystem& files) : directory_(std::move(directory)), files_(&files) {}
 
 std::string VersionStore::VersionDirectory(uint64_t version) const { return JoinPath(directory_, DirectoryName(version)); }
 std::string VersionStore::PartialDirectory(uint64_t version) const { return VersionDirectory(version) + kPartialSuffix; }
-bool VersionStore::HasVersion(uint64_t version) const { return files_->Exists(JoinPath(VersionDirectory(version), kManifestName)); }
+
+bool VersionStore::HasVersion(uint64_t version) const {
+  try {
+    return files_->Exists(JoinPath(VersionDirectory(version), kManifestName));
+  } catch (const Error&) {
+    return true;  // opening it says what is wrong
+  }
+}
 
 std::optional<uint64_t> VersionStore::LatestVersion() {
   const std::string path = JoinPath(directory_, "LATEST");
@@ -165,26 +190,30 @@ Version VersionStore::Open(uint64_t version) {
   return opened;
 }
 
-void VersionStore::Verify(const Version& version) { VerifyFiles(*files_, version.directory, version.manifest); }
+void VersionStore::Verify(const Version& version) {
+  if (const auto problems = Problems(version); !problems.empty()) throw problems.front();
+}
+
+std::vector<Error> VersionStore::Problems(const Version& version) {
+  std::vector<Error> problems;
+  const auto note = [&](const std::function<void()>& check) {
+    try {
+      check();
+    } catch (const Error& error) {
+      problems.push_back(error);
+    }
+  };
+  for (const Manifest::File& file : version.manifest.files) note([&] { VerifyFile(*files_, version.directory, file, {}); });
+  if (problems.empty()) note([&] { VerifyTensors(version.directory, version.manifest); });
+  return problems;
+}
 
 void VerifyFiles(FileSystem& files, const std::string& directory, const Manifest& manifest, const std::function<void(uint64_t)>& progress) {
   uint64_t done = 0;
   for (const Manifest::File& file : manifest.files) {
-    const std::string path = JoinPath(directory, file.name);
-    CheckPresent(files, path);
-    const auto opened = files.OpenForRead(path);
-    DigestStream digest;
-    std::string chunk(kChunkBytes, '\0');
-    uint64_t size = 0;
-    while (const size_t got = opened->ReadAt(size, chunk.data(), chunk.size())) {
-      digest.Update(chunk.data(), got);
-      size += got;
+    VerifyFile(files, directory, file, [&](uint64_t got) {
       if (progress) progress(done += got);
-    }
-    if (size != file.size)
-      throw Error::Data(path + " has " + std::to_string(size) + " bytes, the manifest says " + std::to_string(file.size),
-                        "fetch or publish the version again");
-    CheckDigest(digest.Value(), file.digest, path);
+    });
   }
   VerifyTensors(directory, manifest);
 }

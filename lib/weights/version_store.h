@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "weights/manifest.h"
 #include "weights/tensor.h"
@@ -39,11 +40,14 @@ class VersionStore {
   std::optional<uint64_t> LatestVersion();
   /// Numbers of the versions that have a manifest, ascending.
   std::vector<uint64_t> Versions();
-  bool HasVersion(uint64_t version) const;
+  bool HasVersion(uint64_t version) const;  ///< true also when it cannot be looked at
   /// Reads and checks the manifest (not the tensors' digests). Throws Runtime (no such version), Data, Incompatible.
   Version Open(uint64_t version);
-  /// Checks all file and tensor digests. Throws Data naming file or tensor, seen and expected (a listed file that is missing is damage too).
+  /// Checks all file and tensor digests. Throws Data naming file or tensor, seen and expected (a listed file that is missing is damage too), Runtime
+  /// when a file cannot be read.
   void Verify(const Version& version);
+  /// The same of every file, told instead of thrown; empty: all is well. Tensors are looked at when all files are well.
+  std::vector<Error> Problems(const Version& version);
 
   /// Writes a full version: `tensors` as one safetensors file, `sidecar_files` (config.json, tokenizer.json, …: paths) copied beside; then the
   /// manifest, then LATEST by rename. No fsync unless durable. Keeps the newest `keep` versions and removes older ones. Returns the manifest. The

@@ -63,3 +63,17 @@ fails 1 "No space left" bash -c 'weight-sync list d >/dev/full'
 rm -r d/v00000001 && echo 0 >d/LATEST
 rm d/v00000000/manifest.json
 fails 3 "LATEST names version 0, which is not there" weight-sync verify d
+# Everything that is wrong is told and every version checked, also when one cannot be read; damage decides the exit code.
+for _ in 1 2 3 4; do weight-sync publish -q --model "$model" --to many; done
+rm many/v00000000/config.json && mkdir many/v00000000/config.json
+fails 1 "many could not be checked whole" weight-sync verify many
+grep -q "checked 4 versions: 3 whole (.*), 0 damaged, 1 that could not be read" err.txt
+rm many/v00000001/manifest.json && ln -s manifest.json many/v00000001/manifest.json
+rm many/v00000002/config.json && echo >>many/v00000002/tokenizer.json
+echo newest >many/LATEST
+fails 3 "many is damaged" weight-sync verify many
+for problem in "v00000000/config.json: Is a directory" "v00000001/manifest.json: Too many levels" "v00000002/config.json is missing" \
+  "v00000002/tokenizer.json has" "LATEST names no version"; do
+  grep -q "$problem" err.txt || { echo "verify did not tell: $problem"; cat err.txt; exit 1; }
+done
+grep -q "checked 4 versions: 1 whole (.*), 1 damaged, 2 that could not be read" err.txt
