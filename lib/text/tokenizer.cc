@@ -172,10 +172,10 @@ std::shared_ptr<const Tokenizer> Tokenizer::Load(const std::string& path) {
   if (!SystemFiles().Exists(json_path)) {
     if (!SystemFiles().Exists(path)) throw Error::Runtime("no model at " + path + ": no such file or directory");
     const std::string below = LastWith(SystemFiles(), directory, "model.safetensors");
-    throw Error::Runtime(
-        path + ": no tokenizer found there",
-        (below.empty() ? "" : "did you mean " + below + "? ") +
-            "name a model directory with a tokenizer.json, that file itself, or a .gguf file; SentencePiece's tokenizer.model is not supported");
+    throw Error::Runtime(path + ": no tokenizer found there",
+                         below.empty() ? "name a model directory with a tokenizer.json, that file itself, or a .gguf file; SentencePiece's "
+                                         "tokenizer.model is not supported"
+                                       : "did you mean " + below + "?");
   }
   std::string generation_config = ReadIfThere(JoinPath(directory, "generation_config.json"));
   if (generation_config.find("\"eos_token_id\"") == std::string::npos) generation_config = ReadIfThere(JoinPath(directory, "config.json"));
