@@ -281,7 +281,8 @@ TEST_CASE("Recorded log-probabilities are those of one forward over the whole se
   const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kAuto);
   const auto policy = RandomPolicy(1, kernels, pool);
   const model::Config config = TinyConfig();
-  for (const auto& [uid, rollout] : result.rollouts) {
+  for (const auto& item : result.rollouts) {
+    const record::Rollout& rollout = item.second;
     std::vector<uint32_t> all = rollout.prompt_tokens;
     all.insert(all.end(), rollout.tokens.begin(), rollout.tokens.end());
     model::KvCache cache(config, kernels, 32);
