@@ -201,8 +201,9 @@ std::unique_ptr<ModelFiles> ModelFiles::Open(const std::string& path) {
   FileSystem& files = SystemFiles();
   if (files.Exists(JoinPath(path, "config.json"))) return std::make_unique<HfDirectory>(path);
   if (!files.Exists(path)) throw Error::Runtime("no model at " + path + ": no such file or directory");
+  const std::string below = LastWith(files, path, "config.json");
   throw Error::Runtime(path + " is no model: neither a GGUF file nor a directory with config.json",
-                       "give a Hugging Face model directory or a .gguf file");
+                       below.empty() ? "give a Hugging Face model directory or a .gguf file" : "did you mean " + below + "?");
 }
 
 }  // namespace april::weights

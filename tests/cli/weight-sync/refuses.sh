@@ -8,6 +8,8 @@ fails 2 "--to is needed" weight-sync publish --model "$model"
 fails 2 "neither a number nor latest" weight-sync fetch --from w --to x --version newest
 fails 2 "cannot be combined" weight-sync fetch --from w --to x --version 3 --follow
 fails 1 "no model at" weight-sync publish --model nowhere --to w
+mkdir checkpoints && cp -r "$model" checkpoints/step-00000002
+fails 1 "did you mean checkpoints/step-00000002?" weight-sync publish --model checkpoints --to w
 fails 1 "no versions at" weight-sync fetch --from nowhere --to x
 fails 1 "no version store at" weight-sync verify nowhere
 fails 1 "no version 9" weight-sync verify w --version 9
