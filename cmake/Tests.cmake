@@ -2,7 +2,12 @@
 find_package(Catch2 REQUIRED)
 add_library(april_catch STATIC ${CMAKE_SOURCE_DIR}/tests/unit/main.cc)
 target_link_libraries(april_catch PUBLIC Catch2::Catch2)
-target_compile_options(april_catch PUBLIC $<$<CONFIG:Release>:-O1>)  # of the tests' own code alone: a quarter less time to build, and they run as fast
+# Of the tests' own code alone. -O1: a quarter less time to build than -O3, and they run as fast; -O0 where a sanitizer multiplies what the compiler sees.
+if(APRIL_SANITIZE)
+  target_compile_options(april_catch PUBLIC -O0)
+else()
+  target_compile_options(april_catch PUBLIC $<$<CONFIG:Release>:-O1>)
+endif()
 
 file(GLOB unit_directories CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/unit/*)
 foreach(directory ${unit_directories})

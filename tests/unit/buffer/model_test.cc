@@ -222,7 +222,9 @@ class Pair {
   }
 
   record::Rollout Outcome(record::Rollout rollout) {
-    rollout = Generate(std::move(rollout), static_cast<int64_t>(Draw(6)), Draw(3) + static_cast<uint64_t>(scratch_.state().next_step()));
+    const auto tokens = static_cast<int64_t>(Draw(6));
+    rollout = Generate(std::move(rollout), tokens, Draw(3) + static_cast<uint64_t>(scratch_.state().next_step()));
+    rollout.weight_versions = Merged(rollout.weight_versions);
     switch (Draw(8)) {
       case 0:
         return rollout;
@@ -243,7 +245,8 @@ class Pair {
     record::Rollout& held = held_[index];
     std::vector<record::Record> records;
     for (uint64_t deltas = Draw(3); deltas > 0; --deltas) {
-      const record::Rollout next = Generate(held, static_cast<int64_t>(1 + Draw(4)), Draw(2) + static_cast<uint64_t>(scratch_.state().next_step()));
+      const auto tokens = static_cast<int64_t>(1 + Draw(4));
+      const record::Rollout next = Generate(held, tokens, Draw(2) + static_cast<uint64_t>(scratch_.state().next_step()));
       records.push_back(Delta(held, next));
       Reference::Rollout& expected = *reference_.Find(held.uid);
       if (expected.state == "leased" && expected.lease == held.lease->id && expected.leases == held.lease->epoch) {

@@ -163,7 +163,7 @@ TEST_CASE("Defects of form are refused by key") {
   CHECK_THAT(Refusal(With(Good(), "reward", Map{{"status", "ok"}, {"scorer", "s"}})), Contains("status ok without a value"));
   CHECK_THAT(Refusal(stream::Encode(Map{{"type", "rollout"}, {"uid", 1}})), Contains("key \"run\" is missing"));
   CHECK_THAT(Refusal(stream::Encode(Map{{"type", "prompt"}, {"prompt_id", "a"}, {"prompt_id", "b"}})), Contains("key \"prompt_id\" twice"));
-  CHECK_THAT(Refusal(stream::Encode(Map{{"type", "step"}, {"outcomes", stream::Array{stream::Array{1}}}})), Contains("[uid, outcome]"));
+  CHECK_THAT(Refusal(stream::Encode(Map{{"type", "step"}, {"outcomes", stream::Array(1, stream::Array{1})}})), Contains("[uid, outcome]"));
 }
 
 TEST_CASE("An error is not a zero on the wire") {

@@ -130,7 +130,7 @@ std::vector<Vector> SpecVectors() {
     add(Map(static_cast<size_t>(size), {"k", 7}), head, pairs);
   }
   add(Map{{"compact", true}, {"schema", 0}}, "82a7636f6d70616374c3a6736368656d6100");
-  add(Array{Map{{"", Array{}}}, Array{Array{-1}}}, "9281a0909191ff");
+  add(Array{Map{{"", Array{}}}, Array(1, Array{-1})}, "9281a0909191ff");
   return vectors;
 }
 
