@@ -30,7 +30,7 @@ struct BackwardScratch {
     const int64_t padded = DivideUp(positions, kKvBlock) * kKvBlock, width = static_cast<int64_t>(sizeof(Type));
     int64_t used = 0;
     auto take = [&](int64_t bytes) {
-      char* at = base + used;
+      char* at = base ? base + used : nullptr;
       used += DivideUp(bytes, 64) * 64;
       return at;
     };

@@ -16,7 +16,10 @@ using Doubles = std::vector<double>;
 
 namespace {
 
-Json Reference() { return Json::parse(ReadFile(SystemFiles(), std::string(APRIL_SOURCE_DIR) + "/tests/parity/grpo_reference.json")); }
+const Json& Reference() {
+  static const Json reference = Json::parse(ReadFile(SystemFiles(), std::string(APRIL_SOURCE_DIR) + "/tests/parity/grpo_reference.json"));
+  return reference;
+}
 
 Doubles Advantages(const Doubles& rewards, const std::string& spread) {
   Doubles out(rewards.size());
@@ -82,7 +85,7 @@ TEST_CASE("a correction that makes no sense is refused") {
 }
 
 TEST_CASE("loss and gradients of a claim equal the reference on every axis") {
-  const Json reference = Reference();
+  const Json& reference = Reference();
   const auto& sequences = reference["sequences"];
   ClaimTotals totals;
   for (const auto& sequence : sequences) {

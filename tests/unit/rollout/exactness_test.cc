@@ -170,7 +170,7 @@ Result Generate(const Setting& setting, std::vector<record::Rollout> pending) {
 }
 
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 void CheckEqual(const Result& result, const Result& expected) {

@@ -49,7 +49,7 @@ std::vector<float> RandomLogits(uint64_t seed, size_t n, double spread) {
 
 const kernels::Kernels& TestKernels() { return kernels::ChooseKernels("portable", kernels::Precision::kF32); }
 
-TEST_CASE("Every kind of truncation draws from exactly the defined set, with the defined probabilities") {
+TEST_CASE("Every kind of truncation draws from exactly the defined set, with the defined probabilities", "[heavy]") {
   const kernels::FlushDenormals flush;
   struct Case {
     double temperature;
@@ -115,7 +115,7 @@ TEST_CASE("Ties rank by the lower id") {
   CHECK_FALSE(Truncates(sampling));
 }
 
-TEST_CASE("Draw counts agree with the probabilities") {
+TEST_CASE("Draw counts agree with the probabilities", "[heavy]") {
   const kernels::FlushDenormals flush;
   constexpr size_t kVocab = 1500;
   constexpr int kDraws = 20000;

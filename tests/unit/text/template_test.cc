@@ -80,7 +80,7 @@ TEST_CASE("the digest does not depend on a line end at the end") {
   CHECK(ChatTemplate::FromSource("a")->digest() != ChatTemplate::FromSource("b")->digest());
 }
 
-TEST_CASE("what a template may not do is refused, by kind") {
+TEST_CASE("what a template may not do is refused, by kind", "[heavy]") {
   for (const char* source : {"{% macro f() %}{% endmacro %}",
                              "{% if x %}",
                              "{% endif %}",
