@@ -137,7 +137,20 @@ void Journal::OpenForAppending() {
     writer_ = files_.OpenForAppend(PathOf(Current()));
     if (writer_->Size() > end_) writer_->Truncate(end_);
     torn_bytes_ = 0;
+    // The writer before may have died between its append and its sync. From here on a frame tells that everything before it is on disk: without that, damage
+    // in there would pass for a torn tail.
+    if (synced_ < end_) SyncWriter();
   }
+}
+
+void Journal::SyncWriter() {
+  try {
+    writer_->Sync();
+  } catch (const Error& error) {
+    broken_ = true;
+    throw WithSpaceHint(error);
+  }
+  synced_ = end_;
 }
 
 void Journal::Append(std::string_view raw, uint32_t num_entries) {
@@ -166,13 +179,7 @@ void Journal::Append(std::string_view raw, uint32_t num_entries) {
 
 void Journal::Sync() {
   OpenForAppending();
-  try {
-    writer_->Sync();
-  } catch (const Error& error) {
-    broken_ = true;
-    throw WithSpaceHint(error);
-  }
-  synced_ = end_;
+  if (synced_ < end_) SyncWriter();
 }
 
 void Journal::RotateIfFull() {

@@ -74,6 +74,7 @@ class Journal {
   std::string PathOf(const SegmentName& segment) const { return JoinPath(directory_, segment.name); }
   void OpenSegment(size_t index);
   void OpenForAppending();
+  void SyncWriter();
   void BeginSegment();
   void RotateIfFull();
 

@@ -130,6 +130,26 @@ TEST_CASE("a changed byte below the synced offset is damage, in the last unsynce
   }
 }
 
+TEST_CASE("of writers that append one frame each, the next one vouches for what the one before left") {
+  const ScratchDir scratch;
+  const std::string directory = scratch.Path("j");
+  Journal::Create(SystemFiles(), directory, "run", Text(0), 1);
+  std::vector<uint64_t> starts = {0};
+  for (int i = 1; i < 4; ++i) {
+    Journal journal(SystemFiles(), directory);
+    ReadAll(journal);
+    starts.push_back(journal.NextPosition().frame);
+    journal.Append(Text(i), 1);  // and is killed before it syncs
+  }
+  const std::string whole = ReadFile(SystemFiles(), SegmentOf(directory));
+  for (size_t frame = 0; frame < starts.size(); ++frame) {
+    std::string damaged = whole;
+    damaged[starts[frame] + buffer::kFrameHeaderBytes + 3] ^= 1;
+    Overwrite(SegmentOf(directory), damaged);
+    CHECK(KindOf(directory) == (frame + 1 < starts.size() ? ErrorKind::kData : ErrorKind::kStopped));
+  }
+}
+
 TEST_CASE("frames that were never synced may vanish together") {
   const ScratchDir scratch;
   const std::string directory = MakeJournal(scratch, 6, false);
