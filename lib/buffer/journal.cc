@@ -137,8 +137,8 @@ void Journal::OpenForAppending() {
     writer_ = files_.OpenForAppend(PathOf(Current()));
     if (writer_->Size() > end_) writer_->Truncate(end_);
     torn_bytes_ = 0;
-    // The writer before may have died between its append and its sync. From here on a frame tells that everything before it is on disk: without that, damage
-    // in there would pass for a torn tail.
+    // The writer before may have died between its append and its sync. From here on a frame tells that everything before it is on disk: without that,
+    // damage in there would pass for a torn tail.
     if (synced_ < end_) SyncWriter();
   }
 }
