@@ -42,7 +42,7 @@ TEST_CASE("linear sums in the contract's order, for any shape and row count") {
   }
 }
 
-TEST_CASE("every set gives the portable set's bits, over a million values a shape", "[slow]") {
+TEST_CASE("every set gives the portable set's bits, over a million values a shape", "[heavy]") {
   FlushDenormals flush;
   for (const Kernels* kernels : AvailableKernels()) {
     const Kernels& portable = Portable(*kernels);

@@ -11,7 +11,7 @@
 namespace april::model {
 namespace {
 
-TEST_CASE("micro-batches, threads and recomputation change no bit", "[slow]") {
+TEST_CASE("micro-batches, threads and recomputation change no bit", "[heavy]") {
   const Config config = TinyConfig(GENERATE("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"));
   const Work work(config, kLengths);
   for (const kernels::Precision precision : {kernels::Precision::kF32, kernels::Precision::kBf16}) {
@@ -36,7 +36,7 @@ TEST_CASE("micro-batches, threads and recomputation change no bit", "[slow]") {
   }
 }
 
-TEST_CASE("logits that are kept, all or some, change no bit", "[slow]") {
+TEST_CASE("logits that are kept, all or some, change no bit", "[heavy]") {
   const Config config = TinyConfig();
   const Work work(config, std::vector<std::vector<int64_t>>(10, {3, 20, 9}));  // ten tiles of targets: two parts of the backward pass
   const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kAuto);
