@@ -100,6 +100,14 @@ int main(int argc, char** argv) {
               "  partial-buffer claim -s zmq+ipc://run/hub --follow --steps 60 | grpo-step … | partial-buffer commit -s zmq+ipc://run/hub",
               &RunServe, {.metrics = true}),
           cli::MakeCommand(
+              "compact", "make the journal as small as what it adds up to",
+              "Writes what the journal adds up to into new files, and lets these take its place, while readers, writers and a hub go on. What it "
+              "replaces is\n"
+              "deleted by the next compaction, so that a program that has just begun to read still finds it.\n"
+              "\n"
+              "  partial-buffer compact -s run/buffer",
+              &RunCompact),
+          cli::MakeCommand(
               "ls", "list rollouts or groups",
               "One line a rollout, in the order of issue. Reads without a lock, also while a hub serves the buffer. Groups that were not issued "
               "yet, and\n"

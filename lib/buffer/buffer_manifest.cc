@@ -45,9 +45,14 @@ Manifest ReadManifest(FileSystem& files, const std::string& directory) {
     manifest.run = json.at("run").get<std::string>();
     manifest.writer_epoch = json.at("writer_epoch").get<uint64_t>();
     manifest.may_write = json.at("min_writer").get<int>() <= kMajor;
+    manifest.compactions = json.at("compactions").get<uint64_t>();
+    manifest.next_number = json.at("next_number").get<uint32_t>();
     for (const Json& segment : json.at("segments")) {
-      manifest.segments.push_back({segment.at("number").get<uint32_t>(), segment.at("name").get<std::string>(), segment.at("epoch").get<uint64_t>()});
+      manifest.segments.push_back({segment.at("number").get<uint32_t>(), segment.at("name").get<std::string>(), segment.at("epoch").get<uint64_t>(),
+                                   segment.at("first").get<uint64_t>(), std::nullopt});
+      if (segment.contains("frames")) manifest.segments.back().frames = segment.at("frames").get<uint64_t>();
     }
+    manifest.retired = json.at("retired").get<std::vector<std::string>>();
     if (manifest.segments.empty()) throw Error::Data(path + ": it names no segment");
     return manifest;
   } catch (const Json::exception& error) {
@@ -56,12 +61,21 @@ Manifest ReadManifest(FileSystem& files, const std::string& directory) {
 }
 
 void WriteManifest(FileSystem& files, const std::string& directory, const Manifest& manifest) {
-  Json json = {{"format", "april-buffer"}, {"version", {kMajor, kMinor}}, {"min_reader", kMajor},
-               {"min_writer", kMajor},     {"run", manifest.run},         {"writer_epoch", manifest.writer_epoch}};
+  Json json = {{"format", "april-buffer"},
+               {"version", {kMajor, kMinor}},
+               {"min_reader", kMajor},
+               {"min_writer", kMajor},
+               {"run", manifest.run},
+               {"writer_epoch", manifest.writer_epoch},
+               {"compactions", manifest.compactions},
+               {"next_number", manifest.next_number}};
   json["segments"] = Json::array();
   for (const SegmentName& segment : manifest.segments) {
-    json["segments"].push_back({{"number", segment.number}, {"name", segment.name}, {"epoch", segment.epoch}});
+    Json named = {{"number", segment.number}, {"name", segment.name}, {"epoch", segment.epoch}, {"first", segment.first}};
+    if (segment.frames) named["frames"] = *segment.frames;
+    json["segments"].push_back(std::move(named));
   }
+  json["retired"] = manifest.retired;
   const uint64_t digest = Digest(json.dump());
   json["digest"] = HexU64(digest);
   ReplaceFile(files, ManifestPath(directory), json.dump() + "\n", /*durable=*/true);

@@ -188,6 +188,7 @@ void State::On(const RolloutEntry& entry, const DecodedEntry& decoded, Position 
   }
   Move(key, entry.state);
   rollout.payload = at;
+  rollout.deltas = {};
   rollout.chain = entry.chain;
   rollout.record_digest = Digest(decoded.payload);
   rollout.changed_ns = decoded.ns;
@@ -211,9 +212,8 @@ void State::On(const RolloutEntry& entry, const DecodedEntry& decoded, Position 
 void State::On(const ProgressEntry& entry, const DecodedEntry& decoded, Position at) {
   RolloutMeta& rollout = Mutable(KeyOf(entry.uid));
   RequireLease(rollout, entry.lease);
-  if (!(entry.prev == rollout.payload) || entry.tokens < rollout.tokens)
-    throw Error::Data(Describe(rollout) + ": progress that does not continue it");
-  rollout.payload = at;
+  if (entry.tokens < rollout.tokens) throw Error::Data(Describe(rollout) + ": progress that does not continue it");
+  rollout.deltas.push_back(at);
   rollout.chain = entry.chain;
   rollout.record_digest = Digest(decoded.payload);
   rollout.changed_ns = decoded.ns;

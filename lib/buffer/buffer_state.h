@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "buffer/entries.h"
-#include "buffer/length_counts.h"
 #include "buffer/prompt_queue.h"
 #include "buffer/states.h"
 
@@ -21,10 +20,11 @@ namespace april::buffer {
 
 struct RolloutMeta {
   uint64_t uid = 0;
-  Position payload;            ///< newest rollout or progress entry; nowhere while nothing was generated
-  uint64_t chain = 0;          ///< of the journaled tokens
-  uint64_t record_digest = 0;  ///< of the newest payload: tells a repeat
-  uint64_t lease_id = 0;       ///< while leased
+  Position payload;              ///< newest whole record; nowhere when there is none
+  std::vector<Position> deltas;  ///< progress since, oldest first
+  uint64_t chain = 0;            ///< of the journaled tokens
+  uint64_t record_digest = 0;    ///< of the newest payload: tells a repeat
+  uint64_t lease_id = 0;         ///< while leased
   int64_t changed_ns = 0;
   uint32_t lease_epoch = 0;  ///< leases so far
   int32_t tokens = 0, resumes = 0;
@@ -58,28 +58,6 @@ struct LeaseSet {
   uint64_t last_request = 0;
   std::vector<uint64_t> last_uids;  ///< given by that request
   std::set<uint64_t> held;          ///< keys of the rollouts that it leases now
-};
-
-struct ClaimMeta {
-  std::string id;
-  int64_t step = 0;
-  std::optional<std::string> parent;
-  std::optional<uint64_t> version;
-  std::vector<uint64_t> groups;  ///< admissions, by group_id
-  GroupState state = GroupState::kClaimed;
-  uint64_t trained_version = 0, trained_weights = 0;
-  std::optional<std::string> checkpoint;
-  int64_t rollouts = 0;
-};
-
-/// Sums over the whole journal. Tokens are response tokens.
-struct Totals {
-  int64_t superseded = 0, superseded_tokens = 0;
-  int64_t finished = 0, trained_rollouts = 0, trained_tokens = 0, resumes = 0;
-  int64_t trained_groups = 0, forgotten_groups = 0;
-  double trained_reward = 0;
-  std::map<int64_t, int64_t> trained_staleness;  ///< policy versions behind, by its oldest token → trained rollouts
-  LengthCounts sampled_lengths, trained_lengths;
 };
 
 /// Names one rollout inside a state: admission of its group, index in it. Ascending keys are the order of issue.
@@ -122,6 +100,11 @@ class State {
   std::optional<uint64_t> policy_version() const { return policy_version_; }  ///< that the last committed step made
   const Totals& totals() const { return totals_; }
 
+  /// The entries that a compacted journal has behind its prompts: applied to a state that has the same run and prompts they make an equal one.
+  SnapshotEntry Snapshot() const;
+  GroupEntry SnapshotOf(uint64_t admission) const;
+  MemberEntry SnapshotOf(uint64_t admission, size_t index) const;
+
  private:
   void On(const InitEntry& entry, const DecodedEntry& decoded, Position at);
   void On(const PromptEntry& entry, const DecodedEntry& decoded, Position at);
@@ -134,6 +117,9 @@ class State {
   void On(const ClaimEntry& entry, const DecodedEntry& decoded, Position at);
   void On(const CommitEntry& entry, const DecodedEntry& decoded, Position at);
   void On(const AbandonEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const SnapshotEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const GroupEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const MemberEntry& entry, const DecodedEntry& decoded, Position at);
 
   RolloutMeta& Mutable(uint64_t key) { return groups_.at(AdmissionOf(key)).members[IndexOf(key)]; }
   uint64_t KeyOf(uint64_t uid) const;

@@ -108,6 +108,12 @@ void RunServe(const ServeOptions& options, Invocation& invocation);
 /// RunServe on these files.
 void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& files);
 
+struct CompactOptions {
+  StoreOption store;
+  void Register(OptionsVisitor& options);
+};
+void RunCompact(const CompactOptions& options, Invocation& invocation);
+
 struct LsOptions {
   StoreOption store;
   std::string state;

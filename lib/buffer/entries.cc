@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "buffer/map_fields.h"
+#include "buffer/snapshot_entries.h"
 #include "record/view.h"
 #include "stream/scanner.h"
 
@@ -58,16 +59,9 @@ Map Fields(const RolloutEntry& entry) {
           {"newest", OrNil(entry.newest)}};
 }
 Map Fields(const ProgressEntry& entry) {
-  Value prev;
-  if (IsSomewhere(entry.prev)) prev = Array{uint64_t{entry.prev.segment}, entry.prev.frame, uint64_t{entry.prev.entry}};
-  return {{"type", "progress"},
-          {"uid", entry.uid},
-          {"lease", LeaseValue(entry.lease)},
-          {"tokens", entry.tokens},
-          {"chain", entry.chain},
-          {"oldest", OrNil(entry.oldest)},
-          {"newest", OrNil(entry.newest)},
-          {"prev", std::move(prev)}};
+  return {{"type", "progress"},           {"uid", entry.uid},     {"lease", LeaseValue(entry.lease)},
+          {"tokens", entry.tokens},       {"chain", entry.chain}, {"oldest", OrNil(entry.oldest)},
+          {"newest", OrNil(entry.newest)}};
 }
 Map Fields(const ReleaseEntry& entry) {
   return {{"type", "release"}, {"lease", entry.lease}, {"why", entry.why}, {"rollouts", UidArray(entry.rollouts)}};
@@ -91,6 +85,15 @@ Map Fields(const CommitEntry& entry) {
           {"checkpoint", OrNil(entry.checkpoint)}};
 }
 Map Fields(const AbandonEntry& entry) { return {{"type", "abandon"}, {"claim", entry.claim}, {"why", entry.why}}; }
+
+/// A rollout entry's keys, and two of its own.
+Map Fields(const MemberEntry& entry) {
+  Map map = Fields(entry.rollout);
+  map[0].second = "member";
+  map.emplace_back("digest", entry.digest);
+  map.emplace_back("changed", entry.changed_ns);
+  return map;
+}
 
 LeaseEntry ParseLeaseEntry(const MapFields& fields) {
   LeaseEntry entry{fields.Uint("lease"), fields.Text("worker"), fields.Uint("request"), fields.Bool("hub"), fields.Int("step"), {}, {}};
@@ -129,10 +132,6 @@ ProgressEntry ParseProgressEntry(const Map& map, const MapFields& fields) {
   entry.chain = fields.Uint("chain");
   entry.oldest = fields.MaybeUint("oldest");
   entry.newest = fields.MaybeUint("newest");
-  if (fields.Has("prev")) {
-    const Array& prev = Tuple(*stream::Find(map, "prev"), 3);
-    entry.prev = {static_cast<uint32_t>(prev[0].AsUint()), static_cast<uint32_t>(prev[2].AsUint()), prev[1].AsUint()};
-  }
   return entry;
 }
 
@@ -163,6 +162,9 @@ Entry ParseEntry(const Map& map) {
   if (type == "abandon") return AbandonEntry{fields.Text("claim"), fields.Text("why")};
   if (type == "plan")
     return PlanEntry{fields.Uint("add"), fields.Int("prompts"), fields.Int("epochs"), fields.MaybeUint("shuffle"), fields.Text("source")};
+  if (type == "member") return MemberEntry{ParseRolloutEntry(map, fields), fields.Uint("digest"), fields.Int("changed")};
+  if (type == "group") return ParseGroupEntry(map);
+  if (type == "snapshot") return ParseSnapshotEntry(map);
   if (type == "init") return InitEntry{RunConfigFromMap(fields.Map("config"))};
   throw Error::Incompatible("journal entry of type \"" + type + "\", which this build does not know", "use the build that wrote it");
 }

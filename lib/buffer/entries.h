@@ -12,6 +12,7 @@
 #include "buffer/journal.h"
 #include "buffer/run_config.h"
 #include "buffer/states.h"
+#include "buffer/summaries.h"
 #include "record/rollout.h"
 
 namespace april::buffer {
@@ -62,7 +63,6 @@ struct ProgressEntry {
   int64_t tokens = 0;
   uint64_t chain = 0;
   std::optional<uint64_t> oldest, newest;
-  Position prev;
 };
 struct ReleaseEntry {
   uint64_t lease = 0;
@@ -92,8 +92,36 @@ struct AbandonEntry {
   std::string claim, why;
 };
 
+/// One lease set as a snapshot has it; which rollouts it holds stands with their members.
+struct HeldLease {
+  uint64_t lease = 0;
+  std::string worker;
+  bool hub = false;
+  int64_t since_ns = 0;
+  uint64_t last_request = 0;
+  std::vector<uint64_t> last_uids;
+};
+struct SnapshotEntry {
+  int64_t admitted = 0, next_ready = 0, first_step = 0;
+  std::optional<uint64_t> version;
+  std::vector<std::string> abandoned;
+  std::vector<ClaimMeta> claims;
+  std::vector<HeldLease> leases;
+  Totals totals;
+};
+struct GroupEntry {
+  uint64_t admission = 0, group_id = 0;
+  int64_t prompt = 0, epoch = 0, step = 0, opened_ns = 0, ready_order = 0;
+  GroupState state = GroupState::kOpen;
+};
+struct MemberEntry {
+  RolloutEntry rollout;  ///< its lease: [current lease's id or 0, leases so far]
+  uint64_t digest = 0;   ///< of the record that came last
+  int64_t changed_ns = 0;
+};
+
 using Entry = std::variant<InitEntry, PromptEntry, PlanEntry, LeaseEntry, RolloutEntry, ProgressEntry, ReleaseEntry, SupersededEntry, ClaimEntry,
-                           CommitEntry, AbandonEntry>;
+                           CommitEntry, AbandonEntry, SnapshotEntry, GroupEntry, MemberEntry>;
 
 struct DecodedEntry {
   Entry entry;

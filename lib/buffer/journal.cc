@@ -19,7 +19,7 @@ Error WithSpaceHint(const Error& error) {
 
 void Journal::Create(FileSystem& files, const std::string& directory, const std::string& run, std::string_view first_entries, uint32_t num_entries) {
   files.MakeDirectory(JoinPath(directory, "journal"));
-  const SegmentName first = {1, SegmentPath(1), 1};
+  const SegmentName first = {1, SegmentPath(1), 1, 1, std::nullopt};
   FrameHeader header;
   header.sequence = 1;
   header.writer_epoch = 1;
@@ -33,36 +33,56 @@ void Journal::Create(FileSystem& files, const std::string& directory, const std:
   Manifest manifest;
   manifest.run = run;
   manifest.segments = {first};
+  manifest.next_number = 2;
   WriteManifest(files, directory, manifest);
   files.SyncDirectory(DirectoryOf(directory));
 }
 
 Journal::Journal(FileSystem& files, std::string directory, JournalLimits limits) : files_(files), directory_(std::move(directory)), limits_(limits) {
-  manifest_ = ReadManifest(files_, directory_);
+  OpenSegments();
   OpenSegment(0);
+}
+
+/// Opens every file that the manifest names; reads the manifest again when one is gone, for a compaction may have replaced it.
+void Journal::OpenSegments() {
+  for (std::optional<uint64_t> compactions;;) {
+    manifest_ = ReadManifest(files_, directory_);
+    readers_.clear();
+    try {
+      for (const SegmentName& segment : manifest_.segments) readers_.push_back(files_.OpenForRead(PathOf(segment)));
+      return;
+    } catch (const Error&) {
+      const std::string path = PathOf(manifest_.segments[readers_.size()]);
+      if (files_.Exists(path)) throw;
+      if (compactions == manifest_.compactions)
+        throw Error::Data(path + " is missing, but the manifest names it", "restore it from a copy; the journal cannot be read without it");
+      compactions = manifest_.compactions;
+    }
+  }
 }
 
 void Journal::OpenSegment(size_t index) {
   current_ = index;
-  const std::string path = PathOf(Current());
-  if (!files_.Exists(path))
-    throw Error::Data(path + " is missing, but the manifest names it", "restore it from a copy; the journal cannot be read without it");
-  reader_ = files_.OpenForRead(path);
+  if (readers_.size() == index) readers_.push_back(files_.OpenForRead(PathOf(Current())));
   writer_.reset();
   end_ = synced_ = torn_bytes_ = 0;
+  next_sequence_ = Current().first;
 }
 
-void Journal::ReadNew(const FrameVisitor& visit) {
+bool Journal::ReadNew(const FrameVisitor& visit) {
   // The manifest before the frames: a segment that it shows closed gets no more of them.
-  manifest_ = ReadManifest(files_, directory_);
+  Manifest manifest = ReadManifest(files_, directory_);
+  if (manifest.compactions != manifest_.compactions) return false;
+  manifest_ = std::move(manifest);
   for (;;) {
     while (ReadOne(visit)) {
     }
-    const bool last = current_ + 1 == manifest_.segments.size();
-    torn_bytes_ = reader_->Size() - std::min(reader_->Size(), end_);
-    if (torn_bytes_ > 0) {
+    const bool closed = Current().frames.has_value();
+    const bool short_of_frames = closed && next_sequence_ - Current().first < *Current().frames;
+    torn_bytes_ = reader().Size() - std::min(reader().Size(), end_);
+    if (torn_bytes_ > 0 || short_of_frames) {
       // A writer may have finished the frame since it was looked at: damage is what stays.
-      const bool damaged = !last || IsDamage(end_);
+      const bool damaged = closed || IsDamage(end_);
       if (damaged && ReadOne(visit)) continue;
       if (damaged) {
         throw Error::Data(At(PathOf(Current()), end_) + ": damaged: a frame that was already on disk is not whole (" + std::to_string(torn_bytes_) +
@@ -70,7 +90,7 @@ void Journal::ReadNew(const FrameVisitor& visit) {
                           "keep a copy of the directory; what the journal held before this offset is whole");
       }
     }
-    if (last) return;
+    if (current_ + 1 == manifest_.segments.size() || Current().number == limits_.last_segment) return true;
     sealed_bytes_ += end_;
     OpenSegment(current_ + 1);
   }
@@ -78,7 +98,7 @@ void Journal::ReadNew(const FrameVisitor& visit) {
 
 bool Journal::ReadOne(const FrameVisitor& visit) {
   char head[kFrameHeaderBytes];
-  const size_t got = reader_->ReadAt(end_, head, sizeof head);
+  const size_t got = reader().ReadAt(end_, head, sizeof head);
   std::optional<FrameHeader> header;
   try {
     header = ParseFrameHeader({head, got});
@@ -86,9 +106,9 @@ bool Journal::ReadOne(const FrameVisitor& visit) {
     throw error.Within(At(PathOf(Current()), end_));
   }
   if (!header || header->sequence != next_sequence_ || header->segment != Current().number) return false;
-  if (end_ + kFrameHeaderBytes + header->compressed_bytes > reader_->Size()) return false;
+  if (end_ + kFrameHeaderBytes + header->compressed_bytes > reader().Size()) return false;
   std::string compressed(header->compressed_bytes, '\0');
-  compressed.resize(reader_->ReadAt(end_ + kFrameHeaderBytes, compressed.data(), compressed.size()));
+  compressed.resize(reader().ReadAt(end_ + kFrameHeaderBytes, compressed.data(), compressed.size()));
   std::string raw;
   try {
     raw = DecodeFrame(*header, compressed);
@@ -109,7 +129,7 @@ bool Journal::IsDamage(uint64_t offset) const {
   std::string bytes;
   for (uint64_t at = offset;; at += kChunk) {
     bytes.resize(kChunk + kFrameHeaderBytes - 1);
-    bytes.resize(reader_->ReadAt(at, bytes.data(), bytes.size()));
+    bytes.resize(reader().ReadAt(at, bytes.data(), bytes.size()));
     for (size_t i = bytes.find("APRJ", 8); i != std::string::npos; i = bytes.find("APRJ", i + 1)) {
       const auto header = ParseFrameHeader(std::string_view(bytes).substr(i - 8));
       if (header && header->segment == Current().number && header->synced > offset) return true;
@@ -189,15 +209,17 @@ void Journal::RotateIfFull() {
 }
 
 void Journal::BeginSegment() {
-  const uint32_t number = Current().number + 1;
-  const SegmentName next = {number, SegmentPath(number), manifest_.writer_epoch};
+  const uint32_t number = manifest_.next_number;
+  const SegmentName next = {number, SegmentPath(number), manifest_.writer_epoch, next_sequence_, std::nullopt};
   try {
     // A crash between these lines leaves a file that no manifest names; the next writer replaces it.
     const auto file = files_.Create(JoinPath(directory_, next.name));
     file->Sync();
     file->Close();
     files_.SyncDirectory(JoinPath(directory_, "journal"));
+    manifest_.segments.back().frames = next_sequence_ - Current().first;
     manifest_.segments.push_back(next);
+    manifest_.next_number = number + 1;
     WriteManifest(files_, directory_, manifest_);
   } catch (const Error& error) {
     broken_ = true;
@@ -205,6 +227,15 @@ void Journal::BeginSegment() {
   }
   sealed_bytes_ += end_;
   OpenSegment(manifest_.segments.size() - 1);
+}
+
+uint32_t Journal::CloseSegment(uint32_t numbers) {
+  OpenForAppending();
+  Sync();
+  const uint32_t first = manifest_.next_number;
+  manifest_.next_number += numbers;
+  BeginSegment();
+  return first;
 }
 
 void Journal::RaiseEpoch() {
@@ -224,9 +255,7 @@ std::shared_ptr<const std::string> Journal::ReadFrame(Position at) {
       std::find_if(manifest_.segments.begin(), manifest_.segments.end(), [&](const SegmentName& name) { return name.number == at.segment; });
   if (segment == manifest_.segments.end()) throw Error::Data("segment " + std::to_string(at.segment) + " is not in the manifest");
   const std::string path = PathOf(*segment);
-  const bool current = segment == manifest_.segments.begin() + static_cast<std::ptrdiff_t>(current_);
-  const auto file = current ? nullptr : files_.OpenForRead(path);
-  const ReadableFile& source = current ? *reader_ : *file;
+  const ReadableFile& source = *readers_[static_cast<size_t>(segment - manifest_.segments.begin())];
   char head[kFrameHeaderBytes];
   const auto header = ParseFrameHeader({head, source.ReadAt(at.frame, head, sizeof head)});
   if (!header) throw Error::Data(At(path, at.frame) + ": damaged: no frame is where one was");

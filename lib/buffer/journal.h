@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/file.h"
 #include "buffer/buffer_manifest.h"
@@ -27,6 +28,7 @@ inline bool IsSomewhere(const Position& position) { return position.segment != 0
 struct JournalLimits {
   uint64_t segment_bytes = 256u << 20;  ///< a segment that exceeds this is closed
   uint64_t cache_bytes = 64u << 20;     ///< raw frames kept for reading payloads
+  uint32_t last_segment = 0;            ///< read no further than the segment of this number; 0: to the end
 };
 
 /// Called with a frame's raw entries, and where it begins (entry = 0).
@@ -40,8 +42,9 @@ class Journal {
 
   Journal(FileSystem& files, std::string directory, JournalLimits limits = {});
 
-  /// Visits the frames that were appended since the last call. Throws Data on damage, Incompatible on a newer format.
-  void ReadNew(const FrameVisitor& visit);
+  /// Visits the frames that were appended since the last call. False, and nothing visited, once the journal was compacted: what was read before has
+  /// other positions now, so a new Journal has to read it all. Throws Data on damage, Incompatible on a newer format.
+  [[nodiscard]] bool ReadNew(const FrameVisitor& visit);
   /// Bytes behind the last whole frame: what a crash, or a writer at this moment, left.
   uint64_t torn_bytes() const { return torn_bytes_; }
 
@@ -55,6 +58,8 @@ class Journal {
   bool broken() const { return broken_; }
   /// Begins a segment under a higher writer epoch, which shuts out every writer of the old one.
   void RaiseEpoch();
+  /// Closes the last segment, so that a compaction may replace it, and keeps so many numbers for the compaction's own; returns the first of them.
+  uint32_t CloseSegment(uint32_t numbers);
 
   /// The raw entries of the frame at `at`; kept in a small cache. Throws Data when the frame is damaged.
   std::shared_ptr<const std::string> ReadFrame(Position at);
@@ -68,7 +73,9 @@ class Journal {
     uint64_t frame;
     std::shared_ptr<const std::string> raw;
   };
+  void OpenSegments();
   bool ReadOne(const FrameVisitor& visit);  ///< false at the end of the segment's whole frames
+  const ReadableFile& reader() const { return *readers_[current_]; }
   bool IsDamage(uint64_t offset) const;
   const SegmentName& Current() const { return manifest_.segments[current_]; }
   std::string PathOf(const SegmentName& segment) const { return JoinPath(directory_, segment.name); }
@@ -82,12 +89,12 @@ class Journal {
   std::string directory_;
   JournalLimits limits_;
   Manifest manifest_;
-  size_t current_ = 0;                    ///< index of the segment being read
-  std::unique_ptr<ReadableFile> reader_;  ///< of the current segment
-  std::unique_ptr<WritableFile> writer_;  ///< of the last segment
-  uint64_t end_ = 0;                      ///< offset behind the last whole frame of the current segment
-  uint64_t sealed_bytes_ = 0;             ///< of the segments before
-  uint64_t synced_ = 0;                   ///< of the current segment
+  size_t current_ = 0;                                  ///< index of the segment being read
+  std::vector<std::unique_ptr<ReadableFile>> readers_;  ///< of each segment, held open: a compaction may remove its file
+  std::unique_ptr<WritableFile> writer_;                ///< of the last segment
+  uint64_t end_ = 0;                                    ///< offset behind the last whole frame of the current segment
+  uint64_t sealed_bytes_ = 0;                           ///< of the segments before
+  uint64_t synced_ = 0;                                 ///< of the current segment
   uint64_t next_sequence_ = 1;
   uint64_t torn_bytes_ = 0;
   uint64_t writer_epoch_ = 0;  ///< under which this object appends; 0 until it does

@@ -157,7 +157,6 @@ Outcome PutProgress(Store& store, Batch& batch, const Progress& progress, std::s
     entry.oldest = std::min(entry.oldest.value_or(span.version), span.version);
     entry.newest = std::max(entry.newest.value_or(span.version), span.version);
   }
-  entry.prev = meta.payload;
   batch.Add(entry, bytes);
   return Outcome::kAccepted;
 }

@@ -22,4 +22,11 @@ RolloutState ParseRolloutState(std::string_view name) {
   throw Error::Data("\"" + std::string(name) + "\" is no state of a rollout");
 }
 
+GroupState ParseGroupState(std::string_view name) {
+  for (int i = 0; i < kNumGroupStates; ++i) {
+    if (kGroupNames[i] == name) return static_cast<GroupState>(i);
+  }
+  throw Error::Data("\"" + std::string(name) + "\" is no state of a group");
+}
+
 }  // namespace april::buffer

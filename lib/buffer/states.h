@@ -41,7 +41,8 @@ constexpr bool MayBecome(GroupState from, GroupState to) {
 /// "queued", "leased", …
 std::string_view Name(RolloutState state);
 std::string_view Name(GroupState state);
-/// Throws Data on another name.
+/// They throw Data on another name.
 RolloutState ParseRolloutState(std::string_view name);
+GroupState ParseGroupState(std::string_view name);
 
 }  // namespace april::buffer

@@ -45,7 +45,7 @@ void Store::Load() {
 }
 
 void Store::ReadJournal() {
-  journal_->ReadNew([this](std::string_view raw, Position at) {
+  const bool go_on = journal_->ReadNew([this](std::string_view raw, Position at) {
     for (size_t offset = 0; offset < raw.size();) {
       at.entry = static_cast<uint32_t>(offset);
       try {
@@ -58,6 +58,7 @@ void Store::ReadJournal() {
       }
     }
   });
+  if (!go_on) Load();
 }
 
 void Store::Refresh() {
@@ -167,32 +168,28 @@ record::Prompt Store::ReadPrompt(int64_t prompt) {
   return std::get<record::Prompt>(record::DecodeRecord(ReadPayload(state_->queue().prompt(prompt).payload)));
 }
 
+record::Rollout Store::ReadJournaled(uint64_t key) {
+  const RolloutMeta& meta = state_->rollout(key);
+  const GroupMeta& group = state_->group(AdmissionOf(key));
+  record::Rollout rollout = IsSomewhere(meta.payload)
+                                ? std::get<record::Rollout>(record::DecodeRecord(ReadPayload(meta.payload)))
+                                : NewRollout(state_->config(), ReadPrompt(group.prompt), group.epoch, static_cast<int64_t>(IndexOf(key)));
+  for (const Position delta : meta.deltas) AppendProgress(std::get<record::Progress>(record::DecodeRecord(ReadPayload(delta))), &rollout);
+  return rollout;
+}
+
 record::Rollout Store::ReadRollout(uint64_t key) {
   const RolloutMeta& meta = state_->rollout(key);
   const GroupMeta& group = state_->group(AdmissionOf(key));
-  // Newest first: the deltas back to the whole record that they continue.
-  std::vector<record::Progress> deltas;
-  std::optional<record::Rollout> rollout;
-  for (Position at = meta.payload; IsSomewhere(at) && !rollout;) {
-    const auto raw = ReadFrame(at);
-    const DecodedEntry decoded = ReadEntry(std::string_view(*raw).substr(at.entry));
-    if (const auto* progress = std::get_if<ProgressEntry>(&decoded.entry)) {
-      deltas.push_back(std::get<record::Progress>(record::DecodeRecord(decoded.payload)));
-      at = progress->prev;
-    } else {
-      rollout = std::get<record::Rollout>(record::DecodeRecord(decoded.payload));
-    }
-  }
-  if (!rollout) rollout = NewRollout(state_->config(), ReadPrompt(group.prompt), group.epoch, static_cast<int64_t>(IndexOf(key)));
-  for (auto delta = deltas.rbegin(); delta != deltas.rend(); ++delta) AppendProgress(*delta, &*rollout);
-  rollout->admitted_step = group.admitted_step;
+  record::Rollout rollout = ReadJournaled(key);
+  rollout.admitted_step = group.admitted_step;
   if (meta.state == RolloutState::kQueued || meta.state == RolloutState::kPartial || meta.state == RolloutState::kLeased) {
-    rollout->status = rollout->tokens.empty() ? record::Status::kQueued : record::Status::kPartial;
-    rollout->finish = record::Finish::kNone;
-    rollout->lease.reset();
-    if (meta.state == RolloutState::kLeased) rollout->lease = record::Lease{meta.lease_id, meta.lease_epoch};
+    rollout.status = rollout.tokens.empty() ? record::Status::kQueued : record::Status::kPartial;
+    rollout.finish = record::Finish::kNone;
+    rollout.lease.reset();
+    if (meta.state == RolloutState::kLeased) rollout.lease = record::Lease{meta.lease_id, meta.lease_epoch};
   }
-  return *rollout;
+  return rollout;
 }
 
 }  // namespace april::buffer

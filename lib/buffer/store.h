@@ -73,6 +73,8 @@ class Store {
   std::string ReadPayload(Position at);
   /// The prompt record of a prompt of the queue.
   record::Prompt ReadPrompt(int64_t prompt);
+  /// The rollout as the journal has it: its newest whole record and what was added to it since.
+  record::Rollout ReadJournaled(uint64_t key);
   /// The rollout with all of its journaled tokens, as it would be issued now: status queued or partial while it is not finished.
   record::Rollout ReadRollout(uint64_t key);
 

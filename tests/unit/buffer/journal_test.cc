@@ -24,7 +24,7 @@ std::string MakeJournal(const ScratchDir& scratch, int frames, bool sync, Journa
   const std::string directory = scratch.Path("j");
   Journal::Create(SystemFiles(), directory, "run", Text(0), 1);
   Journal journal(SystemFiles(), directory, limits);
-  journal.ReadNew([](std::string_view, Position) {});
+  REQUIRE(journal.ReadNew([](std::string_view, Position) {}));
   for (int i = 1; i < frames; ++i) {
     journal.Append(Text(i), 1);
     if (sync) journal.Sync();
@@ -34,7 +34,8 @@ std::string MakeJournal(const ScratchDir& scratch, int frames, bool sync, Journa
 
 std::vector<std::string> ReadAll(Journal& journal) {
   std::vector<std::string> frames;
-  journal.ReadNew([&](std::string_view raw, Position) { frames.emplace_back(raw); });
+  const bool read = journal.ReadNew([&](std::string_view raw, Position) { frames.emplace_back(raw); });
+  CHECK(read);
   return frames;
 }
 
@@ -99,7 +100,7 @@ TEST_CASE("a tail that is cut at any byte is torn: the frames before it are whol
   const std::string whole = ReadFile(SystemFiles(), SegmentOf(directory));
   Journal measure(SystemFiles(), directory);
   std::vector<uint64_t> ends;
-  measure.ReadNew([&](std::string_view, Position at) { ends.push_back(at.frame); });
+  REQUIRE(measure.ReadNew([&](std::string_view, Position at) { ends.push_back(at.frame); }));
   const uint64_t last = ends.back();
   for (uint64_t size = last; size < whole.size(); ++size) {
     Overwrite(SegmentOf(directory), whole.substr(0, size));
@@ -120,7 +121,7 @@ TEST_CASE("a changed byte below the synced offset is damage, in the last unsynce
   const std::string whole = ReadFile(SystemFiles(), SegmentOf(directory));
   Journal measure(SystemFiles(), directory);
   uint64_t last = 0;
-  measure.ReadNew([&](std::string_view, Position at) { last = at.frame; });
+  REQUIRE(measure.ReadNew([&](std::string_view, Position at) { last = at.frame; }));
   for (uint64_t i = 0; i < whole.size(); i += 3) {
     std::string changed = whole;
     changed[i] = static_cast<char>(changed[i] ^ 0x40);
@@ -156,7 +157,7 @@ TEST_CASE("frames that were never synced may vanish together") {
   std::string contents = ReadFile(SystemFiles(), SegmentOf(directory));
   Journal measure(SystemFiles(), directory);
   std::vector<uint64_t> starts;
-  measure.ReadNew([&](std::string_view, Position at) { starts.push_back(at.frame); });
+  REQUIRE(measure.ReadNew([&](std::string_view, Position at) { starts.push_back(at.frame); }));
   // The third frame never reached the disk, the ones behind it did.
   std::fill(contents.begin() + static_cast<std::ptrdiff_t>(starts[2]), contents.begin() + static_cast<std::ptrdiff_t>(starts[3]), '\0');
   Overwrite(SegmentOf(directory), contents);

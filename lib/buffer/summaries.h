@@ -1,0 +1,37 @@
+// What a state knows beside its groups: claims and sums. A compacted journal carries them in its snapshot.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "buffer/length_counts.h"
+#include "buffer/states.h"
+
+namespace april::buffer {
+
+struct ClaimMeta {
+  std::string id;
+  int64_t step = 0;
+  std::optional<std::string> parent;
+  std::optional<uint64_t> version;
+  std::vector<uint64_t> groups;  ///< admissions, by group_id
+  GroupState state = GroupState::kClaimed;
+  uint64_t trained_version = 0, trained_weights = 0;
+  std::optional<std::string> checkpoint;
+  int64_t rollouts = 0;
+};
+
+/// Sums over the whole journal. Tokens are response tokens.
+struct Totals {
+  int64_t superseded = 0, superseded_tokens = 0;
+  int64_t finished = 0, trained_rollouts = 0, trained_tokens = 0, resumes = 0;
+  int64_t trained_groups = 0, forgotten_groups = 0;
+  double trained_reward = 0;
+  std::map<int64_t, int64_t> trained_staleness;  ///< policy versions behind, by its oldest token → trained rollouts
+  LengthCounts sampled_lengths, trained_lengths;
+};
+
+}  // namespace april::buffer
