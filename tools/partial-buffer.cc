@@ -4,6 +4,7 @@
 //   partial-buffer take -s run/buffer | rollout-gen --weights run/weights --target-groups 8 | reward-score --scorer gsm8k | partial-buffer put -s
 //   run/buffer
 #include "buffer/commands.h"
+#include "buffer/look_commands.h"
 #include "cli/main.h"
 
 using namespace april;
@@ -122,6 +123,16 @@ int main(int argc, char** argv) {
                            &RunShow),
           cli::MakeCommand("stat", "counts by state, lengths, staleness, leases, claims", "Reads a directory without a lock, or asks a hub.",
                            &RunStat),
+          cli::MakeCommand(
+              "audit", "prove that nothing was lost and nothing trained twice",
+              "Reads the journal by itself, entry by entry and payload by payload, and proves: journaled = trained + held + dropped + superseded, of "
+              "rollouts\n"
+              "and of tokens; no journaled token was lost; nothing was trained twice; every commit has its claim; and all other commands see the "
+              "same. Exit 3\n"
+              "otherwise, with what is wrong, where, and what repair would do.\n"
+              "\n"
+              "  partial-buffer audit -s run/buffer",
+              &RunAudit),
       }};
   return cli::Main(program, argc, argv);
 }

@@ -187,6 +187,7 @@ void State::On(const RolloutEntry& entry, const DecodedEntry& decoded, Position 
     throw Error::Data(Describe(rollout) + " may not become " + std::string(Name(entry.state)) + " without a lease");
   }
   Move(key, entry.state);
+  totals_.journaled_tokens += entry.tokens - rollout.tokens;
   rollout.payload = at;
   rollout.deltas = {};
   rollout.chain = entry.chain;
@@ -213,6 +214,7 @@ void State::On(const ProgressEntry& entry, const DecodedEntry& decoded, Position
   RolloutMeta& rollout = Mutable(KeyOf(entry.uid));
   RequireLease(rollout, entry.lease);
   if (entry.tokens < rollout.tokens) throw Error::Data(Describe(rollout) + ": progress that does not continue it");
+  totals_.journaled_tokens += entry.tokens - rollout.tokens;
   rollout.deltas.push_back(at);
   rollout.chain = entry.chain;
   rollout.record_digest = Digest(decoded.payload);
@@ -281,7 +283,10 @@ void State::Train(const ClaimMeta& claim) {
   for (const uint64_t admission : claim.groups) {
     ++totals_.trained_groups;
     for (const RolloutMeta& member : groups_.at(admission).members) {
-      if (member.state != RolloutState::kScored) continue;
+      if (member.state != RolloutState::kScored) {
+        totals_.dropped[member.state == RolloutState::kFailed ? "failed" : "ungraded"].Add(member.tokens);
+        continue;
+      }
       ++totals_.trained_rollouts;
       totals_.trained_tokens += member.tokens;
       totals_.trained_reward += member.reward;

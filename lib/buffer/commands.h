@@ -114,28 +114,4 @@ struct CompactOptions {
 };
 void RunCompact(const CompactOptions& options, Invocation& invocation);
 
-struct LsOptions {
-  StoreOption store;
-  std::string state;
-  bool groups = false, json = false;
-  void Register(OptionsVisitor& options);
-};
-void RunLs(const LsOptions& options, Invocation& invocation);
-
-struct ShowOptions {
-  StoreOption store;
-  std::string uid, model;
-  bool json = false;
-  std::string color = "auto";
-  void Register(OptionsVisitor& options);
-};
-void RunShow(const ShowOptions& options, Invocation& invocation);
-
-struct StatOptions {
-  StoreOption store;
-  bool json = false;
-  void Register(OptionsVisitor& options);
-};
-void RunStat(const StatOptions& options, Invocation& invocation);
-
 }  // namespace april::buffer

@@ -55,7 +55,8 @@ void Journal::OpenSegments() {
       const std::string path = PathOf(manifest_.segments[readers_.size()]);
       if (files_.Exists(path)) throw;
       if (compactions == manifest_.compactions)
-        throw Error::Data(path + " is missing, but the manifest names it", "restore it from a copy; the journal cannot be read without it");
+        throw Error::Data(path + " is missing, but the manifest names it",
+                          "restore it from a copy; or see what would be left: partial-buffer repair -s " + directory_ + " --dry-run");
       compactions = manifest_.compactions;
     }
   }
@@ -87,7 +88,7 @@ bool Journal::ReadNew(const FrameVisitor& visit) {
       if (damaged) {
         throw Error::Data(At(PathOf(Current()), end_) + ": damaged: a frame that was already on disk is not whole (" + std::to_string(torn_bytes_) +
                               " bytes follow)",
-                          "keep a copy of the directory; what the journal held before this offset is whole");
+                          "to see what is lost, and what repair would do: partial-buffer repair -s " + directory_ + " --dry-run");
       }
     }
     if (current_ + 1 == manifest_.segments.size() || Current().number == limits_.last_segment) return true;

@@ -75,6 +75,8 @@ LengthCounts ParseLengths(const Map& map) {
 Map TotalsMap(const Totals& totals) {
   Array staleness;
   for (const auto& [versions, rollouts] : totals.trained_staleness) staleness.push_back(Array{versions, rollouts});
+  Array dropped;
+  for (const auto& [why, account] : totals.dropped) dropped.push_back(Array{why, account.rollouts, account.tokens});
   return {{"superseded", totals.superseded},
           {"superseded_tokens", totals.superseded_tokens},
           {"finished", totals.finished},
@@ -83,6 +85,8 @@ Map TotalsMap(const Totals& totals) {
           {"resumes", totals.resumes},
           {"trained_groups", totals.trained_groups},
           {"forgotten_groups", totals.forgotten_groups},
+          {"journaled_tokens", totals.journaled_tokens},
+          {"dropped", std::move(dropped)},
           {"trained_reward", totals.trained_reward},
           {"trained_staleness", std::move(staleness)},
           {"sampled_lengths", LengthMap(totals.sampled_lengths)},
@@ -100,6 +104,12 @@ Totals ParseTotals(const Map& map) {
   totals.resumes = fields.Int("resumes");
   totals.trained_groups = fields.Int("trained_groups");
   totals.forgotten_groups = fields.Int("forgotten_groups");
+  totals.journaled_tokens = fields.Int("journaled_tokens");
+  for (const Value& value : fields.Array("dropped")) {
+    const Array& account = value.AsArray();
+    if (account.size() != 3) throw Error::Data(std::string(kSubject) + ": a reason to drop without its numbers");
+    totals.dropped[account[0].AsString()] = {account[1].AsInt(), account[2].AsInt()};
+  }
   totals.trained_reward = fields.Double("trained_reward");
   for (const Value& value : fields.Array("trained_staleness")) {
     const Array& pair = value.AsArray();

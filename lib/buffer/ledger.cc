@@ -1,0 +1,454 @@
+#include "buffer/ledger.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/rng.h"
+
+namespace april::buffer {
+namespace {
+
+std::string Of(uint64_t uid) { return "rollout " + HexU64(uid) + ": "; }
+std::string OfGroup(uint64_t id) { return "group " + HexU64(id) + ": "; }
+std::string Number(int64_t number) { return std::to_string(number); }
+
+/// formats/buffer.md, "Entries": what a response of these tokens is called.
+uint64_t Chain(uint64_t chain, const std::vector<uint32_t>& tokens, const std::vector<float>& logprobs, size_t count) {
+  for (size_t i = 0; i < count; ++i) chain = Mix64(chain ^ (tokens[i] | static_cast<uint64_t>(std::bit_cast<uint32_t>(logprobs[i])) << 32));
+  return chain;
+}
+
+std::string Describe(const Account& account) { return Number(account.rollouts) + " rollouts of " + Number(account.tokens) + " tokens"; }
+
+}  // namespace
+
+Account Accounts::Dropped() const {
+  Account sum;
+  for (const auto& [why, account] : dropped) sum += account;
+  return sum;
+}
+
+bool Accounts::Balance() const {
+  Account sum = trained;
+  sum += held;
+  sum += Dropped();
+  sum += superseded;
+  return sum == journaled;
+}
+
+void Ledger::Read(const DecodedEntry& decoded, const Complain& complain) {
+  complain_ = &complain;
+  const bool first = std::holds_alternative<InitEntry>(decoded.entry);
+  Require(first != initialised_, first ? "a second init entry" : "an entry before the init entry");
+  if (snapshot_ && !std::holds_alternative<GroupEntry>(decoded.entry) && !std::holds_alternative<MemberEntry>(decoded.entry)) CloseSnapshot();
+  try {
+    std::visit([&](const auto& entry) { On(entry, decoded); }, decoded.entry);
+  } catch (const Error& error) {
+    complain(error.message());
+  }
+}
+
+void Ledger::Finish(const Complain& complain) {
+  complain_ = &complain;
+  if (snapshot_) CloseSnapshot();
+}
+
+Ledger::Rollout* Ledger::Find(uint64_t uid) {
+  const auto found = rollouts_.find(uid);
+  Require(found != rollouts_.end(), Of(uid) + "named, but never opened");
+  return found == rollouts_.end() ? nullptr : &found->second;
+}
+
+void Ledger::On(const InitEntry& entry, const DecodedEntry&) {
+  config_ = entry.config;
+  initialised_ = true;
+}
+
+void Ledger::On(const PromptEntry& entry, const DecodedEntry& decoded) {
+  pending_[entry.add].push_back(entry.id);
+  const record::Record record = record::DecodeRecord(decoded.payload);
+  const auto* prompt = std::get_if<record::Prompt>(&record);
+  Require(prompt && prompt->prompt_id == entry.id && static_cast<int64_t>(prompt->prompt_tokens.size()) == entry.tokens,
+          "prompt " + entry.id + ": its record is of another prompt");
+}
+
+void Ledger::On(const PlanEntry& entry, const DecodedEntry&) {
+  const std::vector<std::string> ids = std::move(pending_[entry.add]);
+  pending_.erase(entry.add);
+  Require(static_cast<int64_t>(ids.size()) == entry.prompts,
+          "a plan of " + Number(entry.prompts) + " prompts stands behind " + Number(static_cast<int64_t>(ids.size())));
+  const auto first = static_cast<int64_t>(prompts_.size());
+  prompts_.insert(prompts_.end(), ids.begin(), ids.end());
+  for (int64_t epoch = 0; epoch < entry.epochs; ++epoch) {
+    std::vector<int64_t> order(ids.size());
+    std::iota(order.begin(), order.end(), first);
+    for (size_t i = order.size(); entry.shuffle && i-- > 1;) {
+      std::swap(order[i], order[RandomBits(*entry.shuffle, RandomUse::kShuffle, static_cast<uint64_t>(epoch), i) % (i + 1)]);
+    }
+    for (const int64_t prompt : order) queue_.emplace_back(prompt, epoch);
+  }
+}
+
+void Ledger::Open(const OpenedGroup& opened) {
+  const auto place = static_cast<size_t>(opened_++);
+  const bool known = place < queue_.size() && queue_[place] == std::pair(opened.prompt, opened.epoch);
+  Require(known, OfGroup(opened.group_id) + "of prompt " + Number(opened.prompt) + ", epoch " + Number(opened.epoch) +
+                     " is not the next one of the queue: it was opened before, or another one was left out");
+  Require(groups_.emplace(opened.group_id, Group{opened.prompt, opened.epoch, opened.uids, "", false, false}).second,
+          OfGroup(opened.group_id) + "opened twice");
+  Require(static_cast<int64_t>(opened.uids.size()) == config_.group_size, OfGroup(opened.group_id) + "has another size than the run's groups");
+  for (size_t i = 0; i < opened.uids.size(); ++i) {
+    Rollout rollout;
+    rollout.group_id = opened.group_id;
+    Require(rollouts_.emplace(opened.uids[i], rollout).second, Of(opened.uids[i]) + "opened twice");
+    const bool ours = known && opened.uids[i] == record::RolloutUid(config_.run, prompts_[static_cast<size_t>(opened.prompt)], opened.epoch,
+                                                                    static_cast<int64_t>(i), 0);
+    Require(ours || !known, Of(opened.uids[i]) + "is not the hash of its run, prompt, epoch and index");
+  }
+}
+
+void Ledger::On(const LeaseEntry& entry, const DecodedEntry&) {
+  for (const OpenedGroup& group : entry.groups) Open(group);
+  for (const auto& [uid, epoch] : entry.rollouts) {
+    Rollout* rollout = Find(uid);
+    if (!rollout) continue;
+    Require(rollout->state == RolloutState::kQueued || rollout->state == RolloutState::kPartial,
+            Of(uid) + "leased while it is " + std::string(Name(rollout->state)));
+    ++rollout->leases;
+    Require(epoch == rollout->leases, Of(uid) + "lease epoch " + std::to_string(epoch) + ", expected " + std::to_string(rollout->leases));
+    rollout->lease = entry.lease;
+    rollout->state = RolloutState::kLeased;
+  }
+}
+
+void Ledger::CheckPayload(const RolloutEntry& entry, std::string_view payload, const Rollout& before) const {
+  const record::Record record = record::DecodeRecord(payload);
+  const auto* rollout = std::get_if<record::Rollout>(&record);
+  Require(rollout && rollout->uid == entry.uid, Of(entry.uid) + "its entry has the record of something else");
+  if (!rollout) return;
+  Require(
+      static_cast<int64_t>(rollout->tokens.size()) == entry.tokens,
+      Of(entry.uid) + "its record has " + Number(static_cast<int64_t>(rollout->tokens.size())) + " tokens, its entry says " + Number(entry.tokens));
+  Require(Chain(0, rollout->tokens, rollout->logprobs, rollout->tokens.size()) == entry.chain,
+          Of(entry.uid) + "its record's tokens or log-probabilities are not those that its entry names");
+  const auto kept = static_cast<size_t>(before.tokens);
+  Require(kept <= rollout->tokens.size() && Chain(0, rollout->tokens, rollout->logprobs, kept) == before.chain,
+          Of(entry.uid) + "its record does not begin with the " + Number(before.tokens) + " tokens that were journaled before: they are lost");
+}
+
+void Ledger::On(const RolloutEntry& entry, const DecodedEntry& decoded) {
+  Rollout* rollout = Find(entry.uid);
+  if (!rollout) return;
+  CheckPayload(entry, decoded.payload, *rollout);
+  const auto group = groups_.find(rollout->group_id);
+  Require(group != groups_.end() && group->second.claim.empty(), Of(entry.uid) + "changed while a claim names its group");
+  if (rollout->state == RolloutState::kLeased) {
+    Require(entry.lease && entry.lease->id == rollout->lease && entry.lease->epoch == rollout->leases, Of(entry.uid) + "changed under an old lease");
+  } else {
+    const bool rescored = (rollout->state == RolloutState::kComplete || rollout->state == RolloutState::kScored) &&
+                          entry.state == RolloutState::kScored && entry.tokens == rollout->tokens;
+    Require(rescored, Of(entry.uid) + "changed without a lease, from " + std::string(Name(rollout->state)) + " to " + std::string(Name(entry.state)));
+  }
+  journaled_tokens_ += entry.tokens - rollout->tokens;
+  rollout->tokens = entry.tokens;
+  rollout->chain = entry.chain;
+  rollout->state = entry.state;
+  rollout->ungraded = !entry.reward_status.empty() && entry.reward_status != "ok";
+  rollout->lease = 0;
+}
+
+void Ledger::On(const ProgressEntry& entry, const DecodedEntry& decoded) {
+  Rollout* rollout = Find(entry.uid);
+  if (!rollout) return;
+  Require(rollout->state == RolloutState::kLeased && entry.lease.id == rollout->lease && entry.lease.epoch == rollout->leases,
+          Of(entry.uid) + "progress under a lease that is not current");
+  const record::Record record = record::DecodeRecord(decoded.payload);
+  const auto* delta = std::get_if<record::Progress>(&record);
+  Require(delta && delta->uid == entry.uid && delta->start == rollout->tokens &&
+              rollout->tokens + static_cast<int64_t>(delta->tokens.size()) == entry.tokens,
+          Of(entry.uid) + "progress to " + Number(entry.tokens) + " tokens does not continue the " + Number(rollout->tokens) + " that are journaled");
+  Require(!delta || Chain(rollout->chain, delta->tokens, delta->logprobs, delta->tokens.size()) == entry.chain,
+          Of(entry.uid) + "progress has other tokens or log-probabilities than its entry names");
+  journaled_tokens_ += entry.tokens - rollout->tokens;
+  rollout->tokens = entry.tokens;
+  rollout->chain = entry.chain;
+}
+
+void Ledger::On(const ReleaseEntry& entry, const DecodedEntry&) {
+  for (const uint64_t uid : entry.rollouts) {
+    Rollout* rollout = Find(uid);
+    if (!rollout) continue;
+    Require(rollout->state == RolloutState::kLeased && rollout->lease == entry.lease, Of(uid) + "released by a lease that does not hold it");
+    rollout->state = rollout->tokens > 0 ? RolloutState::kPartial : RolloutState::kQueued;
+    rollout->lease = 0;
+  }
+}
+
+void Ledger::On(const SupersededEntry& entry, const DecodedEntry&) { superseded_.Add(entry.tokens); }
+
+void Ledger::On(const ClaimEntry& entry, const DecodedEntry&) {
+  const std::string of = "claim " + entry.claim + ": ";
+  Require(entry.step == next_step_, of + "of step " + Number(entry.step) + ", expected " + Number(next_step_));
+  Require(claims_.emplace(entry.claim, Claim{entry.step, entry.groups, false, false, false, 0, 0}).second, of + "made twice");
+  steps_[entry.step] = entry.claim;
+  next_step_ = entry.step + 1;
+  ++num_claims_;
+  for (const auto& [group_id, uids] : entry.groups) {
+    const auto group = groups_.find(group_id);
+    Require(group != groups_.end(), of + "names group " + HexU64(group_id) + ", which was never opened");
+    if (group == groups_.end()) continue;
+    Require(group->second.claim.empty(), of + "names group " + HexU64(group_id) + ", which claim " + group->second.claim + " has");
+    group->second.claim = entry.claim;
+    std::vector<uint64_t> scored;
+    bool ended = true;
+    for (const uint64_t uid : group->second.uids) {
+      ended = ended && rollouts_[uid].Ended();
+      if (rollouts_[uid].state == RolloutState::kScored) scored.push_back(uid);
+    }
+    Require(ended && static_cast<int64_t>(scored.size()) >= config_.min_members, of + "names group " + HexU64(group_id) + ", which was not ready");
+    Require(scored == uids, of + "does not name just the scored members of group " + HexU64(group_id));
+  }
+}
+
+void Ledger::Commit(Claim& claim, const std::string& id) {
+  claim.committed = true;
+  ++num_commits_;
+  for (const auto& [group_id, uids] : claim.groups) {
+    Group& group = groups_[group_id];
+    Require(group.claim == id && !group.committed, OfGroup(group_id) + "trained by claim " + id + ", though claim " + group.claim + " has it");
+    group.committed = true;
+    for (const uint64_t uid : uids) Require(++rollouts_[uid].trained == 1, Of(uid) + "trained twice, the second time by claim " + id);
+  }
+}
+
+void Ledger::On(const CommitEntry& entry, const DecodedEntry&) {
+  const std::string of = "commit of step " + Number(entry.step) + ": ";
+  const auto found = claims_.find(entry.claim);
+  Require(found != claims_.end() && found->second.step == entry.step && !found->second.abandoned,
+          of + "there is no claim " + entry.claim + " of that step");
+  if (found == claims_.end()) return;
+  Claim& claim = found->second;
+  if (claim.committed) {
+    Require(claim.version == entry.version && claim.weights == entry.weights, of + "the second one, and it has other weights");
+  } else {
+    const auto before = steps_.find(entry.step - 1);
+    Require(before == steps_.end() || claims_[before->second].committed, of + "before that of the step before it");
+    claim.version = entry.version;
+    claim.weights = entry.weights;
+    version_ = entry.version;
+    Commit(claim, entry.claim);
+  }
+  if (!entry.checkpoint) return;
+  for (auto& [id, consumed] : claims_) {
+    if (consumed.step > entry.step || !consumed.committed || consumed.consumed) continue;
+    consumed.consumed = true;
+    for (const auto& [group_id, uids] : consumed.groups) groups_[group_id].consumed = true;
+  }
+}
+
+void Ledger::On(const AbandonEntry& entry, const DecodedEntry&) {
+  const auto found = claims_.find(entry.claim);
+  const bool newest = found != claims_.end() && found->second.step + 1 == next_step_ && !found->second.committed && !found->second.abandoned;
+  Require(newest, "claim " + entry.claim + ": abandoned, but it is not the newest uncommitted one");
+  if (!newest) return;
+  found->second.abandoned = true;
+  for (const auto& [group_id, uids] : found->second.groups) groups_[group_id].claim.clear();
+  steps_.erase(found->second.step);
+  next_step_ = found->second.step;
+}
+
+void Ledger::On(const SnapshotEntry& entry, const DecodedEntry&) {
+  Require(groups_.empty() && opened_ == 0, "a snapshot stands behind groups");
+  snapshot_ = entry;
+  opened_ = entry.admitted;
+  version_ = entry.version;
+  next_step_ = entry.first_step + static_cast<int64_t>(entry.claims.size());
+  superseded_ = {entry.totals.superseded, entry.totals.superseded_tokens};
+  journaled_tokens_ = entry.totals.journaled_tokens;
+  for (const std::string& claim : entry.abandoned) claims_[claim].abandoned = true;
+  int64_t step = entry.first_step;
+  for (const ClaimMeta& meta : entry.claims) {
+    Require(meta.step == step++, "claim " + meta.id + ": not of the next step");
+    const bool committed = meta.state != GroupState::kClaimed;
+    claims_[meta.id] = {meta.step, {}, committed, meta.state == GroupState::kConsumed, false, meta.trained_version, meta.trained_weights};
+    steps_[meta.step] = meta.id;
+    num_claims_ += 1;
+    num_commits_ += committed;
+  }
+  num_claims_ += entry.first_step;
+  num_commits_ += entry.first_step;
+}
+
+void Ledger::On(const GroupEntry& entry, const DecodedEntry&) {
+  Require(snapshot_.has_value(), OfGroup(entry.group_id) + "stands outside a snapshot");
+  Require(entry.admission < queue_.size() && queue_[entry.admission] == std::pair(entry.prompt, entry.epoch),
+          OfGroup(entry.group_id) + "is not the one that the queue has in its place");
+  Require(groups_.emplace(entry.group_id, Group{entry.prompt, entry.epoch, {}, "", false, false}).second,
+          OfGroup(entry.group_id) + "twice in a snapshot");
+  snapshot_groups_[entry.admission] = entry.group_id;
+  snapshot_states_[entry.group_id] = entry.state;
+  snapshot_group_ = entry.group_id;
+}
+
+void Ledger::On(const MemberEntry& entry, const DecodedEntry& decoded) {
+  const RolloutEntry& member = entry.rollout;
+  Require(snapshot_.has_value() && groups_.contains(snapshot_group_), Of(member.uid) + "stands outside a snapshot");
+  groups_[snapshot_group_].uids.push_back(member.uid);
+  Require(!rollouts_.contains(member.uid), Of(member.uid) + "twice in a snapshot");
+  Rollout& rollout = rollouts_[member.uid];
+  rollout.group_id = snapshot_group_;
+  if (decoded.payload.empty()) {
+    Require(member.tokens == 0, Of(member.uid) + "the snapshot names " + Number(member.tokens) + " tokens, but has none of them");
+  } else {
+    CheckPayload(member, decoded.payload, rollout);
+  }
+  rollout.tokens = member.tokens;
+  rollout.chain = member.chain;
+  rollout.state = member.state;
+  rollout.ungraded = !member.reward_status.empty() && member.reward_status != "ok";
+  rollout.leases = member.lease ? member.lease->epoch : 0;
+  rollout.lease = member.lease && member.state == RolloutState::kLeased ? member.lease->id : 0;
+}
+
+/// What the snapshot says of groups, claims and sums must agree; what it counts beyond its groups is forgotten.
+void Ledger::CloseSnapshot() {
+  const SnapshotEntry snapshot = std::move(*snapshot_);
+  snapshot_.reset();
+  for (const ClaimMeta& meta : snapshot.claims) {
+    for (const uint64_t admission : meta.groups) {
+      const auto found = snapshot_groups_.find(admission);
+      Require(found != snapshot_groups_.end(), "claim " + meta.id + ": the snapshot lacks one of its groups");
+      if (found == snapshot_groups_.end()) continue;
+      Group& group = groups_[found->second];
+      Require(group.claim.empty(), OfGroup(found->second) + "claims " + group.claim + " and " + meta.id + " of the snapshot have it");
+      group.claim = meta.id;
+      group.committed = meta.state != GroupState::kClaimed;
+      group.consumed = meta.state == GroupState::kConsumed;
+      std::vector<uint64_t> scored;
+      for (const uint64_t uid : group.uids) {
+        if (rollouts_[uid].state == RolloutState::kScored) scored.push_back(uid);
+      }
+      for (const uint64_t uid : scored) rollouts_[uid].trained = group.committed;
+      claims_[meta.id].groups.emplace_back(found->second, std::move(scored));
+    }
+  }
+  Accounts kept;
+  for (const auto& [group_id, group] : groups_) {
+    const std::string state = StateOf(group);
+    Require(state == Name(snapshot_states_[group_id]), OfGroup(group_id) + "the snapshot calls it " + std::string(Name(snapshot_states_[group_id])) +
+                                                           ", by its members and claims it is " + state);
+    AddTo(kept, group);
+  }
+  const Totals& totals = snapshot.totals;
+  forgotten_.trained = {totals.trained_rollouts - kept.trained.rollouts, totals.trained_tokens - kept.trained.tokens};
+  for (const auto& [why, dropped] : totals.dropped) {
+    const Account before = kept.dropped[why];
+    forgotten_.dropped[why] = {dropped.rollouts - before.rollouts, dropped.tokens - before.tokens};
+  }
+  forgotten_groups_ = totals.forgotten_groups;
+  Account forgotten = forgotten_.trained;
+  forgotten += forgotten_.Dropped();
+  forgotten_.journaled = forgotten;
+  const Account& all = kept.journaled;
+  Require(snapshot.admitted == static_cast<int64_t>(groups_.size()) + forgotten_groups_,
+          "the snapshot counts " + Number(snapshot.admitted) + " groups, but has " + Number(static_cast<int64_t>(groups_.size())) + " and forgot " +
+              Number(forgotten_groups_));
+  Require(forgotten.rollouts == forgotten_groups_ * config_.group_size && forgotten_.trained.tokens >= 0,
+          "the snapshot's sums leave " + Describe(forgotten) + " for " + Number(forgotten_groups_) + " forgotten groups");
+  Require(totals.journaled_tokens == all.tokens + forgotten.tokens, "the snapshot counts " + Number(totals.journaled_tokens) +
+                                                                        " journaled tokens, but holds " + Number(all.tokens) + " and forgot " +
+                                                                        Number(forgotten.tokens));
+}
+
+std::string Ledger::StateOf(const Group& group) const {
+  if (group.consumed) return "consumed";
+  if (group.committed) return "trained";
+  if (!group.claim.empty()) return "claimed";
+  int64_t scored = 0;
+  for (const uint64_t uid : group.uids) {
+    if (!rollouts_.at(uid).Ended()) return "open";
+    scored += rollouts_.at(uid).state == RolloutState::kScored;
+  }
+  return scored >= config_.min_members ? "ready" : "open";
+}
+
+void Ledger::AddTo(Accounts& accounts, const Group& group) const {
+  for (const uint64_t uid : group.uids) {
+    const Rollout& rollout = rollouts_.at(uid);
+    accounts.journaled.Add(rollout.tokens);
+    if (!group.committed) {
+      accounts.held.Add(rollout.tokens);
+    } else if (rollout.trained > 0) {
+      accounts.trained.Add(rollout.tokens);
+    } else {
+      accounts.dropped[rollout.state == RolloutState::kFailed ? "failed" : "ungraded"].Add(rollout.tokens);
+    }
+  }
+}
+
+Accounts Ledger::Sum() const {
+  Accounts sum;
+  for (const auto& [group_id, group] : groups_) AddTo(sum, group);
+  sum.trained += forgotten_.trained;
+  for (const auto& [why, account] : forgotten_.dropped) sum.dropped[why] += account;
+  sum.superseded = superseded_;
+  // What the entries brought, not what the rollouts have in the end: the two sides of the account are found in different ways.
+  sum.journaled.tokens = journaled_tokens_ + superseded_.tokens;
+  sum.journaled.rollouts = opened_ * config_.group_size + superseded_.rollouts;
+  return sum;
+}
+
+void Ledger::CompareGroup(const GroupMeta& theirs, const Complain& complain) const {
+  const auto group = groups_.find(theirs.group_id);
+  if (group == groups_.end()) return complain(OfGroup(theirs.group_id) + "the state has it, the entries do not");
+  if (StateOf(group->second) != Name(theirs.state)) {
+    complain(OfGroup(theirs.group_id) + "by its entries it is " + StateOf(group->second) + ", the state calls it " + std::string(Name(theirs.state)));
+  }
+  for (size_t i = 0; i < theirs.members.size(); ++i) {
+    const RolloutMeta& member = theirs.members[i];
+    const auto rollout = rollouts_.find(member.uid);
+    if (rollout == rollouts_.end() || i >= group->second.uids.size() || group->second.uids[i] != member.uid) {
+      complain(Of(member.uid) + "the state has it in another place than the entries");
+      continue;
+    }
+    const Rollout& ours = rollout->second;
+    if (ours.state != member.state || ours.tokens != member.tokens || ours.chain != member.chain || ours.leases != member.lease_epoch ||
+        ours.lease != member.lease_id) {
+      complain(Of(member.uid) + "by its entries it is " + std::string(Name(ours.state)) + " with " + Number(ours.tokens) + " tokens and " +
+               std::to_string(ours.leases) + " leases, the state calls it " + std::string(Name(member.state)) + " with " + Number(member.tokens) +
+               " tokens and " + std::to_string(member.lease_epoch) + " leases");
+    }
+  }
+}
+
+void Ledger::Compare(const State& state, const Complain& complain) const {
+  for (const auto& [admission, group] : state.groups()) CompareGroup(group, complain);
+  for (const auto& [group_id, group] : groups_) {
+    const bool known = !group.uids.empty() && state.FindRollout(group.uids.front()).has_value();
+    if (!known && !group.consumed) complain(OfGroup(group_id) + "the entries have it, and no checkpoint; the state forgot it");
+  }
+  const auto expect = [&](const char* what, int64_t ours, int64_t theirs) {
+    if (ours != theirs) complain(std::string(what) + ": " + Number(ours) + " by the entries, " + Number(theirs) + " by the state");
+  };
+  const Accounts sum = Sum();
+  const Totals& totals = state.totals();
+  expect("journaled tokens", journaled_tokens_, totals.journaled_tokens);
+  expect("trained rollouts", sum.trained.rollouts, totals.trained_rollouts);
+  expect("trained tokens", sum.trained.tokens, totals.trained_tokens);
+  expect("superseded records", sum.superseded.rollouts, totals.superseded);
+  expect("superseded tokens", sum.superseded.tokens, totals.superseded_tokens);
+  expect("groups opened", opened_, state.groups_admitted());
+  expect("next step", next_step_, state.next_step());
+  if (version_ != state.policy_version()) complain("policy version: the entries and the state differ");
+  std::map<std::string, Account> theirs;
+  for (const auto& [why, dropped] : totals.dropped) theirs[why] = {dropped.rollouts, dropped.tokens};
+  std::map<std::string, Account> ours = sum.dropped;
+  std::erase_if(ours, [](const auto& item) { return item.second == Account{}; });
+  std::erase_if(theirs, [](const auto& item) { return item.second == Account{}; });
+  if (ours != theirs) complain("dropped: " + Describe(sum.Dropped()) + " by the entries; the state has other numbers or reasons");
+}
+
+}  // namespace april::buffer
