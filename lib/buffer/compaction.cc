@@ -1,14 +1,18 @@
 #include "buffer/compaction.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "base/bytes.h"
+#include "base/digest.h"
 #include "base/error.h"
 #include "buffer/buffer_manifest.h"
 #include "buffer/entries.h"
 #include "buffer/frame.h"
 #include "buffer/journal.h"
+#include "buffer/payloads.h"
 #include "buffer/store.h"
 
 namespace april::buffer {
@@ -98,20 +102,63 @@ void CopyPrompts(Journal& journal, SegmentWriter& writer) {
   if (!read) throw Error::Runtime("the journal was compacted by another program");
 }
 
-/// A rollout's newest whole record as it was put; merged with what came since.
+/// The whole record of a rollout's response; what was put, unless progress came since. Throws Data when its tokens are not those that were journaled.
 std::string PayloadOf(Store& store, uint64_t key) {
   const RolloutMeta& meta = store.state().rollout(key);
-  if (!meta.deltas.empty()) return record::EncodeRecord(store.ReadJournaled(key));
-  return IsSomewhere(meta.payload) ? store.ReadPayload(meta.payload) : std::string();
+  if (!IsSomewhere(meta.payload) && meta.deltas.empty()) return {};
+  const record::Rollout rollout = store.ReadJournaled(key);
+  if (ExtendChain(0, rollout.tokens, rollout.logprobs, 0, rollout.tokens.size()) != meta.chain) {
+    throw Error::Data(store.directory() + ": the record of rollout " + HexU64(meta.uid) + " does not hold the tokens that its entries count",
+                      "partial-buffer verify tells more; nothing was changed");
+  }
+  return meta.deltas.empty() ? store.ReadPayload(meta.payload) : record::EncodeRecord(rollout);
 }
 
-void WriteState(Store& store, int64_t ns, SegmentWriter& writer) {
-  const State& state = store.state();
-  writer.Add(state.Snapshot(), ns);
+/// Calls `each` with the entries that the state is made from, and the key of the rollout for those that may carry a record.
+template <typename Each>
+void ForEachEntry(const State& state, const Each& each) {
+  each(Entry(state.Snapshot()), std::nullopt);
   for (const auto& [admission, group] : state.groups()) {
-    writer.Add(state.SnapshotOf(admission), ns);
-    for (size_t i = 0; i < group.members.size(); ++i) writer.Add(state.SnapshotOf(admission, i), ns, PayloadOf(store, MakeKey(admission, i)));
+    each(Entry(state.SnapshotOf(admission)), std::nullopt);
+    for (size_t i = 0; i < group.members.size(); ++i) each(Entry(state.SnapshotOf(admission, i)), std::optional(MakeKey(admission, i)));
   }
+}
+
+uint64_t DigestOf(const State& state) {
+  std::string raw;
+  uint64_t digest = 0;
+  ForEachEntry(state, [&](const Entry& entry, std::optional<uint64_t>) {
+    raw.assign(reinterpret_cast<const char*>(&digest), sizeof digest);
+    AppendEntry(entry, 0, {}, &raw);
+    digest = Digest(raw);
+  });
+  return digest;
+}
+
+/// Reads the new segments back: what they add up to must be what was there. Throws Data when it is not.
+void Check(FileSystem& files, const std::string& directory, const std::vector<SegmentName>& written, const State& expected) {
+  State state;
+  for (const SegmentName& segment : written) {
+    const auto file = files.OpenForRead(JoinPath(directory, segment.name));
+    uint64_t offset = 0;
+    for (uint64_t frame = 0; frame < *segment.frames; ++frame) {
+      std::string bytes(kFrameHeaderBytes, '\0');
+      bytes.resize(file->ReadAt(offset, bytes.data(), bytes.size()));
+      const auto header = ParseFrameHeader(bytes);
+      if (!header || header->sequence != segment.first + frame) throw Error::Data(segment.name + " does not read back as it was written");
+      bytes.resize(header->compressed_bytes);
+      bytes.resize(file->ReadAt(offset + kFrameHeaderBytes, bytes.data(), bytes.size()));
+      const std::string raw = DecodeFrame(*header, bytes);
+      for (size_t entry = 0; entry < raw.size();) {
+        const DecodedEntry decoded = ReadEntry(std::string_view(raw).substr(entry));
+        state.Apply(decoded, {segment.number, static_cast<uint32_t>(entry), offset});
+        entry += decoded.entry_bytes + decoded.payload.size();
+      }
+      offset += kFrameHeaderBytes + bytes.size();
+    }
+  }
+  if (state.queue().num_groups() != expected.queue().num_groups() || DigestOf(state) != DigestOf(expected))
+    throw Error::Data(directory + ": the compacted journal does not add up to what the journal holds", "nothing was changed: this is a defect");
 }
 
 /// Everything in journal/ that the manifest does not name: what an earlier compaction replaced, or a crash left.
@@ -135,39 +182,26 @@ CompactionResult Compact(FileSystem& files, const Clock& clock, const std::strin
   ReadManifest(files, directory);  // before a lock file is made where no buffer is
   const auto alone = files.Lock(JoinPath(directory, "compact.lock"), 0);
   if (!alone) throw Error::Runtime(directory + " is being compacted by another program");
-  const auto lock_buffer = [&] {
-    auto lock = files.Lock(JoinPath(directory, "lock"), lock_timeout_ms);
-    if (!lock) throw Error::Runtime(directory + ": another process has held the lock for " + std::to_string(lock_timeout_ms / 1000) + " s");
-    return lock;
-  };
 
-  // What is there now becomes the closed part. Most of it is read before the lock is taken.
-  const auto skip = [](std::string_view, Position) {};
-  Journal tail(files, directory);
-  if (!tail.ReadNew(skip)) throw Error::Runtime(directory + ": compacted by another program");
-  uint32_t first_number = 0, numbers = 0;
-  {
-    const auto lock = lock_buffer();
-    if (!tail.ReadNew(skip)) throw Error::Runtime(directory + ": compacted by another program");
-    numbers = static_cast<uint32_t>(tail.manifest().segments.size()) + 2;
-    first_number = tail.CloseSegment(numbers);
-  }
-  const Manifest before = tail.manifest();
+  Store store(files, clock, directory, {.lock_timeout_ms = lock_timeout_ms});
+  const auto numbers = static_cast<uint32_t>(store.journal().manifest().segments.size()) + 2;
+  const uint32_t first_number = store.CloseJournal(numbers);
+  const Manifest before = store.journal().manifest();
   const size_t replaced = before.segments.size() - 1;
-  JournalLimits limits;
-  limits.last_segment = before.segments[replaced - 1].number;
 
-  Store store(files, clock, directory, {.journal = limits});
   SegmentWriter writer(files, directory, before.writer_epoch, first_number, numbers);
-  Journal prompts(files, directory, limits);
+  Journal prompts(files, directory, {.last_segment = before.segments[replaced - 1].number});
   CopyPrompts(prompts, writer);
-  WriteState(store, clock.WallNs(), writer);
+  ForEachEntry(store.state(), [&](const Entry& entry, std::optional<uint64_t> key) {
+    writer.Add(entry, clock.WallNs(), key ? PayloadOf(store, *key) : std::string());
+  });
   const std::vector<SegmentName> written = writer.Finish();
+  Check(files, directory, written, store.state());
 
   CompactionResult result;
-  result.bytes_before = store.journal().size_bytes();
+  result.bytes_before = prompts.size_bytes();
   result.bytes_after = writer.bytes();
-  const auto lock = lock_buffer();
+  const auto lock = store.LockBuffer();
   Manifest manifest = ReadManifest(files, directory);
   manifest.retired.clear();
   for (size_t i = 0; i < replaced; ++i) manifest.retired.push_back(manifest.segments[i].name);

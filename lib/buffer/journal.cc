@@ -35,7 +35,6 @@ void Journal::Create(FileSystem& files, const std::string& directory, const std:
   manifest.segments = {first};
   manifest.next_number = 2;
   WriteManifest(files, directory, manifest);
-  files.SyncDirectory(DirectoryOf(directory));
 }
 
 Journal::Journal(FileSystem& files, std::string directory, JournalLimits limits) : files_(files), directory_(std::move(directory)), limits_(limits) {

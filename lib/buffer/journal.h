@@ -37,7 +37,7 @@ using FrameVisitor = std::function<void(std::string_view raw, Position at)>;
 /// Thread  one object, one thread. Several processes may have one each: readers need no lock, writers hold the buffer's lock from ReadNew to Sync.
 class Journal {
  public:
-  /// Makes the first segment with one transaction, then the manifest. Durable when it returns.
+  /// Makes the first segment with one transaction, then the manifest. Durable when it returns, as far as `directory` itself is.
   static void Create(FileSystem& files, const std::string& directory, const std::string& run, std::string_view first_entries, uint32_t num_entries);
 
   Journal(FileSystem& files, std::string directory, JournalLimits limits = {});

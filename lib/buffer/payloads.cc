@@ -67,6 +67,7 @@ void AppendProgress(const record::Progress& delta, record::Rollout* rollout) {
       rollout->segments.push_back(delta.segments[i]);
     }
   }
+  if (!rollout->tokens.empty()) rollout->status = record::Status::kPartial;
   rollout->lease = delta.lease;
   if (!rollout->born_version && !delta.weight_versions.empty()) rollout->born_version = delta.weight_versions.front().version;
 }

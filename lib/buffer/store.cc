@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "buffer/owner.h"
@@ -26,7 +27,10 @@ void Store::Init(FileSystem& files, const Clock& clock, const std::string& direc
   if (files.Exists(directory) && !files.List(directory).empty()) {
     throw Error::Usage(directory + " is not empty", "choose a new directory: a buffer belongs to one run");
   }
+  std::vector<std::string> grown = {DirectoryOf(directory)};  // directories that get a name
+  while (!files.Exists(grown.back())) grown.push_back(DirectoryOf(grown.back()));
   files.MakeDirectory(directory);
+  for (const std::string& parent : grown) files.SyncDirectory(parent);
   std::string raw;
   AppendEntry(InitEntry{config}, clock.WallNs(), {}, &raw);
   Journal::Create(files, directory, config.run, raw, 1);
@@ -38,10 +42,12 @@ Store::Store(FileSystem& files, const Clock& clock, std::string directory, const
 }
 
 void Store::Load() {
+  stale_ = true;  // until all of it is read
   journal_ = std::make_unique<Journal>(files_, directory_, options_.journal);
-  state_ = std::make_unique<State>();
+  state_ = State();
   ReadJournal();
-  if (!state_->initialised()) throw Error::Data(directory_ + ": its journal is empty");
+  if (!state_.initialised()) throw Error::Data(directory_ + ": its journal is empty");
+  stale_ = false;
 }
 
 void Store::ReadJournal() {
@@ -50,7 +56,7 @@ void Store::ReadJournal() {
       at.entry = static_cast<uint32_t>(offset);
       try {
         const DecodedEntry decoded = ReadEntry(raw.substr(offset));
-        state_->Apply(decoded, at);
+        state_.Apply(decoded, at);
         offset += decoded.entry_bytes + decoded.payload.size();
       } catch (const Error& error) {
         throw error.Within(directory_ + ": segment " + std::to_string(at.segment) + ", frame at offset " + std::to_string(at.frame) + ", entry at " +
@@ -64,9 +70,10 @@ void Store::ReadJournal() {
 void Store::Refresh() {
   if (stale_) {
     Load();
-    stale_ = false;
   } else {
+    stale_ = true;  // an entry that fails stays half applied
     ReadJournal();
+    stale_ = false;
   }
 }
 
@@ -76,13 +83,26 @@ void Store::CheckWritable() const {
                        "nothing that was acknowledged is lost; repair the disk or free space, then start again: what is there is read anew");
 }
 
-void Store::Transact(const std::function<void(Batch&)>& body) {
-  CheckWritable();
-  const auto lock = files_.Lock(JoinPath(directory_, "lock"), options_.lock_timeout_ms);
+std::unique_ptr<FileLock> Store::LockBuffer() {
+  auto lock = files_.Lock(JoinPath(directory_, "lock"), options_.lock_timeout_ms);
   if (!lock) {
     throw Error::Runtime(directory_ + ": another process has held the lock for " + std::to_string(options_.lock_timeout_ms / 1000) + " s",
                          "see who has " + JoinPath(directory_, "lock") + " open: fuser -v " + JoinPath(directory_, "lock"));
   }
+  return lock;
+}
+
+uint32_t Store::CloseJournal(uint32_t numbers) {
+  CheckWritable();
+  const auto lock = LockBuffer();
+  Refresh();
+  CheckOwner();
+  return journal_->CloseSegment(numbers);
+}
+
+void Store::Transact(const std::function<void(Batch&)>& body) {
+  CheckWritable();
+  const auto lock = LockBuffer();
   if (!serving_) CheckNoHub();
   try {
     RunLocked(body);
@@ -95,7 +115,7 @@ void Store::Transact(const std::function<void(Batch&)>& body) {
 void Store::RunLocked(const std::function<void(Batch&)>& body) {
   Refresh();
   CheckOwner();
-  Batch batch(*state_, journal_->NextPosition(), clock_.WallNs());
+  Batch batch(state_, journal_->NextPosition(), clock_.WallNs());
   batch_ = &batch;
   try {
     body(batch);
@@ -144,8 +164,7 @@ void Store::WriteOwner(const std::string& address) {
 }
 
 void Store::BeginServing(const std::string& address) {
-  const auto lock = files_.Lock(JoinPath(directory_, "lock"), options_.lock_timeout_ms);
-  if (!lock) throw Error::Runtime(directory_ + ": another process holds the lock");
+  const auto lock = LockBuffer();
   CheckNoHub();
   serving_ = files_.Lock(JoinPath(directory_, "serve.lock"), 0);
   Refresh();
@@ -165,22 +184,22 @@ std::string Store::ReadPayload(Position at) {
 }
 
 record::Prompt Store::ReadPrompt(int64_t prompt) {
-  return std::get<record::Prompt>(record::DecodeRecord(ReadPayload(state_->queue().prompt(prompt).payload)));
+  return std::get<record::Prompt>(record::DecodeRecord(ReadPayload(state_.queue().prompt(prompt).payload)));
 }
 
 record::Rollout Store::ReadJournaled(uint64_t key) {
-  const RolloutMeta& meta = state_->rollout(key);
-  const GroupMeta& group = state_->group(AdmissionOf(key));
+  const RolloutMeta& meta = state_.rollout(key);
+  const GroupMeta& group = state_.group(AdmissionOf(key));
   record::Rollout rollout = IsSomewhere(meta.payload)
                                 ? std::get<record::Rollout>(record::DecodeRecord(ReadPayload(meta.payload)))
-                                : NewRollout(state_->config(), ReadPrompt(group.prompt), group.epoch, static_cast<int64_t>(IndexOf(key)));
+                                : NewRollout(state_.config(), ReadPrompt(group.prompt), group.epoch, static_cast<int64_t>(IndexOf(key)));
   for (const Position delta : meta.deltas) AppendProgress(std::get<record::Progress>(record::DecodeRecord(ReadPayload(delta))), &rollout);
   return rollout;
 }
 
 record::Rollout Store::ReadRollout(uint64_t key) {
-  const RolloutMeta& meta = state_->rollout(key);
-  const GroupMeta& group = state_->group(AdmissionOf(key));
+  const RolloutMeta& meta = state_.rollout(key);
+  const GroupMeta& group = state_.group(AdmissionOf(key));
   record::Rollout rollout = ReadJournaled(key);
   rollout.admitted_step = group.admitted_step;
   if (meta.state == RolloutState::kQueued || meta.state == RolloutState::kPartial || meta.state == RolloutState::kLeased) {

@@ -50,7 +50,8 @@ class Store {
   Store(FileSystem& files, const Clock& clock, std::string directory, const StoreOptions& options = {});
 
   const std::string& directory() const { return directory_; }
-  const State& state() const { return *state_; }
+  /// One object for this store's whole life, also when the journal is read anew.
+  const State& state() const { return state_; }
   const Journal& journal() const { return *journal_; }
   const Clock& clock() const { return clock_; }
 
@@ -61,6 +62,12 @@ class Store {
   /// Throws Runtime with the hub's address while one serves (unless this store is the hub's), or when the lock is not free in time; and always, once
   /// a write could not be made durable.
   void Transact(const std::function<void(Batch&)>& body);
+
+  /// The buffer's lock, which every change of its files needs. Throws Runtime when it is not free in time.
+  std::unique_ptr<FileLock> LockBuffer();
+  /// Under the lock: reads what is new, and closes the journal's last segment, so that this state is what the closed ones add up to. Keeps `numbers`
+  /// segment numbers for the caller, and returns the first of them. A hub may serve meanwhile.
+  uint32_t CloseJournal(uint32_t numbers);
 
   /// Throws Runtime once a write could not be made durable: what the disk holds is unknown, so that neither this state nor one that is read again may
   /// be told to anybody.
@@ -92,7 +99,7 @@ class Store {
   std::string directory_;
   StoreOptions options_;
   std::unique_ptr<Journal> journal_;
-  std::unique_ptr<State> state_;
+  State state_;
   std::unique_ptr<FileLock> serving_;
   bool owner_checked_ = false;
   const Batch* batch_ = nullptr;  ///< of the transaction under way: its payloads are not in the journal yet

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -19,38 +20,38 @@ namespace april::test {
 struct PowerLost {};
 
 /// What survives a loss of power: synced bytes of files, synced names of directories, and of the rest whatever `Restart` draws: each append whole,
-/// cut, or as zeros when a later one survived; each truncation, creation, renaming and removal done or not. One directory level is told from another
-/// only by its path. Thread  one.
+/// cut, as zeros or not at all; each truncation, creation, renaming and removal done or not, in any combination. Thread  one.
 class MemoryFiles : public FileSystem {
  public:
-  int64_t operations = 0;                ///< that change something, so far
-  int64_t lose_power_after = INT64_MAX;  ///< this many of them
+  int64_t operations = 0;             ///< that change something, so far
+  int64_t lose_power_at = INT64_MAX;  ///< behind this many of them
 
   /// The machine starts again. `seed` decides what survives; 0: everything that was done, as after kill -9.
   void Restart(uint64_t seed) {
-    lose_power_after = INT64_MAX;
+    lose_power_at = INT64_MAX;
     lost_ = false;
     locked_.clear();
     uint64_t draws = 0;
-    const auto kept = [&] { return seed == 0 || RandomBits(seed, RandomUse::kTest, 9, draws++) % 2 == 0; };
-    const auto part = [&](size_t size) {
-      const uint64_t draw = RandomBits(seed, RandomUse::kTest, 9, draws++);
-      return seed == 0 || draw % 3 == 0 ? size : draw % 3 == 1 ? 0 : static_cast<size_t>(draw >> 8) % (size + 1);
-    };
-    for (const std::shared_ptr<Inode>& inode : inodes_) inode->Settle(part, kept);
-    std::map<std::string, std::shared_ptr<Inode>> names = durable_;
-    for (const Change& change : changes_) {
-      if (kept()) Apply(change, &names);
+    const auto draw = [&](uint64_t below) { return seed == 0 ? 0 : RandomBits(seed, RandomUse::kTest, 9, draws++) % below; };
+    for (const std::shared_ptr<Inode>& inode : inodes_) inode->Settle(draw);
+    for (const NameChange& change : changes_) {
+      if (draw(2) == 0) Apply(change, &durable_);
     }
-    durable_ = names_ = std::move(names);
+    // What is in a directory that was never there is not there either.
+    std::erase_if(durable_, [&](const auto& item) { return !HasParents(item.first); });
+    names_ = durable_;
     changes_.clear();
+    std::erase_if(inodes_, [](const auto& inode) { return inode.use_count() == 1; });
   }
 
   std::unique_ptr<WritableFile> Create(const std::string& path) override {
     Alive();
-    auto inode = std::make_shared<Inode>();
-    inodes_.push_back(inode);
-    Change(path, inode);
+    std::shared_ptr<Inode>& inode = names_[path];
+    if (inode) {
+      inode->Truncate(0);
+    } else {
+      Note({"", path, NewInode()});
+    }
     Done();
     return std::make_unique<Writer>(*this, inode);
   }
@@ -63,7 +64,7 @@ class MemoryFiles : public FileSystem {
     Alive();
     const auto found = names_.find(path);
     if (found == names_.end()) throw Error::System("cannot open", path, ENOENT);
-    return std::make_unique<Seen>(found->second);
+    return std::make_unique<Reader>(found->second);
   }
   void Rename(const std::string& from, const std::string& to) override {
     Alive();
@@ -72,13 +73,14 @@ class MemoryFiles : public FileSystem {
   }
   void Remove(const std::string& path) override {
     Alive();
+    if (!names_.contains(path)) throw Error::System("cannot remove", path, ENOENT);
     Note({path, "", nullptr});
     Done();
   }
   void SyncDirectory(const std::string& path) override {
     Alive();
-    const auto within = [&](const struct Change& change) { return DirectoryOf(change.to.empty() ? change.from : change.to) == path; };
-    for (const struct Change& change : changes_) {
+    const auto within = [&](const NameChange& change) { return DirectoryOf(change.to.empty() ? change.from : change.to) == path; };
+    for (const NameChange& change : changes_) {
       if (within(change)) Apply(change, &durable_);
     }
     std::erase_if(changes_, within);
@@ -86,11 +88,14 @@ class MemoryFiles : public FileSystem {
   }
   void MakeDirectory(const std::string& path) override {
     Alive();
-    directories_.push_back(path);
+    if (path == "." || names_.contains(path)) return;
+    MakeDirectory(DirectoryOf(path));
+    Note({"", path, NewInode()});
+    Done();
   }
   bool Exists(const std::string& path) override {
     Alive();
-    return names_.contains(path) || std::find(directories_.begin(), directories_.end(), path) != directories_.end();
+    return path == "." || names_.contains(path);
   }
   std::vector<std::string> List(const std::string& path) override {
     Alive();
@@ -102,7 +107,6 @@ class MemoryFiles : public FileSystem {
   }
   std::unique_ptr<FileLock> Lock(const std::string& path, int64_t) override {
     Alive();
-    if (!names_.contains(path)) Create(path);
     if (std::find(locked_.begin(), locked_.end(), path) != locked_.end()) return nullptr;
     locked_.push_back(path);
     return std::make_unique<Held>(*this, path);
@@ -113,44 +117,67 @@ class MemoryFiles : public FileSystem {
     std::string bytes, durable;
     struct Write {
       size_t at;
-      std::string bytes;  // empty: a truncation to `at`
+      std::string bytes;  ///< empty: a truncation to `at`
     };
     std::vector<Write> pending;
 
-    template <typename Part, typename Kept>
-    void Settle(const Part& part, const Kept& kept) {
+    void Append(std::string_view more) {
+      if (!more.empty()) pending.push_back({bytes.size(), std::string(more)});
+      bytes += more;
+    }
+    void Truncate(size_t size) {
+      bytes.resize(size);
+      pending.push_back({size, ""});
+    }
+    void Sync() {
+      durable = bytes;
+      pending.clear();
+    }
+    template <typename Draw>
+    void Settle(const Draw& draw) {
       for (const Write& write : pending) {
         if (write.bytes.empty()) {
-          if (kept() && write.at < durable.size()) durable.resize(write.at);
+          if (draw(2) == 0 && write.at < durable.size()) durable.resize(write.at);
           continue;
         }
-        const size_t size = part(write.bytes.size());
-        if (size == 0) continue;
+        enum { kWhole, kCut, kZeros, kGone };
+        const auto what = draw(4);
+        if (what == kGone) continue;
+        const size_t size = what == kCut ? draw(write.bytes.size() + 1) : write.bytes.size();
         if (durable.size() < write.at + size) durable.resize(write.at + size, '\0');
-        std::memcpy(durable.data() + write.at, write.bytes.data(), size);
+        if (what != kZeros) std::memcpy(durable.data() + write.at, write.bytes.data(), size);
       }
       pending.clear();
       bytes = durable;
     }
   };
-  struct Change {
-    std::string from, to;  // created: from is empty; removed: to is
+  struct NameChange {
+    std::string from, to;  ///< created: from is empty; removed: to is
     std::shared_ptr<Inode> inode;
   };
-  static void Apply(const struct Change& change, std::map<std::string, std::shared_ptr<Inode>>* names) {
+  using Names = std::map<std::string, std::shared_ptr<Inode>>;
+
+  static void Apply(const NameChange& change, Names* names) {
     if (!change.from.empty()) names->erase(change.from);
     if (!change.to.empty()) (*names)[change.to] = change.inode;
   }
-  void Note(struct Change change) {
+  bool HasParents(const std::string& path) const {
+    const std::string parent = DirectoryOf(path);
+    return parent == "." || (durable_.contains(parent) && HasParents(parent));
+  }
+  std::shared_ptr<Inode> NewInode() {
+    inodes_.push_back(std::make_shared<Inode>());
+    return inodes_.back();
+  }
+  void Note(NameChange change) {
     Apply(change, &names_);
     changes_.push_back(std::move(change));
   }
-  void Change(const std::string& path, std::shared_ptr<Inode> inode) { Note({"", path, std::move(inode)}); }
   void Alive() const {
     if (lost_) throw PowerLost();
   }
   void Done() {
-    if (++operations < lose_power_after) return;
+    if (++operations < lose_power_at) return;
     lost_ = true;
     throw PowerLost();
   }
@@ -160,21 +187,17 @@ class MemoryFiles : public FileSystem {
     Writer(MemoryFiles& files, std::shared_ptr<Inode> inode) : files_(files), inode_(std::move(inode)) {}
     void Append(const void* data, size_t num_bytes) override {
       files_.Alive();
-      const std::string bytes(static_cast<const char*>(data), num_bytes);
-      if (!bytes.empty()) inode_->pending.push_back({inode_->bytes.size(), bytes});
-      inode_->bytes += bytes;
+      inode_->Append({static_cast<const char*>(data), num_bytes});
       files_.Done();
     }
     void Sync() override {
       files_.Alive();
-      inode_->durable = inode_->bytes;
-      inode_->pending.clear();
+      inode_->Sync();
       files_.Done();
     }
     void Truncate(uint64_t size) override {
       files_.Alive();
-      inode_->bytes.resize(size);
-      inode_->pending.push_back({size, ""});
+      inode_->Truncate(size);
       files_.Done();
     }
     uint64_t Size() const override { return inode_->bytes.size(); }
@@ -184,9 +207,9 @@ class MemoryFiles : public FileSystem {
     MemoryFiles& files_;
     std::shared_ptr<Inode> inode_;
   };
-  class Seen : public ReadableFile {
+  class Reader : public ReadableFile {
    public:
-    explicit Seen(std::shared_ptr<Inode> inode) : inode_(std::move(inode)) {}
+    explicit Reader(std::shared_ptr<Inode> inode) : inode_(std::move(inode)) {}
     size_t ReadAt(uint64_t offset, void* data, size_t num_bytes) const override {
       const std::string& bytes = inode_->bytes;
       const size_t count = offset >= bytes.size() ? 0 : std::min<size_t>(num_bytes, bytes.size() - offset);
@@ -208,10 +231,10 @@ class MemoryFiles : public FileSystem {
     std::string path_;
   };
 
-  std::map<std::string, std::shared_ptr<Inode>> names_, durable_;
+  Names names_, durable_;
   std::vector<std::shared_ptr<Inode>> inodes_;
-  std::vector<struct Change> changes_;  ///< of names, not synced
-  std::vector<std::string> directories_, locked_;
+  std::vector<NameChange> changes_;  ///< of names, not synced
+  std::vector<std::string> locked_;
   bool lost_ = false;
 };
 

@@ -1,0 +1,67 @@
+// The real buffer on files that lose power, beside the obvious one: both get the same random operations and never differ.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "buffer/store.h"
+#include "buffer_support.h"
+#include "memory_files.h"
+#include "reference_buffer.h"
+
+namespace april::test {
+
+class BufferModel {
+ public:
+  /// Another seed is another sequence of operations, and of what a loss of power spares.
+  BufferModel(uint64_t seed, int64_t retain_steps);
+
+  /// One random operation: add, take, put, progress, release, claim, commit, abandon, rescore, late records, compact, reopen. When the power goes,
+  /// the machine starts again, and what was under way has happened wholly or not at all.
+  void Step();
+  /// Behind the operation of that number on files; see operations().
+  void LosePowerAt(int64_t operation) { files_.lose_power_at = operation; }
+  bool MayLosePower() const { return files_.lose_power_at != INT64_MAX; }
+  int64_t operations() const { return files_.operations; }
+  int64_t losses() const { return losses_; }
+
+  /// Fails the test where states, orders, counts or rewards differ.
+  void Compare() const;
+  /// Every token that was journaled is there, bit for bit.
+  void CompareTokens();
+
+ private:
+  /// What generators have in their memory.
+  struct Workers {
+    uint64_t next_lease = 0;
+    std::vector<record::Rollout> held, finished;
+  };
+
+  uint64_t Draw(uint64_t below) { return RandomBits(seed_, RandomUse::kTest, 0, draws_++) % below; }
+  const buffer::State& state() const { return store_->state(); }
+  void Reopen();
+  void Operate();
+  std::string Difference() const;  ///< from the reference; empty when there is none
+  void AddSome();
+  void TakeSome();
+  void PutSome();
+  record::Rollout Outcome(record::Rollout rollout);
+  void PutStale();
+  void RescoreOne();
+  void ReleaseOne();
+  void ClaimSome();
+  void CommitSome();
+  void AbandonNewest();
+
+  uint64_t seed_, draws_ = 0;
+  int64_t losses_ = 0;
+  MemoryFiles files_;
+  SetClock clock_;
+  std::unique_ptr<buffer::Store> store_;
+  ReferenceBuffer reference_;
+  Workers workers_;
+};
+
+}  // namespace april::test
