@@ -1,6 +1,7 @@
 #include "buffer/buffer_manifest.h"
 
 #include <cstdio>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/digest.h"
@@ -15,24 +16,9 @@ constexpr int kMinor = 0;
 
 std::string ManifestPath(const std::string& directory) { return JoinPath(directory, "manifest.json"); }
 
-}  // namespace
-
-std::string SegmentPath(uint32_t number) {
-  char name[32];
-  std::snprintf(name, sizeof name, "journal/%08u.zst", number);
-  return name;
-}
-
-Manifest ReadManifest(FileSystem& files, const std::string& directory) {
-  if (directory.empty()) throw Error::Usage("which buffer? -s DIR is missing", "for example -s run/buffer");
-  const std::string path = ManifestPath(directory);
-  if (!files.Exists(path)) {
-    const std::string below = LastWith(files, directory, "journal");
-    throw Error::Usage(directory + " is no buffer: it has no manifest.json",
-                       below.empty() ? "make one with: partial-buffer init -s " + directory + " --model PATH …" : "did you mean -s " + below + "?");
-  }
+Manifest ParseManifest(const std::string& path, std::string text) {
   try {
-    Json json = Json::parse(ReadFile(files, path));
+    Json json = Json::parse(text);
     if (json.at("format") != "april-buffer") throw Error::Data(path + ": format is " + json.at("format").dump() + ", expected \"april-buffer\"");
     if (const int min_reader = json.at("min_reader").get<int>(); min_reader > kMajor) {
       throw Error::Incompatible(path + ": needs a reader of version " + std::to_string(min_reader) + ", this build reads " + std::to_string(kMajor),
@@ -54,10 +40,36 @@ Manifest ReadManifest(FileSystem& files, const std::string& directory) {
     }
     manifest.retired = json.at("retired").get<std::vector<std::string>>();
     if (manifest.segments.empty()) throw Error::Data(path + ": it names no segment");
+    manifest.text = std::move(text);
     return manifest;
   } catch (const Json::exception& error) {
     throw Error::Data(path + ": damaged (" + error.what() + ")");
   }
+}
+
+}  // namespace
+
+std::string SegmentPath(uint32_t number) {
+  char name[32];
+  std::snprintf(name, sizeof name, "journal/%08u.zst", number);
+  return name;
+}
+
+Manifest ReadManifest(FileSystem& files, const std::string& directory) {
+  if (directory.empty()) throw Error::Usage("which buffer? -s DIR is missing", "for example -s run/buffer");
+  const std::string path = ManifestPath(directory);
+  if (!files.Exists(path)) {
+    const std::string below = LastWith(files, directory, "journal");
+    throw Error::Usage(directory + " is no buffer: it has no manifest.json",
+                       below.empty() ? "make one with: partial-buffer init -s " + directory + " --model PATH …" : "did you mean -s " + below + "?");
+  }
+  return ParseManifest(path, ReadFile(files, path));
+}
+
+void Reread(FileSystem& files, const std::string& directory, Manifest* manifest) {
+  const std::string path = ManifestPath(directory);
+  std::string text = ReadFile(files, path);
+  if (text != manifest->text) *manifest = ParseManifest(path, std::move(text));
 }
 
 void WriteManifest(FileSystem& files, const std::string& directory, const Manifest& manifest) {

@@ -27,10 +27,13 @@ struct Manifest {
   std::vector<SegmentName> segments;
   std::vector<std::string> retired;  ///< files that the last compaction replaced; the next one deletes them
   bool may_write = true;             ///< whether min_writer allows this build
+  std::string text;                  ///< of the file that was read
 };
 
 /// Throws Usage when `directory` is no buffer, Incompatible when min_reader forbids this build, Data when the manifest is damaged.
 Manifest ReadManifest(FileSystem& files, const std::string& directory);
+/// Reads it again, and parses it only when the file has changed.
+void Reread(FileSystem& files, const std::string& directory, Manifest* manifest);
 /// Durable when it returns.
 void WriteManifest(FileSystem& files, const std::string& directory, const Manifest& manifest);
 

@@ -80,25 +80,35 @@ class Sink {
 
 class StoreSink final : public Sink {
  public:
-  explicit StoreSink(const StoreOption& option) : store_(SystemFiles(), SystemClock(), option.store, {.take_over = option.take_over}) {}
+  explicit StoreSink(const PutOptions& options)
+      : durability_(Durability::Parse(options.durability)),
+        store_(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over, .durability = durability_}) {}
   const RunConfig& config() const override { return store_.state().config(); }
   void Put(const std::vector<std::string>& records) override {
     constexpr size_t kBatchBytes = 4u << 20;
     for (size_t next = 0; next < records.size();) {
-      store_.Transact([&](Batch& batch) {
-        for (; next < records.size() && batch.size_bytes() < kBatchBytes; ++next) PutRecord(store_, batch, records[next], &counts_, &leases_);
-      });
+      store_.Transact(
+          [&](Batch& batch) {
+            for (; next < records.size() && batch.size_bytes() < kBatchBytes; ++next) PutRecord(store_, batch, records[next], &counts_, &leases_);
+          },
+          Wait::kAsLongAsAllowed);
     }
+    store_.SyncIfDue();
   }
+  void Beat() override { store_.SyncIfDue(); }
+  int64_t BeatMs() const override { return durability_.mode == Durability::Mode::kBatch ? durability_.batch_ms : Sink::BeatMs(); }
+  void Cut() override { store_.Sync(); }
   int64_t End() override {
     int64_t returned = 0;
     store_.Transact([&](Batch& batch) {
       for (const uint64_t lease : leases_) returned += ReleaseLease(store_.state(), batch, lease, "ended");
     });
+    store_.Sync();
     return returned;
   }
 
  private:
+  Durability durability_;
   Store store_;
 };
 
@@ -123,9 +133,9 @@ class HubSink final : public Sink {
   HubClient client_;
 };
 
-std::unique_ptr<Sink> OpenSink(const StoreOption& option) {
-  if (option.IsHub()) return std::make_unique<HubSink>(option);
-  return std::make_unique<StoreSink>(option);
+std::unique_ptr<Sink> OpenSink(const PutOptions& options) {
+  if (options.store.IsHub()) return std::make_unique<HubSink>(options.store);
+  return std::make_unique<StoreSink>(options);
 }
 
 }  // namespace
@@ -175,7 +185,7 @@ void RunTake(const TakeOptions& options, Invocation& invocation) {
 }
 
 void RunPut(const PutOptions& options, Invocation& invocation) {
-  const auto sink = OpenSink(options.store);
+  const auto sink = OpenSink(options);
   auto reader = std::make_unique<record::RecordReader>(options.io.in, options.store.Reading(options.io.sources));
   CheckHeader(sink->config(), reader->header());
   RecordQueue queue(std::move(reader));

@@ -99,6 +99,10 @@ void PutOptions::Register(OptionsVisitor& options) {
   options.Text("i,in", &io.in, "ENDPOINT", "where the stream comes from: - (stdin), a file, zmq+tcp://HOST:PORT or zmq+ipc://PATH; @ in front binds");
   options.Integer("sources", &io.sources, 1, 1 << 16, "ZeroMQ: end after this many writers have ended");
   options.Integer("max-rejects", &max_rejects, 0, kNoUpperLimit, "defective records that are only counted; with more, exit 5 at the end");
+  options.Text(
+      "durability", &durability, "WHEN",
+      "by path, when what was put is on disk: sync = before it counts, batch:MS = MS milliseconds later, os = when the system likes. Only a loss of "
+      "power can tell; at exit 0 all of it is on disk");
 }
 
 void ClaimOptions::Register(OptionsVisitor& options) {
@@ -139,6 +143,10 @@ void ServeOptions::Register(OptionsVisitor& options) {
   options.Integer("term-ms", &term_ms, 100, 86'400'000, "how long a generator may be silent before its rollouts return to the queue");
   options.Integer("grace-ms", &grace_ms, 0, 86'400'000,
                   "after a first signal: how long to wait for clients to finish; for a step in training as long as it takes");
+  options.Text(
+      "durability", &durability, "WHEN",
+      "when leases and what was put are on disk: sync = before they are answered (one sync for all that wait), batch:MS = MS milliseconds later, "
+      "os = when the system likes. Only a loss of power can tell; claims and commits always are");
 }
 
 }  // namespace april::buffer

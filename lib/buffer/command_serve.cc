@@ -64,8 +64,9 @@ void RunServe(const ServeOptions& options, Invocation& invocation) { Serve(optio
 
 void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& files) {
   if (options.bind.empty()) throw Error::Usage("--bind is missing", "for example --bind zmq+ipc://run/hub");
-  Store store(files, SystemClock(), options.store.store, {.take_over = options.store.take_over});
+  Store store(files, SystemClock(), options.store.store, {.take_over = options.store.take_over, .durability = Durability::Parse(options.durability)});
   store.BeginServing(options.bind);
+  store.Collect();
   HubOptions hub_options;
   hub_options.term_ms = options.term_ms;
   hub_options.poll_ms = std::min<int64_t>(hub_options.poll_ms, options.term_ms / 4);
@@ -74,14 +75,19 @@ void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& file
   const auto server = stream::RpcServer::Bind(options.bind);
   log::Detail("serving " + options.store.store + " at " + options.bind);
   const int64_t silent_ms = std::min(kMaxSilentMs, options.term_ms);
+  int64_t sync_in_ms = kTickMs, tick_at_ns = 0;
   std::optional<int64_t> give_up_ns;
   int64_t reported_step = store.state().first_uncommitted_step();
   double reported_s = SystemClock().MonotonicSeconds();
   for (;;) {
-    server->Serve([&](const stream::Map& request) { return hub.Answer(request); }, kTickMs);
+    server->Serve([&](const stream::Map& request) { return hub.Answer(request); }, std::min(kTickMs, sync_in_ms), [&] { store.Flush(); });
     invocation.summary = Summary(store, hub);
     store.CheckWritable();
+    sync_in_ms = store.SyncIfDue().value_or(kTickMs);
+    if (SystemClock().MonotonicNs() < tick_at_ns) continue;
+    tick_at_ns = SystemClock().MonotonicNs() + kTickMs * 1'000'000;
     hub.Tick();
+    store.Flush();
     const double now_s = SystemClock().MonotonicSeconds();
     if (store.state().first_uncommitted_step() != reported_step || now_s - reported_s >= kMetricsIntervalS) {
       reported_step = store.state().first_uncommitted_step();
@@ -103,6 +109,7 @@ void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& file
       give_up_ns = SystemClock().MonotonicNs() + kReminderNs;
     }
   }
+  store.Sync();
   invocation.metrics(MetricsLine(store, hub));
   if (StopRequested() && !hub.Finished()) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
 }

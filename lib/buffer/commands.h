@@ -69,6 +69,7 @@ struct PutOptions {
   StoreOption store;
   stream::Endpoints io;
   int64_t max_rejects = 0;
+  std::string durability = "sync";
   void Register(OptionsVisitor& options);
 };
 void RunPut(const PutOptions& options, Invocation& invocation);
@@ -102,6 +103,7 @@ struct ServeOptions {
   StoreOption store;
   std::string bind;
   int64_t steps = 0, term_ms = 60'000, grace_ms = 120'000;
+  std::string durability = "sync";
   void Register(OptionsVisitor& options);
 };
 void RunServe(const ServeOptions& options, Invocation& invocation);

@@ -186,7 +186,7 @@ std::vector<uint64_t> Hub::NewLeases(const Map& request, uint64_t id, const Sess
   lease.hub = true;
   lease.max_rollouts = want;
   lease.max_bytes = HubClient::kMaxRecordBytes;
-  store_.Transact([&](Batch& batch) { keys = LeaseRollouts(store_, batch, lease); });
+  store_.Transact([&](Batch& batch) { keys = LeaseRollouts(store_, batch, lease); }, Wait::kAsLongAsAllowed);
   leased_count_ += static_cast<int64_t>(keys.size());
   return keys;
 }
@@ -222,9 +222,11 @@ Map Hub::Put(const Map& request, Session& session) {
   PutCounts counts;
   std::set<uint64_t> leases;
   if (MapFields(request, kSubject).Array("records").empty()) return Counts(counts);  // a beat
-  store_.Transact([&](Batch& batch) {
-    for (const Value& record : MapFields(request, kSubject).Array("records")) PutRecord(store_, batch, record.AsBin(), &counts, &leases);
-  });
+  store_.Transact(
+      [&](Batch& batch) {
+        for (const Value& record : MapFields(request, kSubject).Array("records")) PutRecord(store_, batch, record.AsBin(), &counts, &leases);
+      },
+      Wait::kAsLongAsAllowed);
   for (const uint64_t lease : leases) {
     session.leases.insert(lease);
     if (const auto generator = sessions_.find(lease); generator != sessions_.end()) generator->second.seen_ns = Now();

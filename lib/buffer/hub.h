@@ -26,7 +26,7 @@ class Hub {
  public:
   Hub(Store& store, const HubOptions& options);
 
-  /// Throws what goes wrong; the buffer is unchanged then.
+  /// Throws what goes wrong; the buffer is unchanged then. When the store collects transactions, the answer is true only once the store was flushed.
   stream::Map Answer(const stream::Map& request);
   /// Takes back leases whose term is over. To be called several times a term.
   void Tick();

@@ -71,7 +71,8 @@ void Journal::OpenSegment(size_t index) {
 
 bool Journal::ReadNew(const FrameVisitor& visit) {
   // The manifest before the frames: a segment that it shows closed gets no more of them.
-  Manifest manifest = ReadManifest(files_, directory_);
+  Manifest manifest = manifest_;
+  Reread(files_, directory_, &manifest);
   if (manifest.compactions != manifest_.compactions) return false;
   manifest_ = std::move(manifest);
   for (;;) {
@@ -143,10 +144,14 @@ Position Journal::NextPosition() {
   return {Current().number, 0, end_};
 }
 
+void Journal::CheckNotBroken() const {
+  if (!broken_) return;
+  throw Error::Runtime(PathOf(Current()) + ": an earlier write or sync failed, what the disk holds is unknown",
+                       "run the command again: it reads what is there");
+}
+
 void Journal::OpenForAppending() {
-  if (broken_)
-    throw Error::Runtime(PathOf(Current()) + ": an earlier write or sync failed, what the disk holds is unknown",
-                         "run the command again: it reads what is there");
+  CheckNotBroken();
   if (!manifest_.may_write) throw Error::Incompatible(directory_ + ": only a newer build may write this buffer");
   if (writer_epoch_ == 0) writer_epoch_ = manifest_.writer_epoch;
   if (writer_epoch_ != manifest_.writer_epoch || Current().epoch != writer_epoch_) {
@@ -198,12 +203,16 @@ void Journal::Append(std::string_view raw, uint32_t num_entries) {
 }
 
 void Journal::Sync() {
-  OpenForAppending();
-  if (synced_ < end_) SyncWriter();
+  CheckNotBroken();
+  if (synced_ == end_) return;
+  // Needs no lock, so it must not cut anything: what stands behind `end_` may be another writer's.
+  if (!writer_) writer_ = files_.OpenForAppend(PathOf(Current()));
+  SyncWriter();
 }
 
 void Journal::RotateIfFull() {
   if (end_ < limits_.segment_bytes) return;
+  OpenForAppending();
   Sync();
   BeginSegment();
 }
@@ -239,6 +248,7 @@ uint32_t Journal::CloseSegment(uint32_t numbers) {
 }
 
 void Journal::RaiseEpoch() {
+  OpenForAppending();
   Sync();
   writer_epoch_ = ++manifest_.writer_epoch;
   BeginSegment();

@@ -52,7 +52,7 @@ class Journal {
   Position NextPosition();
   /// Appends one transaction; cuts a torn tail before. Nothing is left of it when this throws. Needs the lock, and ReadNew under it.
   void Append(std::string_view raw, uint32_t num_entries);
-  /// Everything that was appended is on disk when this returns. After a failure the journal takes no more.
+  /// Everything that was read or appended is on disk when this returns. After a failure the journal takes no more. Needs no lock.
   void Sync();
   /// A sync failed, or a tail could not be cut: what the disk holds is unknown, and this process must not go on writing.
   bool broken() const { return broken_; }
@@ -80,6 +80,7 @@ class Journal {
   const SegmentName& Current() const { return manifest_.segments[current_]; }
   std::string PathOf(const SegmentName& segment) const { return JoinPath(directory_, segment.name); }
   void OpenSegment(size_t index);
+  void CheckNotBroken() const;
   void OpenForAppending();
   void SyncWriter();
   void BeginSegment();

@@ -100,35 +100,90 @@ uint32_t Store::CloseJournal(uint32_t numbers) {
   return journal_->CloseSegment(numbers);
 }
 
-void Store::Transact(const std::function<void(Batch&)>& body) {
+void Store::Transact(const std::function<void(Batch&)>& body, Wait wait) {
   CheckWritable();
-  const auto lock = LockBuffer();
-  if (!serving_) CheckNoHub();
+  constexpr size_t kMaxCollectedBytes = 16u << 20;
   try {
-    RunLocked(body);
+    if (!batch_) Begin();
+    Run(body);
   } catch (const std::exception& error) {
-    if (journal_->broken()) failure_ = error.what();
+    NoteFailure(error);
+    throw;
+  }
+  must_sync_ = must_sync_ || wait == Wait::kNo || options_.durability.mode == Durability::Mode::kSync;
+  if (!collecting_ || batch_->raw_.size() > kMaxCollectedBytes) Flush();
+}
+
+void Store::Begin() {
+  auto lock = LockBuffer();
+  if (!serving_) CheckNoHub();
+  Refresh();
+  CheckOwner();
+  batch_.emplace(Batch(state_, journal_->NextPosition(), clock_.WallNs()));
+  lock_ = std::move(lock);
+}
+
+void Store::Run(const std::function<void(Batch&)>& body) {
+  batch_->begin_ = batch_->raw_.size();
+  batch_->begin_entries_ = batch_->num_entries_;
+  batch_->touched_ = false;
+  try {
+    body(*batch_);
+  } catch (...) {
+    const bool touched = batch_->touched_;
+    // The state is ahead of the journal by this one's entries; those before it stand.
+    batch_->raw_.resize(batch_->begin_);
+    batch_->num_entries_ = batch_->begin_entries_;
+    if (touched || !collecting_) Flush();
+    stale_ = touched;
     throw;
   }
 }
 
-void Store::RunLocked(const std::function<void(Batch&)>& body) {
-  Refresh();
-  CheckOwner();
-  Batch batch(state_, journal_->NextPosition(), clock_.WallNs());
-  batch_ = &batch;
+void Store::Flush() {
+  if (!batch_) return;
+  const bool must_sync = std::exchange(must_sync_, false);
+  const auto close = [this] {
+    batch_.reset();
+    lock_.reset();
+  };
   try {
-    body(batch);
-    if (!batch.empty()) {
-      journal_->Append(batch.raw_, batch.num_entries_);
-      journal_->Sync();
+    if (batch_->num_entries_ > 0) {
+      journal_->Append(batch_->raw_, batch_->num_entries_);
+      if (!unsynced_since_) unsynced_since_ = clock_.MonotonicNs();
+      if (must_sync) Sync();
     }
-    batch_ = nullptr;
-  } catch (...) {
-    batch_ = nullptr;
-    stale_ = batch.touched_;  // the state is ahead of the journal
+    close();
+  } catch (const std::exception& error) {
+    NoteFailure(error);
+    close();
+    stale_ = true;  // the state is ahead of the journal
     throw;
   }
+}
+
+std::optional<int64_t> Store::SyncIfDue() {
+  constexpr int64_t kNsPerMs = 1'000'000;
+  if (!unsynced_since_ || options_.durability.mode == Durability::Mode::kOs) return std::nullopt;
+  const int64_t left_ms = options_.durability.batch_ms - (clock_.MonotonicNs() - *unsynced_since_) / kNsPerMs;
+  if (left_ms > 0) return left_ms;
+  Sync();
+  return std::nullopt;
+}
+
+void Store::Sync() {
+  if (!unsynced_since_) return;
+  try {
+    journal_->Sync();
+  } catch (const std::exception& error) {
+    NoteFailure(error);
+    throw;
+  }
+  unsynced_since_.reset();
+}
+
+void Store::NoteFailure(const std::exception& error) {
+  if (journal_->broken() && failure_.empty()) failure_ = error.what();
 }
 
 void Store::CheckNoHub() {
@@ -172,15 +227,12 @@ void Store::BeginServing(const std::string& address) {
   WriteOwner(address);
 }
 
-std::shared_ptr<const std::string> Store::ReadFrame(Position at) {
-  if (batch_ && batch_->at_.segment == at.segment && batch_->at_.frame == at.frame) return std::make_shared<const std::string>(batch_->raw_);
-  return journal_->ReadFrame(at);
-}
-
 std::string Store::ReadPayload(Position at) {
-  const auto raw = ReadFrame(at);
-  if (at.entry >= raw->size()) throw Error::Data(directory_ + ": an entry is named that is not in its frame");
-  return std::string(ReadEntry(std::string_view(*raw).substr(at.entry)).payload);
+  const bool pending = batch_ && batch_->at_.segment == at.segment && batch_->at_.frame == at.frame;
+  const auto frame = pending ? nullptr : journal_->ReadFrame(at);
+  const std::string_view raw = pending ? std::string_view(batch_->raw_) : std::string_view(*frame);
+  if (at.entry >= raw.size()) throw Error::Data(directory_ + ": an entry is named that is not in its frame");
+  return std::string(ReadEntry(raw.substr(at.entry)).payload);
 }
 
 record::Prompt Store::ReadPrompt(int64_t prompt) {

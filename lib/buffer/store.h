@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "buffer/buffer_state.h"
+#include "buffer/durability.h"
 #include "buffer/journal.h"
 #include "record/records.h"
 
@@ -20,14 +22,18 @@ struct StoreOptions {
   bool take_over = false;  ///< on a network file system: write although another host is the owner
   int64_t lock_timeout_ms = 30'000;
   JournalLimits journal = {};
+  Durability durability = {};  ///< of transactions that may wait
 };
+
+/// Whether a transaction has to be on disk when it returns, or may wait as long as the store's durability allows.
+enum class Wait { kNo, kAsLongAsAllowed };
 
 /// Entries of one transaction. Each is applied to the state as it is added, so that the next one is judged by what the ones before it changed.
 class Batch {
  public:
   void Add(const Entry& entry, std::string_view payload = {});
-  bool empty() const { return num_entries_ == 0; }
-  size_t size_bytes() const { return raw_.size(); }
+  bool empty() const { return num_entries_ == begin_entries_; }
+  size_t size_bytes() const { return raw_.size() - begin_; }
 
  private:
   friend class Store;
@@ -37,6 +43,8 @@ class Batch {
   int64_t ns_;
   std::string raw_;
   uint32_t num_entries_ = 0;
+  size_t begin_ = 0;  ///< of the transaction under way; before it stand those that are appended together with it
+  uint32_t begin_entries_ = 0;
   bool touched_ = false;
 };
 
@@ -61,7 +69,16 @@ class Store {
   /// Locks the buffer, reads what is new, runs `body`, appends its entries as one frame, syncs, unlocks. Nothing happened when it throws.
   /// Throws Runtime with the hub's address while one serves (unless this store is the hub's), or when the lock is not free in time; and always, once
   /// a write could not be made durable.
-  void Transact(const std::function<void(Batch&)>& body);
+  void Transact(const std::function<void(Batch&)>& body, Wait wait = Wait::kNo);
+  /// From now on transactions wait, applied to the state, for Flush, which appends them together: one frame, one sync. Nobody may be told of them
+  /// before.
+  void Collect() { collecting_ = true; }
+  /// When it throws, none of the collected transactions happened, or it is unknown what the disk holds (CheckWritable).
+  void Flush();
+  /// Syncs what has waited long enough. Returns in how many milliseconds to call again; nothing when nothing waits.
+  std::optional<int64_t> SyncIfDue();
+  /// Syncs what waits.
+  void Sync();
 
   /// The buffer's lock, which every change of its files needs. Throws Runtime when it is not free in time.
   std::unique_ptr<FileLock> LockBuffer();
@@ -86,10 +103,11 @@ class Store {
   record::Rollout ReadRollout(uint64_t key);
 
  private:
-  std::shared_ptr<const std::string> ReadFrame(Position at);
   void Load();
   void ReadJournal();
-  void RunLocked(const std::function<void(Batch&)>& body);
+  void Begin();
+  void Run(const std::function<void(Batch&)>& body);
+  void NoteFailure(const std::exception& error);
   void CheckNoHub();
   void CheckOwner();
   void WriteOwner(const std::string& address);
@@ -102,9 +120,13 @@ class Store {
   State state_;
   std::unique_ptr<FileLock> serving_;
   bool owner_checked_ = false;
-  const Batch* batch_ = nullptr;  ///< of the transaction under way: its payloads are not in the journal yet
-  std::string failure_;           ///< why this process writes no more
-  bool stale_ = false;            ///< a transaction failed after the state had changed: read again
+  std::optional<Batch> batch_;      ///< of the transactions under way: their payloads are not in the journal yet
+  std::unique_ptr<FileLock> lock_;  ///< held while there is a batch
+  bool collecting_ = false;
+  bool must_sync_ = false;                 ///< the batch holds what may not wait
+  std::optional<int64_t> unsynced_since_;  ///< monotonic, ns
+  std::string failure_;                    ///< why this process writes no more
+  bool stale_ = false;                     ///< a transaction failed after the state had changed: read again
 };
 
 }  // namespace april::buffer

@@ -1,5 +1,6 @@
 #include "stream/rpc.h"
 
+#include <algorithm>
 #include <limits>
 #include <list>
 #include <optional>
@@ -17,6 +18,9 @@ namespace {
 
 constexpr size_t kMaxClients = 4096;
 constexpr uint64_t kMaxAnswerBytes = 256u << 20;
+// Of one round, so that neither memory nor the wait of the first one grows without bound.
+constexpr size_t kMaxRoundRequests = 256;
+constexpr uint64_t kMaxRoundBytes = 32u << 20;
 
 struct KindName {
   ErrorKind kind;
@@ -160,24 +164,49 @@ class Server final : public RpcServer {
  public:
   explicit Server(const std::string& endpoint) : name_(endpoint), socket_(ZmqSocket::Kind::kRouter, ParseSocket(endpoint, true)) {}
 
-  int64_t Serve(const Handler& handler, int64_t timeout_ms) override {
+  int64_t Serve(const Handler& handler, int64_t timeout_ms, const Settle& settle) override {
     const bool notice_stop = !StopRequested();
     const int64_t now = NowMs();
     const int64_t deadline = timeout_ms > std::numeric_limits<int64_t>::max() - now ? std::numeric_limits<int64_t>::max() : now + timeout_ms;
     int64_t num_answered = 0;
-    std::vector<std::string> parts;
     for (;;) {
-      while (socket_.Receive(&parts)) {
-        num_answered += Answer(parts, handler);
-        if ((notice_stop && StopRequested()) || NowMs() >= deadline) return num_answered;
-      }
+      const int64_t answered = Round(handler, settle);
+      num_answered += answered;
       if ((notice_stop && StopRequested()) || NowMs() >= deadline) return num_answered;
-      socket_.Wait(false, notice_stop, deadline - NowMs());
+      if (answered == 0) socket_.Wait(false, notice_stop, deadline - NowMs());
     }
   }
 
  private:
-  int64_t Answer(const std::vector<std::string>& parts, const Handler& handler) {
+  struct Pending {
+    std::string peer;
+    AnswerCache::Entry entry;
+  };
+
+  /// Those requests that have come, up to a limit.
+  int64_t Round(const Handler& handler, const Settle& settle) {
+    std::vector<Pending> pending;
+    int64_t num_repeated = 0;
+    uint64_t bytes = 0;
+    std::vector<std::string> parts;
+    while (pending.size() < kMaxRoundRequests && bytes < kMaxRoundBytes && socket_.Receive(&parts)) {
+      num_repeated += Take(parts, handler, &pending);
+      if (!pending.empty()) bytes += pending.back().entry.answer.size() + (parts.size() == 2 ? parts[1].size() : 0);
+    }
+    if (!pending.empty() && settle) {
+      try {
+        settle();
+      } catch (const Error& error) {
+        for (Pending& item : pending) item.entry.answer = Encoded(ErrorAnswer(error), item.entry.incarnation, item.entry.seq);
+      }
+    }
+    // Send's false: the client's queue is full or it is gone; it asks again if it lives.
+    for (Pending& item : pending) socket_.Send({item.peer, cache_.Put(std::move(item.entry)).answer});
+    return num_repeated + static_cast<int64_t>(pending.size());
+  }
+
+  /// Handles one request, or answers a repeated one at once; returns the number of the latter.
+  int64_t Take(const std::vector<std::string>& parts, const Handler& handler, std::vector<Pending>* pending) {
     Value request;
     std::optional<uint64_t> incarnation, seq;
     try {
@@ -190,11 +219,22 @@ class Server final : public RpcServer {
       log::WarnOnce("request " + name_, name_ + ": a request that cannot be read was ignored: " + error.message());
       return 0;
     }
+    const auto same_client = [&](const Pending& item) { return item.entry.incarnation == *incarnation && item.entry.seq >= *seq; };
+    if (std::any_of(pending->begin(), pending->end(), same_client)) return 0;  // repeated while its first copy waits
     const AnswerCache::Entry* last = cache_.Find(*incarnation);
     if (last && *seq < last->seq) return 0;  // a late repetition of a request whose answer has arrived
-    if (!last || *seq > last->seq) last = &cache_.Put({*incarnation, *seq, Handle(request.AsMap(), *incarnation, *seq, handler)});
-    socket_.Send({parts[0], last->answer});  // false: the client's queue is full or it is gone; it asks again if it lives
-    return 1;
+    if (last && *seq == last->seq) {
+      socket_.Send({parts[0], last->answer});
+      return 1;
+    }
+    pending->push_back({parts[0], {*incarnation, *seq, Handle(request.AsMap(), *incarnation, *seq, handler)}});
+    return 0;
+  }
+
+  static std::string Encoded(Map answer, uint64_t incarnation, uint64_t seq) {
+    Set(answer, "incarnation", incarnation);
+    Set(answer, "seq", seq);
+    return Encode(answer);
   }
 
   static std::string Handle(const Map& request, uint64_t incarnation, uint64_t seq, const Handler& handler) {
@@ -206,15 +246,10 @@ class Server final : public RpcServer {
     } catch (const std::exception& error) {
       answer = ErrorAnswer(Error::Runtime(error.what()));
     }
-    const auto encode = [&] {
-      Set(answer, "incarnation", incarnation);
-      Set(answer, "seq", seq);
-      return Encode(answer);
-    };
-    std::string bytes = encode();
+    std::string bytes = Encoded(std::move(answer), incarnation, seq);
     if (bytes.size() > DecodeLimits{}.max_bytes) {
-      answer = ErrorAnswer(Error::Data("an answer of " + HumanBytes(bytes.size()) + ", more than one message may have", "ask for less at a time"));
-      bytes = encode();
+      const Error error = Error::Data("an answer of " + HumanBytes(bytes.size()) + ", more than one message may have", "ask for less at a time");
+      bytes = Encoded(ErrorAnswer(error), incarnation, seq);
     }
     return bytes;
   }

@@ -22,16 +22,19 @@ class RpcClient {
   virtual Map Call(Map request) = 0;
 };
 
-/// Serves one client request at a time, in the calling thread.
+/// Serves requests in the calling thread: takes those that have come, has each handled, then answers them all.
 class RpcServer {
  public:
   static std::unique_ptr<RpcServer> Bind(const std::string& endpoint);
   virtual ~RpcServer() = default;
   using Handler = std::function<Map(const Map& request)>;
+  using Settle = std::function<void()>;
   /// Answers requests until a stop is requested or `timeout_ms` passed; returns the number answered. With a stop requested already at the call, only
   /// the time ends it, so that clients can be served while they drain. An Error thrown by the handler becomes the answer.
   /// A repeated request gets its first answer again, from memory (the last answer to each client is kept while the server lives).
-  virtual int64_t Serve(const Handler& handler, int64_t timeout_ms) = 0;
+  /// With `settle`, no answer leaves before `settle` returned; what it throws becomes the answer to every request since it was called last. So one
+  /// sync of a disk can stand behind the answers to many clients.
+  virtual int64_t Serve(const Handler& handler, int64_t timeout_ms, const Settle& settle = {}) = 0;
 };
 
 }  // namespace april::stream

@@ -28,20 +28,12 @@ class MemoryFiles : public FileSystem {
 
   /// The machine starts again. `seed` decides what survives; 0: everything that was done, as after kill -9.
   void Restart(uint64_t seed) {
-    lose_power_at = INT64_MAX;
-    lost_ = false;
-    locked_.clear();
     uint64_t draws = 0;
-    const auto draw = [&](uint64_t below) { return seed == 0 ? 0 : RandomBits(seed, RandomUse::kTest, 9, draws++) % below; };
-    for (const std::shared_ptr<Inode>& inode : inodes_) inode->Settle(draw);
-    for (const NameChange& change : changes_) {
-      if (draw(2) == 0) Apply(change, &durable_);
-    }
-    // What is in a directory that was never there is not there either.
-    std::erase_if(durable_, [&](const auto& item) { return !HasParents(item.first); });
-    names_ = durable_;
-    changes_.clear();
-    std::erase_if(inodes_, [](const auto& inode) { return inode.use_count() == 1; });
+    Restart([&](uint64_t below) { return seed == 0 ? 0 : RandomBits(seed, RandomUse::kTest, 9, draws++) % below; });
+  }
+  /// The same, and nothing survives that was not synced.
+  void RestartSynced() {
+    Restart([](uint64_t below) { return below - 1; });
   }
 
   std::unique_ptr<WritableFile> Create(const std::string& path) override {
@@ -161,6 +153,22 @@ class MemoryFiles : public FileSystem {
     if (!change.from.empty()) names->erase(change.from);
     if (!change.to.empty()) (*names)[change.to] = change.inode;
   }
+  template <typename Draw>
+  void Restart(const Draw& draw) {
+    lose_power_at = INT64_MAX;
+    lost_ = false;
+    locked_.clear();
+    for (const std::shared_ptr<Inode>& inode : inodes_) inode->Settle(draw);
+    for (const NameChange& change : changes_) {
+      if (draw(2) == 0) Apply(change, &durable_);
+    }
+    // What is in a directory that was never there is not there either.
+    std::erase_if(durable_, [&](const auto& item) { return !HasParents(item.first); });
+    names_ = durable_;
+    changes_.clear();
+    std::erase_if(inodes_, [](const auto& inode) { return inode.use_count() == 1; });
+  }
+
   bool HasParents(const std::string& path) const {
     const std::string parent = DirectoryOf(path);
     return parent == "." || (durable_.contains(parent) && HasParents(parent));

@@ -1,0 +1,147 @@
+// When what a transaction appended is on disk, and what is appended together.
+#include "buffer/durability.h"
+
+#include <catch2/catch.hpp>
+
+#include "base/error.h"
+#include "buffer/claiming.h"
+#include "buffer_support.h"
+#include "failing_files.h"
+#include "memory_files.h"
+
+namespace april {
+namespace {
+
+using namespace test;
+using buffer::Durability;
+using buffer::Wait;
+
+int64_t NumFrames(FileSystem& files, const std::string& directory) {
+  int64_t frames = 0;
+  buffer::Journal journal(files, directory);
+  const bool read = journal.ReadNew([&](std::string_view, buffer::Position) { ++frames; });
+  CHECK(read);
+  return frames;
+}
+
+/// A buffer with eight prompts on files that lose power.
+struct Unsafe {
+  MemoryFiles files;
+  SetClock clock;
+  std::unique_ptr<buffer::Store> store;
+
+  explicit Unsafe(const std::string& durability) {
+    buffer::Store::Init(files, clock, "b", SmallConfig());
+    Open(durability);
+    AddPrompts(*store, 8);
+  }
+  void Open(const std::string& durability) {
+    buffer::StoreOptions options;
+    options.durability = Durability::Parse(durability);
+    store = std::make_unique<buffer::Store>(files, clock, "b", options);
+  }
+  /// Power is lost: of what was not synced nothing survives.
+  void Restart() {
+    store.reset();
+    files.RestartSynced();
+    Open("sync");
+  }
+  void PutLater(const record::Rollout& rollout) {
+    buffer::PutCounts counts;
+    std::set<uint64_t> leases;
+    store->Transact([&](buffer::Batch& batch) { PutRecord(*store, batch, record::EncodeRecord(rollout), &counts, &leases); }, Wait::kAsLongAsAllowed);
+    CHECK(counts.accepted == 1);
+  }
+};
+
+TEST_CASE("durability is one of three, or refused") {
+  CHECK(Durability::Parse("sync").mode == Durability::Mode::kSync);
+  CHECK(Durability::Parse("os").mode == Durability::Mode::kOs);
+  CHECK(Durability::Parse("batch:10").batch_ms == 10);
+  for (const char* text : {"", "batch", "batch:", "batch:0", "batch:-1", "batch:1s", "batch:99999999999999999999", "Sync"})
+    CHECK_THROWS_AS(Durability::Parse(text), Error);
+}
+
+TEST_CASE("what may wait is lost with the power before its time, and not behind it") {
+  for (const auto& [durability, waited_ms, kept] :
+       {std::tuple("sync", 0, true), std::tuple("batch:10", 9, false), std::tuple("batch:10", 10, true), std::tuple("os", 1'000'000, false)}) {
+    INFO(durability << " after " << waited_ms << " ms");
+    Unsafe unsafe(durability);
+    const record::Rollout rollout = Take(*unsafe.store, 1, 1).at(0);
+    unsafe.PutLater(Generate(rollout, 5, 1));
+    unsafe.clock.now_ns += int64_t{waited_ms} * 1'000'000;
+    const auto left_ms = unsafe.store->SyncIfDue();
+    CHECK(left_ms.has_value() == (durability == std::string("batch:10") && !kept));
+    unsafe.Restart();
+    CHECK(unsafe.store->state().rollout(0).tokens == (kept ? 5 : 0));
+  }
+}
+
+TEST_CASE("a claim takes with it to the disk what was put before") {
+  Unsafe unsafe("os");
+  for (int group = 0; group < 2; ++group) {
+    for (const record::Rollout& rollout : Take(*unsafe.store, 3, 1)) unsafe.PutLater(Scored(Generate(rollout, 5, 1), 1));
+  }
+  std::string waits_for;
+  unsafe.store->Transact([&](buffer::Batch& batch) { waits_for = buffer::MakeClaim(unsafe.store->state(), batch, 2, std::nullopt); });
+  CHECK(waits_for.empty());
+  unsafe.Restart();
+  CHECK(unsafe.store->state().num_groups(buffer::GroupState::kClaimed) == 2);
+}
+
+TEST_CASE("collected transactions are one frame, and nobody sees them before") {
+  ScratchBuffer buffer;
+  buffer::Store other(SystemFiles(), buffer.clock, buffer.directory);
+  const int64_t frames = NumFrames(SystemFiles(), buffer.directory);
+  buffer.store->Collect();
+  const auto taken = Take(*buffer.store, 3, 1);
+  Put(*buffer.store, {Generate(taken[0], 5, 1), Scored(Generate(taken[1], 5, 1), 1)});
+  CHECK(buffer.store->ReadRollout(0).tokens.size() == 5);  // before it is in the journal
+  other.Refresh();
+  CHECK(other.state().groups().empty());
+  CHECK(NumFrames(SystemFiles(), buffer.directory) == frames);
+  buffer.store->Flush();
+  other.Refresh();
+  CHECK(other.state().rollout(0).state == buffer::RolloutState::kPartial);
+  CHECK(NumFrames(SystemFiles(), buffer.directory) == frames + 1);
+  buffer.store->Flush();
+  CHECK(NumFrames(SystemFiles(), buffer.directory) == frames + 1);
+}
+
+TEST_CASE("a collected transaction that fails leaves the others") {
+  ScratchBuffer buffer;
+  buffer.store->Collect();
+  const auto taken = Take(*buffer.store, 2, 1);
+  const auto spoil = [&](buffer::Batch& batch) {
+    batch.Add(buffer::ReleaseEntry{1, "ended", {taken[0].uid}});
+    throw Error::Runtime("half way");
+  };
+  CHECK_THROWS_AS(buffer.store->Transact(spoil), Error);
+  Put(*buffer.store, {Generate(taken[0], 5, 1)});
+  buffer.store->Flush();
+  CHECK(buffer.state().rollout(0).tokens == 5);
+  CHECK(buffer.state().rollout(1).state == buffer::RolloutState::kLeased);
+  buffer.Reopen();
+  CHECK(buffer.state().rollout(0).tokens == 5);
+  CHECK(buffer.state().rollout(1).state == buffer::RolloutState::kLeased);
+}
+
+TEST_CASE("when the collected ones cannot be appended, none of them happened, and the next ones can") {
+  ScratchBuffer buffer;
+  FailingFiles files;
+  buffer::Store store(files, buffer.clock, buffer.directory);
+  store.Collect();
+  const auto taken = Take(store, 2, 1);
+  store.Flush();
+  Put(store, {Generate(taken[0], 5, 1)});
+  files.room = 10;
+  CHECK_THROWS_AS(store.Flush(), Error);
+  files.room = 1 << 30;
+  Put(store, {Generate(taken[1], 7, 1)});
+  store.Flush();
+  CHECK(store.state().rollout(0).tokens == 0);
+  CHECK(store.state().rollout(1).tokens == 7);
+}
+
+}  // namespace
+}  // namespace april
