@@ -31,21 +31,30 @@ class Error : public std::exception {
   static Error Peer(std::string message, std::string hint = {}) { return {ErrorKind::kPeer, std::move(message), std::move(hint)}; }
   static Error NotReady(std::string message, std::string hint = {}) { return {ErrorKind::kNotReady, std::move(message), std::move(hint)}; }
   static Error Stopped(std::string message, std::string hint = {}) { return {ErrorKind::kStopped, std::move(message), std::move(hint)}; }
+  /// There is no room on the disk: as a system call's ENOSPC.
+  static Error DiskFull(std::string message, std::string hint = {});
   /// A failed system call: appends the text of `error_number` (errno).
   static Error System(std::string_view what, std::string_view subject, int error_number);
 
   ErrorKind kind() const { return kind_; }
   const std::string& message() const { return message_; }
   const std::string& hint() const { return hint_; }
+  /// errno of the system call that failed; 0 when none did. A failed sync has none: nobody may try it again, whatever its reason.
+  int error_number() const { return error_number_; }
   const char* what() const noexcept override { return message_.c_str(); }
 
   /// The same error with "context: " in front, e.g. "record 4812 of stdin".
   Error Within(std::string_view context) const;
+  Error WithHint(std::string hint) const;
 
  private:
   ErrorKind kind_;
   std::string message_;
   std::string hint_;
+  int error_number_ = 0;
 };
+
+/// A write found no room, on the disk or in a quota.
+bool IsDiskFull(const Error& error);
 
 }  // namespace april

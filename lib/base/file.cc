@@ -17,6 +17,11 @@
 namespace april {
 namespace {
 
+/// Without its number: see Error::error_number.
+Error SyncError(std::string_view what, const std::string& path, int error_number) {
+  return Error::Runtime(Error::System(what, path, error_number).message());
+}
+
 class PosixWritable final : public WritableFile {
  public:
   PosixWritable(int fd, std::string path, uint64_t size) : fd_(fd), path_(std::move(path)), size_(size) {}
@@ -40,7 +45,7 @@ class PosixWritable final : public WritableFile {
     }
   }
   void Sync() override {
-    if (::fdatasync(fd_) != 0) throw Error::System("cannot sync", path_, errno);
+    if (::fdatasync(fd_) != 0) throw SyncError("cannot sync", path_, errno);
   }
   void Truncate(uint64_t size) override {
     if (::ftruncate(fd_, static_cast<off_t>(size)) != 0) throw Error::System("cannot truncate", path_, errno);
@@ -125,6 +130,14 @@ class PosixFiles final : public FileSystem {
   std::unique_ptr<ReadableFile> OpenForRead(const std::string& path) override {
     return std::make_unique<PosixReadable>(OpenOrThrow(path, O_RDONLY, "cannot open"), path);
   }
+  void Allocate(const std::string& path, uint64_t num_bytes) override {
+    const int fd = OpenOrThrow(path, O_WRONLY | O_CREAT | O_TRUNC, "cannot create");
+    const int error_number = ::posix_fallocate(fd, 0, static_cast<off_t>(num_bytes));
+    ::close(fd);
+    if (error_number == 0) return;
+    ::unlink(path.c_str());
+    throw Error::System("cannot set " + std::to_string(num_bytes) + " bytes aside in", path, error_number);
+  }
   void Rename(const std::string& from, const std::string& to) override {
     if (::rename(from.c_str(), to.c_str()) != 0) throw Error::System("cannot rename " + from + " to", to, errno);
   }
@@ -136,7 +149,7 @@ class PosixFiles final : public FileSystem {
     const int status = ::fsync(fd);
     const int error_number = errno;
     ::close(fd);
-    if (status != 0) throw Error::System("cannot sync directory", path, error_number);
+    if (status != 0) throw SyncError("cannot sync directory", path, error_number);
   }
   void MakeDirectory(const std::string& path) override {
     if (path.empty() || Exists(path)) return;
@@ -179,6 +192,8 @@ class PosixFiles final : public FileSystem {
 };
 
 }  // namespace
+
+void FileSystem::Allocate(const std::string& path, uint64_t) { Create(path)->Close(); }
 
 FileSystem& SystemFiles() {
   static PosixFiles files;

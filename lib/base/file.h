@@ -44,6 +44,9 @@ class FileSystem {
   virtual std::unique_ptr<WritableFile> Create(const std::string& path) = 0;         ///< truncates
   virtual std::unique_ptr<WritableFile> OpenForAppend(const std::string& path) = 0;  ///< creates if missing; each Append goes to the file's end, also while others append
   virtual std::unique_ptr<ReadableFile> OpenForRead(const std::string& path) = 0;
+  /// Makes the file with so many bytes of the disk set aside for it; nothing is left of it when this throws. A layer that sets nothing aside makes it
+  /// empty.
+  virtual void Allocate(const std::string& path, uint64_t num_bytes);
   virtual void Rename(const std::string& from, const std::string& to) = 0;
   virtual void Remove(const std::string& path) = 0;
   virtual void SyncDirectory(const std::string& path) = 0;

@@ -147,10 +147,12 @@ void RunTake(const TakeOptions& options, Invocation& invocation) {
   const uint64_t lease = RandomId();
   std::vector<uint64_t> keys;
   int64_t reclaimed = 0;
-  store.Transact([&](Batch& batch) {
-    if (!options.worker.empty()) reclaimed = ReleaseWorker(state, batch, options.worker, lease, "reclaimed");
-    keys = LeaseRollouts(store, batch, PlanTake(options, state, lease));
-  });
+  store.Transact(
+      [&](Batch& batch) {
+        if (!options.worker.empty()) reclaimed = ReleaseWorker(state, batch, options.worker, lease, "reclaimed");
+        keys = LeaseRollouts(store, batch, PlanTake(options, state, lease));
+      },
+      Wait::kNo, Room::kFree);
   size_t written = 0, resumed = 0;
   // What nobody saw returns at once; the rest may be on its way.
   const auto give_back = [&] {

@@ -155,15 +155,17 @@ void AddToStore(const AddOptions& options, Invocation& invocation) {
     }
     plan.prompts += static_cast<int64_t>(prompts.size());
     if (!more && plan.prompts == 0) throw Error::Data(plan.source + " has no prompt that can be used");
-    store.Transact([&](Batch& batch) {
-      for (const auto& [entry, payload] : prompts) CheckIsNew(store, entry.id);
-      // With the plan all of them once more: another addition may have become whole since the first were journaled.
-      if (!more) {
-        for (const std::string& id : source.ids()) CheckIsNew(store, id);
-      }
-      for (const auto& [entry, payload] : prompts) batch.Add(entry, payload);
-      if (!more) batch.Add(plan);
-    });
+    store.Transact(
+        [&](Batch& batch) {
+          for (const auto& [entry, payload] : prompts) CheckIsNew(store, entry.id);
+          // With the plan all of them once more: another addition may have become whole since the first were journaled.
+          if (!more) {
+            for (const std::string& id : source.ids()) CheckIsNew(store, id);
+          }
+          for (const auto& [entry, payload] : prompts) batch.Add(entry, payload);
+          if (!more) batch.Add(plan);
+        },
+        Wait::kNo, Room::kFree);
   }
   invocation.Report("added " + std::to_string(plan.prompts) + " prompts, " + std::to_string(plan.prompts * plan.epochs) + " groups of " +
                         std::to_string(config.group_size) + " rollouts; skipped " + std::to_string(source.skipped()),

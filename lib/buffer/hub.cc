@@ -22,6 +22,7 @@ using stream::Value;
 
 constexpr std::string_view kSubject = "request to the hub";
 constexpr int64_t kNsPerMs = 1'000'000;
+constexpr int64_t kLookForRoomNs = 1'000'000'000;
 constexpr int64_t kPipeTerms = 10;  // a rollout that nobody holds or puts for so many terms was lost on its way
 constexpr const char* kDemandNames[] = {"go", "pause", "drain"};
 
@@ -59,6 +60,7 @@ Hub::Hub(Store& store, const HubOptions& options) : store_(store), options_(opti
 
 Map Hub::Answer(const Map& request) {
   store_.CheckWritable();
+  if (store_.stale()) store_.Refresh();
   ++num_requests_;
   Session& session = Touch(request);
   Map answer = Dispatch(request, session);
@@ -191,6 +193,19 @@ std::vector<uint64_t> Hub::NewLeases(const Map& request, uint64_t id, const Sess
   return keys;
 }
 
+/// Generators pause while the reserve is missing, and go on once it can be set aside again.
+void Hub::LookForRoom() {
+  const bool had_room = has_room_;
+  if (!store_.HasReserve() && Now() - looked_for_room_ns_ >= kLookForRoomNs) {
+    looked_for_room_ns_ = Now();
+    store_.MakeReserve();
+  }
+  has_room_ = store_.HasReserve();
+  if (had_room && !has_room_)
+    log::Warn(store_.directory() + ": the disk is full; generators pause until there is room again, while put, claim and commit go on");
+  if (!had_room && has_room_) log::Info("there is room on the disk again: generators go on");
+}
+
 int64_t Hub::NumPresumedReady() const {
   const State& state = store_.state();
   std::set<uint64_t> in_pipe, groups;
@@ -215,6 +230,7 @@ int64_t Hub::NumPresumedReady() const {
 Demand Hub::CurrentDemand() const {
   const State& state = store_.state();
   if (draining_ || (options_.steps && state.next_step() >= *options_.steps) || IsExhausted(state)) return Demand::kDrain;
+  if (!store_.HasReserve()) return Demand::kPause;
   return GroupsWanted(state) - NumPresumedReady() > 0 ? Demand::kGo : Demand::kPause;
 }
 
@@ -357,6 +373,8 @@ void Hub::ReleaseInPipe(uint64_t lease, int64_t min_age_ns) {
 }
 
 void Hub::Tick() {
+  if (store_.stale()) store_.Refresh();
+  LookForRoom();
   const int64_t term_ns = options_.term_ms * kNsPerMs;
   for (auto& [id, session] : sessions_) {
     const bool silent = Now() - session.seen_ns >= term_ns;

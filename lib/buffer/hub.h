@@ -70,6 +70,7 @@ class Hub {
   void NoteHeld(const stream::Map& request, uint64_t id, Session& session, std::vector<uint64_t>* lost);
   std::vector<uint64_t> NewLeases(const stream::Map& request, uint64_t id, const Session& session);
   void CloseIfOver(uint64_t lease);
+  void LookForRoom();
   void ReleaseInPipe(uint64_t lease, int64_t min_age_ns);
   int64_t NumPresumedReady() const;
   stream::Map Dispatch(const stream::Map& request, Session& session);
@@ -80,6 +81,8 @@ class Hub {
   std::map<uint64_t, Session> sessions_;
   std::map<std::string, uint64_t> claimed_by_;  ///< claim id → session that it was made for
   bool draining_ = false, had_sessions_ = false;
+  bool has_room_ = true;  ///< on the disk, for more than what comes back, as was told last
+  int64_t looked_for_room_ns_ = 0;
   PutCounts put_counts_;
   int64_t leased_count_ = 0, num_requests_ = 0;
 };

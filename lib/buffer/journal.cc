@@ -12,7 +12,7 @@ namespace {
 std::string At(const std::string& path, uint64_t offset) { return path + " at offset " + std::to_string(offset); }
 
 Error WithSpaceHint(const Error& error) {
-  return {error.kind(), error.message(), "nothing that was acknowledged is lost; free space or repair the disk, then run the command again"};
+  return error.WithHint("nothing that was acknowledged is lost; free space or repair the disk, then run the command again");
 }
 
 }  // namespace
@@ -214,26 +214,29 @@ void Journal::RotateIfFull() {
   if (end_ < limits_.segment_bytes) return;
   OpenForAppending();
   Sync();
-  BeginSegment();
+  BeginSegment(manifest_.writer_epoch);
 }
 
-void Journal::BeginSegment() {
+void Journal::BeginSegment(uint64_t epoch) {
   const uint32_t number = manifest_.next_number;
-  const SegmentName next = {number, SegmentPath(number), manifest_.writer_epoch, next_sequence_, std::nullopt};
+  const SegmentName next = {number, SegmentPath(number), epoch, next_sequence_, std::nullopt};
+  Manifest manifest = manifest_;
+  manifest.writer_epoch = epoch;
+  manifest.segments.back().frames = next_sequence_ - Current().first;
+  manifest.segments.push_back(next);
+  manifest.next_number = number + 1;
   try {
     // A crash between these lines leaves a file that no manifest names; the next writer replaces it.
     const auto file = files_.Create(JoinPath(directory_, next.name));
     file->Sync();
     file->Close();
     files_.SyncDirectory(JoinPath(directory_, "journal"));
-    manifest_.segments.back().frames = next_sequence_ - Current().first;
-    manifest_.segments.push_back(next);
-    manifest_.next_number = number + 1;
-    WriteManifest(files_, directory_, manifest_);
+    WriteManifest(files_, directory_, manifest);
   } catch (const Error& error) {
-    broken_ = true;
+    broken_ = !IsDiskFull(error);  // without room nothing happened yet: the old manifest holds
     throw WithSpaceHint(error);
   }
+  manifest_ = std::move(manifest);
   sealed_bytes_ += end_;
   OpenSegment(manifest_.segments.size() - 1);
 }
@@ -243,15 +246,15 @@ uint32_t Journal::CloseSegment(uint32_t numbers) {
   Sync();
   const uint32_t first = manifest_.next_number;
   manifest_.next_number += numbers;
-  BeginSegment();
+  BeginSegment(manifest_.writer_epoch);
   return first;
 }
 
 void Journal::RaiseEpoch() {
   OpenForAppending();
   Sync();
-  writer_epoch_ = ++manifest_.writer_epoch;
-  BeginSegment();
+  BeginSegment(manifest_.writer_epoch + 1);
+  writer_epoch_ = manifest_.writer_epoch;
 }
 
 std::shared_ptr<const std::string> Journal::ReadFrame(Position at) {

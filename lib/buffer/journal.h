@@ -83,7 +83,7 @@ class Journal {
   void CheckNotBroken() const;
   void OpenForAppending();
   void SyncWriter();
-  void BeginSegment();
+  void BeginSegment(uint64_t epoch);
   void RotateIfFull();
 
   FileSystem& files_;

@@ -4,7 +4,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "buffer/owner.h"
 #include "buffer/payloads.h"
 
@@ -34,10 +36,11 @@ void Store::Init(FileSystem& files, const Clock& clock, const std::string& direc
   std::string raw;
   AppendEntry(InitEntry{config}, clock.WallNs(), {}, &raw);
   Journal::Create(files, directory, config.run, raw, 1);
+  Reserve(files, directory, StoreOptions().reserve_bytes).Make();
 }
 
 Store::Store(FileSystem& files, const Clock& clock, std::string directory, const StoreOptions& options)
-    : files_(files), clock_(clock), directory_(std::move(directory)), options_(options) {
+    : files_(files), clock_(clock), directory_(std::move(directory)), options_(options), reserve_(files, directory_, options.reserve_bytes) {
   Load();
 }
 
@@ -100,11 +103,11 @@ uint32_t Store::CloseJournal(uint32_t numbers) {
   return journal_->CloseSegment(numbers);
 }
 
-void Store::Transact(const std::function<void(Batch&)>& body, Wait wait) {
+void Store::Transact(const std::function<void(Batch&)>& body, Wait wait, Room room) {
   CheckWritable();
   constexpr size_t kMaxCollectedBytes = 16u << 20;
   try {
-    if (!batch_) Begin();
+    if (!batch_) Begin(room);
     Run(body);
   } catch (const std::exception& error) {
     NoteFailure(error);
@@ -114,12 +117,19 @@ void Store::Transact(const std::function<void(Batch&)>& body, Wait wait) {
   if (!collecting_ || batch_->raw_.size() > kMaxCollectedBytes) Flush();
 }
 
-void Store::Begin() {
+void Store::Begin(Room room) {
   auto lock = LockBuffer();
   if (!serving_) CheckNoHub();
   Refresh();
-  CheckOwner();
-  batch_.emplace(Batch(state_, journal_->NextPosition(), clock_.WallNs()));
+  if (room == Room::kFree || !owner_checked_) reserve_.Make();  // what comes back does not compete for room again and again
+  if (room == Room::kFree) RequireReserve();
+  room_ = room;
+  Position next;
+  WithRoom(room, [&] {
+    CheckOwner();
+    next = journal_->NextPosition();
+  });
+  batch_.emplace(Batch(state_, next, clock_.WallNs()));
   lock_ = std::move(lock);
 }
 
@@ -149,7 +159,7 @@ void Store::Flush() {
   };
   try {
     if (batch_->num_entries_ > 0) {
-      journal_->Append(batch_->raw_, batch_->num_entries_);
+      WithRoom(room_, [&] { journal_->Append(batch_->raw_, batch_->num_entries_); });
       if (!unsynced_since_) unsynced_since_ = clock_.MonotonicNs();
       if (must_sync) Sync();
     }
@@ -184,6 +194,26 @@ void Store::Sync() {
 
 void Store::NoteFailure(const std::exception& error) {
   if (journal_->broken() && failure_.empty()) failure_ = error.what();
+}
+
+/// What finds no room on the disk is tried once more with the reserve's. Never a sync: that would be told as done without being so.
+void Store::WithRoom(Room room, const std::function<void()>& write) {
+  try {
+    write();
+    return;
+  } catch (const Error& error) {
+    if (!IsDiskFull(error) || room != Room::kReserve || journal_->broken() || !reserve_.Free()) throw;
+    log::Warn(error.message() + "; the reserve of " + HumanBytes(reserve_.num_bytes()) +
+              " was freed, so that what comes back is kept; take is refused until there is "
+              "room again");
+  }
+  write();
+}
+
+void Store::RequireReserve() const {
+  if (reserve_.made()) return;
+  throw Error::DiskFull(directory_ + ": nothing is given out or added while no room is in reserve for what comes back: " + reserve_.why(),
+                        "put, claim and commit still work; free more than " + HumanBytes(reserve_.num_bytes()) + " on its disk: df -h " + directory_);
 }
 
 void Store::CheckNoHub() {
@@ -223,8 +253,11 @@ void Store::BeginServing(const std::string& address) {
   CheckNoHub();
   serving_ = files_.Lock(JoinPath(directory_, "serve.lock"), 0);
   Refresh();
-  CheckOwner();
-  WriteOwner(address);
+  reserve_.Make();
+  WithRoom(Room::kReserve, [&] {
+    CheckOwner();
+    WriteOwner(address);
+  });
 }
 
 std::string Store::ReadPayload(Position at) {

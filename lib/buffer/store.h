@@ -14,6 +14,7 @@
 #include "buffer/buffer_state.h"
 #include "buffer/durability.h"
 #include "buffer/journal.h"
+#include "buffer/reserve.h"
 #include "record/records.h"
 
 namespace april::buffer {
@@ -22,7 +23,14 @@ struct StoreOptions {
   bool take_over = false;  ///< on a network file system: write although another host is the owner
   int64_t lock_timeout_ms = 30'000;
   JournalLimits journal = {};
-  Durability durability = {};  ///< of transactions that may wait
+  Durability durability = {};          ///< of transactions that may wait
+  uint64_t reserve_bytes = 16u << 20;  ///< set aside for what comes back when the disk is full
+};
+
+/// What a transaction is for, when the disk is full.
+enum class Room {
+  kReserve,  ///< it keeps what was made (put, claim, commit, …): the reserve is freed for it
+  kFree,     ///< it brings more (take, add): refused while nothing is in reserve
 };
 
 /// Whether a transaction has to be on disk when it returns, or may wait as long as the store's durability allows.
@@ -65,11 +73,13 @@ class Store {
 
   /// Applies what other processes appended.
   void Refresh();
+  /// A transaction failed after the state had changed: what it tells did not happen, until Refresh.
+  bool stale() const { return stale_; }
 
   /// Locks the buffer, reads what is new, runs `body`, appends its entries as one frame, syncs, unlocks. Nothing happened when it throws.
   /// Throws Runtime with the hub's address while one serves (unless this store is the hub's), or when the lock is not free in time; and always, once
   /// a write could not be made durable.
-  void Transact(const std::function<void(Batch&)>& body, Wait wait = Wait::kNo);
+  void Transact(const std::function<void(Batch&)>& body, Wait wait = Wait::kNo, Room room = Room::kReserve);
   /// From now on transactions wait, applied to the state, for Flush, which appends them together: one frame, one sync. Nobody may be told of them
   /// before.
   void Collect() { collecting_ = true; }
@@ -79,6 +89,11 @@ class Store {
   std::optional<int64_t> SyncIfDue();
   /// Syncs what waits.
   void Sync();
+
+  /// Room on the disk is set aside for what comes back. Without it a transaction that brings more is refused.
+  bool HasReserve() const { return reserve_.made(); }
+  /// Sets it aside if it is not. For the hub's store: others do it with their first transaction.
+  bool MakeReserve() { return reserve_.Make(); }
 
   /// The buffer's lock, which every change of its files needs. Throws Runtime when it is not free in time.
   std::unique_ptr<FileLock> LockBuffer();
@@ -105,9 +120,11 @@ class Store {
  private:
   void Load();
   void ReadJournal();
-  void Begin();
+  void Begin(Room room);
   void Run(const std::function<void(Batch&)>& body);
   void NoteFailure(const std::exception& error);
+  void WithRoom(Room room, const std::function<void()>& write);
+  void RequireReserve() const;
   void CheckNoHub();
   void CheckOwner();
   void WriteOwner(const std::string& address);
@@ -119,7 +136,9 @@ class Store {
   std::unique_ptr<Journal> journal_;
   State state_;
   std::unique_ptr<FileLock> serving_;
+  Reserve reserve_;
   bool owner_checked_ = false;
+  Room room_ = Room::kReserve;      ///< that the batch may use
   std::optional<Batch> batch_;      ///< of the transactions under way: their payloads are not in the journal yet
   std::unique_ptr<FileLock> lock_;  ///< held while there is a batch
   bool collecting_ = false;

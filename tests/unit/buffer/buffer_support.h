@@ -78,7 +78,7 @@ inline std::vector<record::Rollout> Take(buffer::Store& store, int64_t count, ui
   request.lease = lease;
   request.worker = worker;
   request.max_rollouts = count;
-  store.Transact([&](buffer::Batch& batch) { keys = buffer::LeaseRollouts(store, batch, request); });
+  store.Transact([&](buffer::Batch& batch) { keys = buffer::LeaseRollouts(store, batch, request); }, buffer::Wait::kNo, buffer::Room::kFree);
   std::vector<record::Rollout> rollouts;
   for (const uint64_t key : keys) rollouts.push_back(store.ReadRollout(key));
   return rollouts;

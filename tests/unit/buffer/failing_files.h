@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,8 +24,20 @@ class FailingFiles : public FileSystem {
   std::unique_ptr<WritableFile> Create(const std::string& path) override { return Wrap(SystemFiles().Create(path)); }
   std::unique_ptr<WritableFile> OpenForAppend(const std::string& path) override { return Wrap(SystemFiles().OpenForAppend(path)); }
   std::unique_ptr<ReadableFile> OpenForRead(const std::string& path) override { return SystemFiles().OpenForRead(path); }
-  void Rename(const std::string& from, const std::string& to) override { SystemFiles().Rename(from, to); }
-  void Remove(const std::string& path) override { SystemFiles().Remove(path); }
+  void Rename(const std::string& from, const std::string& to) override {
+    SystemFiles().Rename(from, to);
+    set_aside_[to] = std::exchange(set_aside_[from], 0);
+  }
+  void Remove(const std::string& path) override {
+    SystemFiles().Remove(path);
+    room += static_cast<int64_t>(std::exchange(set_aside_[path], 0));
+  }
+  void Allocate(const std::string& path, uint64_t num_bytes) override {
+    if (room < static_cast<int64_t>(num_bytes)) throw Error::System("cannot set aside", path, ENOSPC);
+    FileSystem::Allocate(path, num_bytes);
+    room -= static_cast<int64_t>(num_bytes);
+    set_aside_[path] = num_bytes;
+  }
   void SyncDirectory(const std::string& path) override { SystemFiles().SyncDirectory(path); }
   void MakeDirectory(const std::string& path) override { SystemFiles().MakeDirectory(path); }
   bool Exists(const std::string& path) override { return SystemFiles().Exists(path); }
@@ -50,7 +63,10 @@ class FailingFiles : public FileSystem {
       }
       file_->Sync();
     }
-    void Truncate(uint64_t size) override { file_->Truncate(size); }
+    void Truncate(uint64_t size) override {
+      files_.room += static_cast<int64_t>(file_->Size()) - static_cast<int64_t>(size);
+      file_->Truncate(size);
+    }
     uint64_t Size() const override { return file_->Size(); }
     void Close() override { file_->Close(); }
 
@@ -59,6 +75,7 @@ class FailingFiles : public FileSystem {
     std::unique_ptr<WritableFile> file_;
   };
   std::unique_ptr<WritableFile> Wrap(std::unique_ptr<WritableFile> file) { return std::make_unique<File>(*this, std::move(file)); }
+  std::map<std::string, uint64_t> set_aside_;
 };
 
 }  // namespace april::test
