@@ -20,11 +20,28 @@ namespace {
 
 constexpr size_t kFrameBytes = 1u << 20;  // raw; small enough that reading one rollout does not decompress many
 
-/// Writes entries into new segments, which no manifest names yet.
+/// Files that no manifest names; what cannot be removed now is removed by the next compaction.
+void RemoveSegments(FileSystem& files, const std::string& directory, const std::vector<SegmentName>& segments) {
+  for (const SegmentName& segment : segments) {
+    try {
+      files.Remove(JoinPath(directory, segment.name));
+    } catch (...) {
+    }
+  }
+}
+
+/// Writes entries into new segments, which no manifest names yet. What is not finished is removed: on a full disk others need its room.
 class SegmentWriter {
  public:
   SegmentWriter(FileSystem& files, const std::string& directory, uint64_t epoch, uint32_t first_number, uint32_t numbers)
       : files_(files), directory_(directory), epoch_(epoch), next_number_(first_number), end_number_(first_number + numbers) {}
+
+  ~SegmentWriter() {
+    file_.reset();
+    RemoveSegments(files_, directory_, segments_);
+  }
+  SegmentWriter(const SegmentWriter&) = delete;
+  SegmentWriter& operator=(const SegmentWriter&) = delete;
 
   void Add(const Entry& entry, int64_t ns, std::string_view payload = {}) {
     AppendEntry(entry, ns, payload, &raw_);
@@ -39,7 +56,7 @@ class SegmentWriter {
     WriteFrame();
     CloseFile();
     files_.SyncDirectory(JoinPath(directory_, "journal"));
-    return std::move(segments_);
+    return std::exchange(segments_, {});
   }
   uint64_t bytes() const { return bytes_; }
 
@@ -176,9 +193,7 @@ uint64_t RemoveUnnamed(FileSystem& files, const std::string& directory, const Ma
   return bytes;
 }
 
-}  // namespace
-
-CompactionResult Compact(FileSystem& files, const Clock& clock, const std::string& directory, int64_t lock_timeout_ms) {
+CompactionResult CompactWith(FileSystem& files, const Clock& clock, const std::string& directory, int64_t lock_timeout_ms) {
   ReadManifest(files, directory);  // before a lock file is made where no buffer is
   const auto alone = files.Lock(JoinPath(directory, "compact.lock"), 0);
   if (!alone) throw Error::Runtime(directory + " is being compacted by another program");
@@ -208,9 +223,26 @@ CompactionResult Compact(FileSystem& files, const Clock& clock, const std::strin
   manifest.segments.erase(manifest.segments.begin(), manifest.segments.begin() + static_cast<std::ptrdiff_t>(replaced));
   manifest.segments.insert(manifest.segments.begin(), written.begin(), written.end());
   ++manifest.compactions;
-  WriteManifest(files, directory, manifest);
+  try {
+    WriteManifest(files, directory, manifest);
+  } catch (const Error& error) {
+    if (IsDiskFull(error)) RemoveSegments(files, directory, written);  // the old manifest holds
+    throw;
+  }
   result.bytes_deleted = RemoveUnnamed(files, directory, manifest);
   return result;
+}
+
+}  // namespace
+
+CompactionResult Compact(FileSystem& files, const Clock& clock, const std::string& directory, int64_t lock_timeout_ms) {
+  try {
+    return CompactWith(files, clock, directory, lock_timeout_ms);
+  } catch (const Error& error) {
+    if (!error.hint().empty() || error.kind() != ErrorKind::kRuntime) throw;
+    throw error.Within(directory + " was not compacted, it goes on as it was")
+        .WithHint("free space or repair the disk; nothing needs to be compacted before the buffer is used again");
+  }
 }
 
 }  // namespace april::buffer

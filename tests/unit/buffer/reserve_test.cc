@@ -1,7 +1,10 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "base/error.h"
+#include "buffer/buffer_manifest.h"
 #include "buffer/claiming.h"
+#include "buffer/compaction.h"
 #include "buffer/hub.h"
 #include "buffer/map_fields.h"
 #include "buffer_support.h"
@@ -133,6 +136,28 @@ TEST_CASE("a failed sync is never tried again, also when there is no room, and f
   CHECK(disk.files.syncs_to_fail == 0);
   CHECK(disk.HasReserve());
   CHECK_THROWS_WITH(store.CheckWritable(), Catch::Contains("cannot sync"));
+}
+
+TEST_CASE("a compaction that finds no room changes nothing and takes none away") {
+  FullDisk disk;
+  Store store(disk.files, disk.scratch_clock, disk.directory, SmallReserve());
+  for (const record::Rollout& rollout : test::Take(store, 6, 5)) Put(store, test::Scored(test::Generate(rollout, 40, 0), 1));
+  for (const int64_t room : {0, 500, 1500, 3000}) {
+    disk.files.room = room;
+    CHECK_THROWS_WITH(buffer::Compact(disk.files, disk.scratch_clock, disk.directory, 1000), Catch::Contains("No space left"));
+    const buffer::Manifest manifest = buffer::ReadManifest(SystemFiles(), disk.directory);
+    CHECK(manifest.compactions == 0);
+    for (const std::string& name : SystemFiles().List(JoinPath(disk.directory, "journal"))) {
+      INFO(name << " with room for " << room);
+      const bool named =
+          std::any_of(manifest.segments.begin(), manifest.segments.end(), [&](const auto& segment) { return segment.name == "journal/" + name; });
+      CHECK((named || SystemFiles().OpenForRead(JoinPath(disk.directory, "journal/" + name))->Size() == 0));
+    }
+    disk.files.room = 1 << 20;
+    CHECK(Store(disk.files, disk.scratch_clock, disk.directory).state().ready().size() == 2);
+  }
+  buffer::Compact(disk.files, disk.scratch_clock, disk.directory, 1000);
+  CHECK(Store(disk.files, disk.scratch_clock, disk.directory).state().ready().size() == 2);
 }
 
 std::string Ask(buffer::Hub& hub, uint64_t request, size_t expected_rollouts) {
