@@ -33,3 +33,10 @@ foreach(source ${bench_sources})
   add_executable(bench_${name} EXCLUDE_FROM_ALL ${source})
   target_link_libraries(bench_${name} PRIVATE april_rollout april_grpo)
 endforeach()
+
+# tests/fault/faulty_disk.cc: for LD_PRELOAD, beside the programs. Without sanitizers: it is loaded before their runtime could be.
+add_library(faulty_disk MODULE ${CMAKE_SOURCE_DIR}/tests/fault/faulty_disk.cc)
+target_compile_options(faulty_disk PRIVATE -fno-sanitize=all)
+target_link_options(faulty_disk PRIVATE -fno-sanitize=all)
+target_link_libraries(faulty_disk PRIVATE ${CMAKE_DL_LIBS})
+set_target_properties(faulty_disk PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
