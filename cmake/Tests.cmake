@@ -31,7 +31,7 @@ file(GLOB bench_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/bench/*.cc)
 foreach(source ${bench_sources})
   get_filename_component(name ${source} NAME_WE)
   add_executable(bench_${name} EXCLUDE_FROM_ALL ${source})
-  target_link_libraries(bench_${name} PRIVATE april_rollout april_grpo)
+  target_link_libraries(bench_${name} PRIVATE april_rollout april_grpo april_buffer)
 endforeach()
 
 # tests/fault/faulty_disk.cc: for LD_PRELOAD, beside the programs. Without sanitizers: it is loaded before their runtime could be.

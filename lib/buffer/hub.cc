@@ -114,7 +114,7 @@ Map Hub::Hello(const Map& request, uint64_t id, Session& session) {
   if (fields.Has("steps")) options_.steps = fields.Int("steps");
   if (session.role == "generate" && !session.worker.empty()) {
     int64_t released = 0;
-    store_.Transact([&](Batch& batch) { released = ReleaseWorker(store_.state(), batch, session.worker, id, "reclaimed"); });
+    store_.Transact([&](Batch& batch) { released = ReleaseWorker(store_.state(), batch, session.worker, id, "reclaimed"); }, Wait::kAsLongAsAllowed);
     if (released > 0)
       log::Info("worker " + session.worker + " is back: " + std::to_string(released) + " rollouts that it held returned to the queue");
     for (auto& [other_id, other] : sessions_) {
@@ -261,7 +261,7 @@ Map Hub::PutEnd(const Map& request, Session& session) {
     }
     const auto generator = sessions_.find(lease);
     if (generator == sessions_.end()) {
-      store_.Transact([&](Batch& batch) { ReleaseLease(store_.state(), batch, lease, "ended"); });
+      store_.Transact([&](Batch& batch) { ReleaseLease(store_.state(), batch, lease, "ended"); }, Wait::kAsLongAsAllowed);
       continue;
     }
     generator->second.put_ended = true;
@@ -277,7 +277,7 @@ void Hub::CloseIfOver(uint64_t lease) {
   for (const auto& [id, session] : sessions_) {
     if (session.leases.contains(lease) && !session.bye) return;
   }
-  store_.Transact([&](Batch& batch) { ReleaseLease(store_.state(), batch, lease, "ended"); });
+  store_.Transact([&](Batch& batch) { ReleaseLease(store_.state(), batch, lease, "ended"); }, Wait::kAsLongAsAllowed);
 }
 
 Map Hub::Claim(const Map& request, uint64_t id) {
@@ -367,7 +367,7 @@ void Hub::ReleaseInPipe(uint64_t lease, int64_t min_age_ns) {
     if (Now() - since >= min_age_ns && set->second.held.contains(key)) lost.rollouts.push_back(store_.state().rollout(key).uid);
   }
   if (lost.rollouts.empty()) return;
-  store_.Transact([&](Batch& batch) { batch.Add(lost); });
+  store_.Transact([&](Batch& batch) { batch.Add(lost); }, Wait::kAsLongAsAllowed);
   log::Warn(std::to_string(lost.rollouts.size()) + " rollouts left generator " + NameOf(lease, generator->second.worker) +
             " and were never put: they returned to the queue");
 }
@@ -389,7 +389,7 @@ void Hub::Tick() {
       continue;
     }
     int64_t released = 0;
-    store_.Transact([&, lease = id](Batch& batch) { released = ReleaseLease(store_.state(), batch, lease, "expired"); });
+    store_.Transact([&, lease = id](Batch& batch) { released = ReleaseLease(store_.state(), batch, lease, "expired"); }, Wait::kAsLongAsAllowed);
     session.in_pipe.clear();
     log::Warn("generator " + NameOf(id, session.worker) + " was silent for " + HumanSeconds(static_cast<double>(options_.term_ms) / 1000) + ": " +
               std::to_string(released) + " rollouts returned to the queue");
