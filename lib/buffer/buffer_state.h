@@ -105,6 +105,10 @@ class State {
   GroupEntry SnapshotOf(uint64_t admission) const;
   MemberEntry SnapshotOf(uint64_t admission, size_t index) const;
 
+  /// The whole state as bytes, positions included, for the same build to read again; Load needs a new state, and throws Data.
+  void Save(std::string* out) const;
+  void Load(std::string_view bytes);
+
  private:
   void On(const InitEntry& entry, const DecodedEntry& decoded, Position at);
   void On(const PromptEntry& entry, const DecodedEntry& decoded, Position at);
@@ -131,6 +135,7 @@ class State {
   void Train(const ClaimMeta& claim);
   void Consume(int64_t through_step, const std::optional<std::string>& checkpoint);
   void Forget();
+  void AddMember(RolloutMeta added);  ///< to the newest group
 
   bool initialised_ = false;
   RunConfig config_;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/digest.h"
 #include "base/error.h"
 
 namespace april::buffer {
@@ -97,6 +98,28 @@ bool Journal::ReadNew(const FrameVisitor& visit) {
   }
 }
 
+std::optional<JournalPoint> Journal::Here() const {
+  if (end_ == 0) return std::nullopt;
+  return JournalPoint{manifest_.compactions, Current().number, last_frame_, last_header_, end_, next_sequence_};
+}
+
+bool Journal::GoTo(const JournalPoint& point) {
+  const auto segment =
+      std::find_if(manifest_.segments.begin(), manifest_.segments.end(), [&](const auto& name) { return name.number == point.segment; });
+  if (point.compactions != manifest_.compactions || segment == manifest_.segments.end()) return false;
+  const auto index = static_cast<size_t>(segment - manifest_.segments.begin());
+  char head[kFrameHeaderBytes];
+  const size_t got = readers_[index]->ReadAt(point.frame, head, sizeof head);
+  if (got < sizeof head || Digest({head, sizeof head}) != point.header || readers_[index]->Size() < point.end) return false;
+  for (size_t i = 0; i < index; ++i) sealed_bytes_ += readers_[i]->Size();
+  OpenSegment(index);
+  last_frame_ = point.frame;
+  last_header_ = point.header;
+  end_ = synced_ = point.end;
+  next_sequence_ = point.sequence;
+  return true;
+}
+
 bool Journal::ReadOne(const FrameVisitor& visit) {
   char head[kFrameHeaderBytes];
   const size_t got = reader().ReadAt(end_, head, sizeof head);
@@ -117,6 +140,8 @@ bool Journal::ReadOne(const FrameVisitor& visit) {
     return false;
   }
   visit(raw, {Current().number, 0, end_});
+  last_frame_ = end_;
+  last_header_ = Digest({head, sizeof head});
   ++next_sequence_;
   synced_ = std::max(synced_, header->synced);
   end_ += kFrameHeaderBytes + compressed.size();
@@ -198,6 +223,8 @@ void Journal::Append(std::string_view raw, uint32_t num_entries) {
     }
     throw WithSpaceHint(error);
   }
+  last_frame_ = end_;
+  last_header_ = Digest(std::string_view(frame).substr(0, kFrameHeaderBytes));
   end_ += frame.size();
   ++next_sequence_;
 }

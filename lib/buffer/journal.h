@@ -25,6 +25,16 @@ struct Position {
 inline constexpr Position kNowhere{};
 inline bool IsSomewhere(const Position& position) { return position.segment != 0; }
 
+/// How far a journal was read: to the end of a frame. Whoever has the state at this point need not read what stands before it.
+struct JournalPoint {
+  uint64_t compactions = 0;
+  uint64_t segment = 0;   ///< number
+  uint64_t frame = 0;     ///< offset of the last frame
+  uint64_t header = 0;    ///< digest of its header
+  uint64_t end = 0;       ///< offset behind it
+  uint64_t sequence = 0;  ///< of the next frame
+};
+
 struct JournalLimits {
   uint64_t segment_bytes = 256u << 20;  ///< a segment that exceeds this is closed
   uint64_t cache_bytes = 64u << 20;     ///< raw frames kept for reading payloads
@@ -45,6 +55,11 @@ class Journal {
   /// Visits the frames that were appended since the last call. False, and nothing visited, once the journal was compacted: what was read before has
   /// other positions now, so a new Journal has to read it all. Throws Data on damage, Incompatible on a newer format.
   [[nodiscard]] bool ReadNew(const FrameVisitor& visit);
+  /// How far it was read or appended; nullopt when the last segment has no frame yet.
+  std::optional<JournalPoint> Here() const;
+  /// Goes on from there instead of from the beginning, if that point is in this journal, which must not have been read. What stands before it is
+  /// taken for synced.
+  bool GoTo(const JournalPoint& point);
   /// Bytes behind the last whole frame: what a crash, or a writer at this moment, left.
   uint64_t torn_bytes() const { return torn_bytes_; }
 
@@ -96,6 +111,7 @@ class Journal {
   uint64_t end_ = 0;                                    ///< offset behind the last whole frame of the current segment
   uint64_t sealed_bytes_ = 0;                           ///< of the segments before
   uint64_t synced_ = 0;                                 ///< of the current segment
+  uint64_t last_frame_ = 0, last_header_ = 0;           ///< of the frame before `end_`: its offset, its header's digest
   uint64_t next_sequence_ = 1;
   uint64_t torn_bytes_ = 0;
   uint64_t writer_epoch_ = 0;  ///< under which this object appends; 0 until it does

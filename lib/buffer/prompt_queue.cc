@@ -56,4 +56,51 @@ PromptQueue::Group PromptQueue::At(int64_t place) const {
   return {plan.first_prompt + permutation_[static_cast<size_t>(index)], epoch};
 }
 
+namespace {
+
+template <typename T>
+void SaveList(const std::vector<T>& list, std::string* out) {
+  AppendLe(*out, uint64_t{list.size()});
+  for (const T& item : list) AppendLe(*out, item);
+}
+
+template <typename T>
+std::vector<T> LoadList(const std::function<std::string_view(size_t)>& next) {
+  const auto size = LoadLe<uint64_t>(next(sizeof(uint64_t)).data());
+  if (size > (uint64_t{1} << 40)) throw Error::Data("the index has a list of " + std::to_string(size));
+  const std::string_view raw = next(size * sizeof(T));
+  std::vector<T> list;
+  list.reserve(size);
+  for (size_t i = 0; i < size; ++i) list.push_back(LoadLe<T>(raw.data() + i * sizeof(T)));
+  return list;
+}
+
+}  // namespace
+
+void PromptQueue::Save(std::string* out) const {
+  SaveList(prompts_, out);
+  SaveList(std::vector<uint64_t>(ids_.begin(), ids_.end()), out);
+  SaveList(plans_, out);
+  AppendLe(*out, uint64_t{pending_.size()});
+  for (const auto& [add, pending] : pending_) {
+    AppendLe(*out, add);
+    SaveList(pending.prompts, out);
+    SaveList(pending.ids, out);
+  }
+  AppendLe(*out, num_groups_);
+}
+
+void PromptQueue::Load(const std::function<std::string_view(size_t)>& next) {
+  prompts_ = LoadList<PromptMeta>(next);
+  const std::vector<uint64_t> ids = LoadList<uint64_t>(next);
+  ids_ = {ids.begin(), ids.end()};
+  plans_ = LoadList<Plan>(next);
+  for (auto left = LoadLe<uint64_t>(next(sizeof(uint64_t)).data()); left > 0; --left) {
+    Pending& pending = pending_[LoadLe<uint64_t>(next(sizeof(uint64_t)).data())];
+    pending.prompts = LoadList<PromptMeta>(next);
+    pending.ids = LoadList<uint64_t>(next);
+  }
+  num_groups_ = LoadLe<int64_t>(next(sizeof(int64_t)).data());
+}
+
 }  // namespace april::buffer

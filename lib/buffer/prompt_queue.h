@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <vector>
 
@@ -37,6 +39,10 @@ class PromptQueue {
   bool HasPrompt(const std::string& id) const;
   /// The group at `place`, 0 being the first of the run.
   Group At(int64_t place) const;
+
+  /// As bytes, for the same build to read again. `next` gives so many of them, and throws when there are fewer.
+  void Save(std::string* out) const;
+  void Load(const std::function<std::string_view(size_t)>& next);
 
  private:
   struct Plan {

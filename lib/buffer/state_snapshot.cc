@@ -1,5 +1,6 @@
 // A state as entries, and back: what a compacted journal begins with.
 #include <algorithm>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -55,7 +56,7 @@ void State::On(const SnapshotEntry& entry, const DecodedEntry&, Position) {
 void State::On(const GroupEntry& entry, const DecodedEntry&, Position) {
   if (static_cast<int64_t>(entry.admission) >= groups_admitted_ || (!groups_.empty() && groups_.rbegin()->first >= entry.admission))
     throw Error::Data("group " + HexU64(entry.group_id) + " of a snapshot is out of order");
-  GroupMeta& group = groups_[entry.admission];
+  GroupMeta& group = groups_.emplace_hint(groups_.end(), entry.admission, GroupMeta())->second;
   group.group_id = entry.group_id;
   group.prompt = entry.prompt;
   group.epoch = entry.epoch;
@@ -70,12 +71,8 @@ void State::On(const GroupEntry& entry, const DecodedEntry&, Position) {
 }
 
 void State::On(const MemberEntry& entry, const DecodedEntry& decoded, Position at) {
-  if (groups_.empty() || static_cast<int64_t>(groups_.rbegin()->second.members.size()) >= config_.group_size)
-    throw Error::Data("rollout " + HexU64(entry.rollout.uid) + " of a snapshot belongs to no group");
-  auto& [admission, group] = *groups_.rbegin();
-  const uint64_t key = MakeKey(admission, group.members.size());
-  RolloutMeta& meta = group.members.emplace_back();
   const RolloutEntry& rollout = entry.rollout;
+  RolloutMeta meta;
   meta.uid = rollout.uid;
   if (!decoded.payload.empty()) meta.payload = at;
   meta.chain = rollout.chain;
@@ -92,13 +89,24 @@ void State::On(const MemberEntry& entry, const DecodedEntry& decoded, Position a
   meta.oldest = static_cast<uint32_t>(rollout.oldest.value_or(0));
   meta.newest = static_cast<uint32_t>(rollout.newest.value_or(0));
   if (rollout.lease) meta.lease_epoch = static_cast<uint32_t>(rollout.lease->epoch);
+  if (rollout.lease && meta.state == RolloutState::kLeased) meta.lease_id = rollout.lease->id;
+  AddMember(std::move(meta));
+}
+
+void State::AddMember(RolloutMeta added) {
+  if (groups_.empty() || static_cast<int64_t>(groups_.rbegin()->second.members.size()) >= config_.group_size)
+    throw Error::Data("rollout " + HexU64(added.uid) + " of a snapshot belongs to no group");
+  auto& [admission, group] = *groups_.rbegin();
+  const uint64_t key = MakeKey(admission, group.members.size());
+  group.members.reserve(static_cast<size_t>(config_.group_size));
+  const RolloutMeta& meta = group.members.emplace_back(std::move(added));
   if (!keys_.emplace(meta.uid, key).second) throw Error::Data("rollout " + HexU64(meta.uid) + " stands twice in a snapshot");
-  if (meta.state == RolloutState::kQueued) queued_.insert(key);
-  if (meta.state == RolloutState::kPartial) partial_.insert(key);
+  // Keys come in ascending order.
+  if (meta.state == RolloutState::kQueued) queued_.insert(queued_.end(), key);
+  if (meta.state == RolloutState::kPartial) partial_.insert(partial_.end(), key);
   if (meta.state == RolloutState::kLeased) {
-    const auto set = leases_.find(rollout.lease ? rollout.lease->id : 0);
+    const auto set = leases_.find(meta.lease_id);
     if (set == leases_.end()) throw Error::Data("rollout " + HexU64(meta.uid) + " of a snapshot has a lease that is not there");
-    meta.lease_id = set->first;
     set->second.held.insert(key);
     ++num_leased_;
   }

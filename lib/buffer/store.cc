@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "buffer/index_file.h"
 #include "buffer/owner.h"
 #include "buffer/payloads.h"
 
@@ -48,6 +49,12 @@ void Store::Load() {
   stale_ = true;  // until all of it is read
   journal_ = std::make_unique<Journal>(files_, directory_, options_.journal);
   state_ = State();
+  indexed_bytes_ = index_size_ = 0;
+  if (auto index = ReadIndex(files_, directory_); index && journal_->GoTo(index->point)) {
+    state_ = std::move(index->state);
+    indexed_bytes_ = journal_->size_bytes();
+    index_size_ = index->bytes;
+  }
   ReadJournal();
   if (!state_.initialised()) throw Error::Data(directory_ + ": its journal is empty");
   stale_ = false;
@@ -107,7 +114,13 @@ void Store::Transact(const std::function<void(Batch&)>& body, Wait wait, Room ro
   CheckWritable();
   constexpr size_t kMaxCollectedBytes = 16u << 20;
   try {
-    if (!batch_) Begin(room);
+    if (!batch_) {
+      Begin(room);
+    } else if (room == Room::kFree) {
+      RequireReserve();
+    } else {
+      room_ = Room::kReserve;
+    }
     Run(body);
   } catch (const std::exception& error) {
     NoteFailure(error);
@@ -163,6 +176,7 @@ void Store::Flush() {
       if (!unsynced_since_) unsynced_since_ = clock_.MonotonicNs();
       if (must_sync) Sync();
     }
+    IndexIfOld();
     close();
   } catch (const std::exception& error) {
     NoteFailure(error);
@@ -170,6 +184,17 @@ void Store::Flush() {
     stale_ = true;  // the state is ahead of the journal
     throw;
   }
+}
+
+void Store::IndexIfOld() {
+  const auto point = journal_->Here();
+  if (unsynced_since_ || !point || journal_->size_bytes() < indexed_bytes_ + options_.index_bytes + index_size_) return;
+  try {
+    index_size_ = WriteIndex(files_, directory_, *point, state_);
+  } catch (const Error& error) {
+    log::WarnOnce("index", "the index could not be written, so opening the buffer takes longer: " + error.message());
+  }
+  indexed_bytes_ = journal_->size_bytes();
 }
 
 std::optional<int64_t> Store::SyncIfDue() {

@@ -25,6 +25,7 @@ struct StoreOptions {
   JournalLimits journal = {};
   Durability durability = {};          ///< of transactions that may wait
   uint64_t reserve_bytes = 16u << 20;  ///< set aside for what comes back when the disk is full
+  uint64_t index_bytes = 32u << 20;  ///< a writer makes the index anew when so much of the journal, beside as much as the index has, stands behind it
 };
 
 /// What a transaction is for, when the disk is full.
@@ -125,6 +126,7 @@ class Store {
   void NoteFailure(const std::exception& error);
   void WithRoom(Room room, const std::function<void()>& write);
   void RequireReserve() const;
+  void IndexIfOld();
   void CheckNoHub();
   void CheckOwner();
   void WriteOwner(const std::string& address);
@@ -138,9 +140,10 @@ class Store {
   std::unique_ptr<FileLock> serving_;
   Reserve reserve_;
   bool owner_checked_ = false;
-  Room room_ = Room::kReserve;      ///< that the batch may use
-  std::optional<Batch> batch_;      ///< of the transactions under way: their payloads are not in the journal yet
-  std::unique_ptr<FileLock> lock_;  ///< held while there is a batch
+  Room room_ = Room::kReserve;                   ///< that the batch may use
+  std::optional<Batch> batch_;                   ///< of the transactions under way: their payloads are not in the journal yet
+  std::unique_ptr<FileLock> lock_;               ///< held while there is a batch
+  uint64_t indexed_bytes_ = 0, index_size_ = 0;  ///< of the journal, up to the index; of the index
   bool collecting_ = false;
   bool must_sync_ = false;                 ///< the batch holds what may not wait
   std::optional<int64_t> unsynced_since_;  ///< monotonic, ns

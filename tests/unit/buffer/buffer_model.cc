@@ -36,6 +36,7 @@ void BufferModel::Reopen() {
   store_.reset();
   buffer::StoreOptions options;
   options.journal.segment_bytes = 20'000;  // several segments in one test
+  options.index_bytes = 3'000;             // and the index written often
   store_ = std::make_unique<buffer::Store>(files_, clock_, kDirectory, options);
 }
 
