@@ -9,8 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <mutex>
-#include <optional>
 #include <zmq.hpp>
 
 #include "base/bytes.h"
@@ -52,35 +50,22 @@ void CheckIpc(const Endpoint& endpoint) {
     throw Error::Runtime("the socket zmq+" + endpoint.address + " is served by another process", "stop that process, or choose another path");
 }
 
-/// ZeroMQ starts and ends libpgm with each context, without a lock of its own.
-class Context {
- public:
-  Context() {
-    const std::lock_guard lock(mutex_);
-    context_.emplace();
-  }
-  ~Context() {
-    const std::lock_guard lock(mutex_);
-    context_.reset();
-  }
-  Context(const Context&) = delete;
-  Context& operator=(const Context&) = delete;
-  zmq::context_t& get() { return *context_; }
-
- private:
-  static inline std::mutex mutex_;
-  std::optional<zmq::context_t> context_;
-};
+/// ZeroMQ starts libpgm with its first context and ends it with its last, without a lock: one context, without sockets, lives as long as the process.
+zmq::context_t NewContext() {
+  static const auto* const first = new zmq::context_t;
+  static_cast<void>(first);
+  return zmq::context_t();
+}
 
 }  // namespace
 
 struct ZmqSocket::Handles {
-  Context context;
+  zmq::context_t context = NewContext();
   zmq::socket_t socket;
   zmq::socket_t monitor;
   int wake_fd = -1;
 
-  explicit Handles(zmq::socket_type type) : socket(context.get(), type) {}
+  explicit Handles(zmq::socket_type type) : socket(context, type) {}
   ~Handles() {
     if (wake_fd >= 0) ::close(wake_fd);
   }
@@ -176,7 +161,7 @@ void ZmqSocket::WatchConnections() {
   Try("watch", [&] {
     if (zmq_socket_monitor(handles_->socket.handle(), kMonitorAddress, ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) != 0)
       throw zmq::error_t();
-    handles_->monitor = zmq::socket_t(handles_->context.get(), zmq::socket_type::pair);
+    handles_->monitor = zmq::socket_t(handles_->context, zmq::socket_type::pair);
     handles_->monitor.connect(kMonitorAddress);
   });
 }
