@@ -5,9 +5,19 @@
 //   run/buffer
 #include "buffer/commands.h"
 #include "buffer/look_commands.h"
+#include "buffer/look_help.h"
 #include "cli/main.h"
 
 using namespace april;
+
+namespace {
+
+template <typename Options>
+cli::Command Look(const buffer::CommandHelp& help, void (*run)(const Options&, Invocation&), cli::CommonEffects effects = {}) {
+  return cli::MakeCommand(help.name, help.summary, help.description, run, effects);
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace buffer;
@@ -93,7 +103,7 @@ int main(int argc, char** argv) {
               "serve", "the buffer's hub: generators, scorers and trainers stay up around it",
               "Answers the requests of formats/buffer.md until the run's steps are committed, or a signal comes: then generators drain, claims end, "
               "and it waits\n"
-              "for them (exit 75). While it runs, writers by path are refused; ls, show and stat go on.\n"
+              "for them (exit 75). While it runs, writers by path are refused; ls, show, stat and the like go on.\n"
               "\n"
               "  partial-buffer serve -s run/buffer --bind zmq+ipc://run/hub &\n"
               "  rollout-gen --from zmq+ipc://run/hub --weights run/weights | reward-score --scorer gsm8k | partial-buffer put -s zmq+ipc://run/hub "
@@ -108,31 +118,14 @@ int main(int argc, char** argv) {
               "\n"
               "  partial-buffer compact -s run/buffer",
               &RunCompact),
-          cli::MakeCommand(
-              "ls", "list rollouts or groups",
-              "One line a rollout, in the order of issue. Reads without a lock, also while a hub serves the buffer. Groups that were not issued "
-              "yet, and\n"
-              "trained ones older than the kept steps, are not listed.\n"
-              "\n"
-              "  partial-buffer ls -s run/buffer --state partial --json | jq .tokens",
-              &RunLs),
-          cli::MakeCommand("show", "one rollout: what is known of it, prompt and response as text",
-                           "The response is coloured by the policy version that made each token, on a terminal.\n"
-                           "\n"
-                           "  partial-buffer show -s run/buffer 3fa9",
-                           &RunShow),
-          cli::MakeCommand("stat", "counts by state, lengths, staleness, leases, claims", "Reads a directory without a lock, or asks a hub.",
-                           &RunStat),
-          cli::MakeCommand(
-              "audit", "prove that nothing was lost and nothing trained twice",
-              "Reads the journal by itself, entry by entry and payload by payload, and proves: journaled = trained + held + dropped + superseded, of "
-              "rollouts\n"
-              "and of tokens; no journaled token was lost; nothing was trained twice; every commit has its claim; and all other commands see the "
-              "same. Exit 3\n"
-              "otherwise, with what is wrong, where, and what repair would do.\n"
-              "\n"
-              "  partial-buffer audit -s run/buffer",
-              &RunAudit),
+          Look(kLsHelp, &RunLs),
+          Look(kShowHelp, &RunShow),
+          Look(kStatHelp, &RunStat),
+          Look(kGrepHelp, &RunGrep),
+          Look(kExportHelp, &RunExport),
+          Look(kAuditHelp, &RunAudit),
+          Look(kVerifyHelp, &RunVerify, {.progress = true}),
+          Look(kRepairHelp, &RunRepair),
       }};
   return cli::Main(program, argc, argv);
 }

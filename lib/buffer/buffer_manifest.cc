@@ -16,17 +16,19 @@ constexpr int kMinor = 0;
 
 std::string ManifestPath(const std::string& directory) { return JoinPath(directory, "manifest.json"); }
 
-Manifest ParseManifest(const std::string& path, std::string text) {
+Manifest ParseManifest(const std::string& directory, std::string text) {
+  const std::string path = ManifestPath(directory);
   try {
     Json json = Json::parse(text);
-    if (json.at("format") != "april-buffer") throw Error::Data(path + ": format is " + json.at("format").dump() + ", expected \"april-buffer\"");
+    if (json.at("format") != "april-buffer")
+      throw Error::Data(path + ": format is " + json.at("format").dump() + ", expected \"april-buffer\"", RepairHint(directory));
     if (const int min_reader = json.at("min_reader").get<int>(); min_reader > kMajor) {
       throw Error::Incompatible(path + ": needs a reader of version " + std::to_string(min_reader) + ", this build reads " + std::to_string(kMajor),
                                 "use the build that wrote it");
     }
     const std::string digest = json.at("digest").get<std::string>();
     json.erase("digest");
-    if (digest != HexU64(Digest(json.dump()))) throw Error::Data(path + ": its digest does not fit its contents");
+    if (digest != HexU64(Digest(json.dump()))) throw Error::Data(path + ": its digest does not fit its contents", RepairHint(directory));
     Manifest manifest;
     manifest.run = json.at("run").get<std::string>();
     manifest.writer_epoch = json.at("writer_epoch").get<uint64_t>();
@@ -39,15 +41,19 @@ Manifest ParseManifest(const std::string& path, std::string text) {
       if (segment.contains("frames")) manifest.segments.back().frames = segment.at("frames").get<uint64_t>();
     }
     manifest.retired = json.at("retired").get<std::vector<std::string>>();
-    if (manifest.segments.empty()) throw Error::Data(path + ": it names no segment");
+    if (manifest.segments.empty()) throw Error::Data(path + ": it names no segment", RepairHint(directory));
     manifest.text = std::move(text);
     return manifest;
   } catch (const Json::exception& error) {
-    throw Error::Data(path + ": damaged (" + error.what() + ")");
+    throw Error::Data(path + ": damaged (" + error.what() + ")", RepairHint(directory));
   }
 }
 
 }  // namespace
+
+std::string RepairHint(const std::string& directory) {
+  return "to see what is lost, and what repair would do: partial-buffer repair -s " + directory + " --dry-run";
+}
 
 std::string SegmentPath(uint32_t number) {
   char name[32];
@@ -59,17 +65,18 @@ Manifest ReadManifest(FileSystem& files, const std::string& directory) {
   if (directory.empty()) throw Error::Usage("which buffer? -s DIR is missing", "for example -s run/buffer");
   const std::string path = ManifestPath(directory);
   if (!files.Exists(path)) {
+    if (files.Exists(JoinPath(directory, SegmentPath(1))) || files.Exists(JoinPath(directory, kInitCopy)))
+      throw Error::Data(path + " is missing, though the journal is there", RepairHint(directory));
     const std::string below = LastWith(files, directory, "journal");
     throw Error::Usage(directory + " is no buffer: it has no manifest.json",
                        below.empty() ? "make one with: partial-buffer init -s " + directory + " --model PATH …" : "did you mean -s " + below + "?");
   }
-  return ParseManifest(path, ReadFile(files, path));
+  return ParseManifest(directory, ReadFile(files, path));
 }
 
 void Reread(FileSystem& files, const std::string& directory, Manifest* manifest) {
-  const std::string path = ManifestPath(directory);
-  std::string text = ReadFile(files, path);
-  if (text != manifest->text) *manifest = ParseManifest(path, std::move(text));
+  std::string text = ReadFile(files, ManifestPath(directory));
+  if (text != manifest->text) *manifest = ParseManifest(directory, std::move(text));
 }
 
 void WriteManifest(FileSystem& files, const std::string& directory, const Manifest& manifest) {

@@ -30,12 +30,18 @@ struct Manifest {
   std::string text;                  ///< of the file that was read
 };
 
+/// What to type when a buffer is damaged.
+std::string RepairHint(const std::string& directory);
+
 /// Throws Usage when `directory` is no buffer, Incompatible when min_reader forbids this build, Data when the manifest is damaged.
 Manifest ReadManifest(FileSystem& files, const std::string& directory);
 /// Reads it again, and parses it only when the file has changed.
 void Reread(FileSystem& files, const std::string& directory, Manifest* manifest);
 /// Durable when it returns.
 void WriteManifest(FileSystem& files, const std::string& directory, const Manifest& manifest);
+
+/// A copy of the journal's first frame, which names the run: for repair alone.
+inline constexpr char kInitCopy[] = "init.zst";
 
 /// "journal/00000007.zst"
 std::string SegmentPath(uint32_t number);

@@ -1,6 +1,7 @@
 #include "buffer/findings.h"
 
 #include "base/printing.h"
+#include "buffer/buffer_manifest.h"
 
 namespace april::buffer {
 
@@ -18,7 +19,7 @@ Error NotSound(const std::string& directory, const Findings& findings) {
   const Finding& first = findings.kept.front();
   return Error::Data(directory + ": " + std::to_string(findings.count) + (findings.count == 1 ? " thing is" : " things are") +
                          " wrong, first: " + first.where + ": " + first.what,
-                     "to see what repair would do: partial-buffer repair -s " + directory + " --dry-run");
+                     RepairHint(directory));
 }
 
 }  // namespace april::buffer

@@ -26,8 +26,10 @@ void Journal::Create(FileSystem& files, const std::string& directory, const std:
   header.writer_epoch = 1;
   header.segment = first.number;
   header.num_entries = num_entries;
+  const std::string frame = EncodeFrame(header, first_entries);
+  ReplaceFile(files, JoinPath(directory, kInitCopy), frame, /*durable=*/true);
   const auto file = files.Create(JoinPath(directory, first.name));
-  file->Append(EncodeFrame(header, first_entries));
+  file->Append(frame);
   file->Sync();
   file->Close();
   files.SyncDirectory(JoinPath(directory, "journal"));
@@ -55,8 +57,7 @@ void Journal::OpenSegments() {
       const std::string path = PathOf(manifest_.segments[readers_.size()]);
       if (files_.Exists(path)) throw;
       if (compactions == manifest_.compactions)
-        throw Error::Data(path + " is missing, but the manifest names it",
-                          "restore it from a copy; or see what would be left: partial-buffer repair -s " + directory_ + " --dry-run");
+        throw Error::Data(path + " is missing, but the manifest names it", "restore it from a copy; or, " + RepairHint(directory_));
       compactions = manifest_.compactions;
     }
   }
@@ -89,7 +90,7 @@ bool Journal::ReadNew(const FrameVisitor& visit) {
       if (damaged) {
         throw Error::Data(At(PathOf(Current()), end_) + ": damaged: a frame that was already on disk is not whole (" + std::to_string(torn_bytes_) +
                               " bytes follow)",
-                          "to see what is lost, and what repair would do: partial-buffer repair -s " + directory_ + " --dry-run");
+                          RepairHint(directory_));
       }
     }
     if (current_ + 1 == manifest_.segments.size() || Current().number == limits_.last_segment) return true;
@@ -298,14 +299,14 @@ std::shared_ptr<const std::string> Journal::ReadFrame(Position at) {
   const ReadableFile& source = *readers_[static_cast<size_t>(segment - manifest_.segments.begin())];
   char head[kFrameHeaderBytes];
   const auto header = ParseFrameHeader({head, source.ReadAt(at.frame, head, sizeof head)});
-  if (!header) throw Error::Data(At(path, at.frame) + ": damaged: no frame is where one was");
+  if (!header) throw Error::Data(At(path, at.frame) + ": damaged: no frame is where one was", RepairHint(directory_));
   std::string compressed(std::min<uint64_t>(header->compressed_bytes, source.Size()), '\0');
   compressed.resize(source.ReadAt(at.frame + kFrameHeaderBytes, compressed.data(), compressed.size()));
   std::shared_ptr<const std::string> raw;
   try {
     raw = std::make_shared<const std::string>(DecodeFrame(*header, compressed));
   } catch (const Error& error) {
-    throw error.Within(At(path, at.frame) + ": damaged frame");
+    throw Error::Data(At(path, at.frame) + ": damaged frame: " + error.message(), RepairHint(directory_));
   }
   cache_.push_front({at.segment, at.frame, raw});
   cached_bytes_ += raw->size();

@@ -1,6 +1,5 @@
 #include "buffer/ledger.h"
 
-#include <algorithm>
 #include <bit>
 #include <numeric>
 

@@ -12,10 +12,19 @@
 
 namespace april::buffer {
 
+/// Which rollouts are meant: the same words for every command.
+struct SelectOptions {
+  std::string state;               ///< any of these, with commas between
+  std::vector<std::string> where;  ///< all of these: COLUMN, a comparison, a value
+  void Register(OptionsVisitor& options);
+};
+
 struct LsOptions {
   StoreOption store;
-  std::string state;
-  bool groups = false, json = false;
+  SelectOptions select;
+  std::string columns, sort;
+  int64_t limit = 0;
+  bool groups = false, reverse = false, json = false;
   void Register(OptionsVisitor& options);
 };
 void RunLs(const LsOptions& options, Invocation& invocation);
@@ -36,11 +45,43 @@ struct StatOptions {
 };
 void RunStat(const StatOptions& options, Invocation& invocation);
 
+struct GrepOptions {
+  StoreOption store;
+  SelectOptions select;
+  std::string pattern, model;
+  int64_t context = 0;
+  bool prompts = false, ignore_case = false, count = false, json = false;
+  void Register(OptionsVisitor& options);
+};
+void RunGrep(const GrepOptions& options, Invocation& invocation);
+
+struct ExportOptions {
+  StoreOption store;
+  SelectOptions select;
+  std::string out = "-", model;
+  bool tokens = true, text = true;
+  void Register(OptionsVisitor& options);
+};
+void RunExport(const ExportOptions& options, Invocation& invocation);
+
 struct AuditOptions {
   StoreOption store;
   bool json = false;
   void Register(OptionsVisitor& options);
 };
 void RunAudit(const AuditOptions& options, Invocation& invocation);
+
+struct VerifyCommandOptions {
+  StoreOption store;
+  void Register(OptionsVisitor& options);
+};
+void RunVerify(const VerifyCommandOptions& options, Invocation& invocation);
+
+struct RepairCommandOptions {
+  StoreOption store;
+  bool dry_run = false;
+  void Register(OptionsVisitor& options);
+};
+void RunRepair(const RepairCommandOptions& options, Invocation& invocation);
 
 }  // namespace april::buffer

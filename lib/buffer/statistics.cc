@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <string>
 
 #include "base/bytes.h"
@@ -37,10 +38,19 @@ Map CountMap(const std::map<int64_t, int64_t>& counts) {
   return map;
 }
 
+/// Upper ends of the classes of ages.
+struct AgeClass {
+  const char* name;
+  double end_s;
+};
+constexpr AgeClass kAges[] = {{"under 1 min", 60},  {"under 10 min", 600},  {"under 1 h", 3600},
+                              {"under 6 h", 21600}, {"under 1 day", 86400}, {"older", 1e300}};
+
 /// Counts over the rollouts of groups that are not trained yet.
 struct LiveCounts {
   std::array<int64_t, kNumRolloutStates> rollouts{}, tokens{};
   std::map<int64_t, int64_t> staleness, resumes;
+  std::array<int64_t, 6> ages{};  ///< groups, by kAges
   int64_t ungraded = 0;
   double oldest_group_s = 0;
 };
@@ -51,7 +61,9 @@ LiveCounts CountLive(const Store& store) {
   LiveCounts live;
   for (const auto& [admission, group] : state.groups()) {
     if (group.state == GroupState::kTrained || group.state == GroupState::kConsumed) continue;
-    live.oldest_group_s = std::max(live.oldest_group_s, static_cast<double>(store.clock().WallNs() - group.opened_ns) / kNsPerSecond);
+    const double age_s = static_cast<double>(store.clock().WallNs() - group.opened_ns) / kNsPerSecond;
+    live.oldest_group_s = std::max(live.oldest_group_s, age_s);
+    ++live.ages[static_cast<size_t>(std::find_if(kAges, std::prev(std::end(kAges)), [&](const AgeClass& age) { return age_s < age.end_s; }) - kAges)];
     for (const RolloutMeta& member : group.members) {
       ++live.rollouts[static_cast<size_t>(member.state)];
       live.tokens[static_cast<size_t>(member.state)] += member.tokens;
@@ -61,6 +73,27 @@ LiveCounts CountLive(const Store& store) {
     }
   }
   return live;
+}
+
+/// Tokens that were generated and will not be trained.
+Map WasteMap(const Totals& totals, const LiveCounts& live) {
+  Account dropped, failed{live.rollouts[static_cast<size_t>(RolloutState::kFailed)], live.tokens[static_cast<size_t>(RolloutState::kFailed)]};
+  for (const auto& [why, account] : totals.dropped) (why == "failed" ? failed : dropped) += account;
+  const int64_t wasted = totals.superseded_tokens + dropped.tokens + failed.tokens, journaled = totals.journaled_tokens + totals.superseded_tokens;
+  const auto map = [](const Account& account) { return Map{{"rollouts", account.rollouts}, {"tokens", account.tokens}}; };
+  Map reasons;
+  for (const auto& [why, account] : totals.dropped) reasons.emplace_back(why, map(account));
+  return {{"superseded", map({totals.superseded, totals.superseded_tokens})},
+          {"dropped", map(dropped)},
+          {"failed", map(failed)},
+          {"never_trained_for", std::move(reasons)},
+          {"share_of_tokens", journaled == 0 ? 0.0 : static_cast<double>(wasted) / static_cast<double>(journaled)}};
+}
+
+Map AgeMap(const LiveCounts& live) {
+  Map map;
+  for (size_t i = 0; i < std::size(kAges); ++i) map.emplace_back(kAges[i].name, live.ages[i]);
+  return map;
 }
 
 Array LeaseArray(const Store& store) {
@@ -121,10 +154,12 @@ Map StatMap(const Store& store) {
           {"staleness_versions", CountMap(live.staleness)},
           {"resumes", CountMap(live.resumes)},
           {"oldest_group_s", live.oldest_group_s},
+          {"ages", AgeMap(live)},
           {"sampled", LengthMap(totals.sampled_lengths)},
           {"trained_lengths", LengthMap(totals.trained_lengths)},
           {"trained", std::move(trained)},
           {"finished_resumes", totals.resumes},
+          {"waste", WasteMap(totals, live)},
           {"superseded", Map{{"records", totals.superseded}, {"tokens", totals.superseded_tokens}}},
           {"next_step", state.next_step()},
           {"first_uncommitted_step", state.first_uncommitted_step()},

@@ -56,7 +56,7 @@ void Store::Load() {
     index_size_ = index->bytes;
   }
   ReadJournal();
-  if (!state_.initialised()) throw Error::Data(directory_ + ": its journal is empty");
+  if (!state_.initialised()) throw Error::Data(directory_ + ": its journal is empty", RepairHint(directory_));
   stale_ = false;
 }
 
@@ -69,8 +69,10 @@ void Store::ReadJournal() {
         state_.Apply(decoded, at);
         offset += decoded.entry_bytes + decoded.payload.size();
       } catch (const Error& error) {
-        throw error.Within(directory_ + ": segment " + std::to_string(at.segment) + ", frame at offset " + std::to_string(at.frame) + ", entry at " +
-                           std::to_string(offset));
+        const std::string where = directory_ + ": segment " + std::to_string(at.segment) + ", frame at offset " + std::to_string(at.frame) +
+                                  ", entry at " + std::to_string(offset);
+        if (error.kind() != ErrorKind::kData) throw error.Within(where);
+        throw Error::Data(where + ": " + error.message(), RepairHint(directory_));
       }
     }
   });

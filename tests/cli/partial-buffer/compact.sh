@@ -4,7 +4,7 @@ set -euo pipefail
 . "$APRIL_SOURCE/tests/cli/partial-buffer/common.bash"
 fails "nowhere is no buffer" 2 partial-buffer compact -s nowhere
 # What a user sees, without what tells the time.
-seen() { partial-buffer ls -q -s b --json | sed -E 's/"changed_s":[^,}]*//'; }
+seen() { partial-buffer ls -q -s b --json | sed -E 's/"(changed|age)_s":[^,}]*//g'; }
 size() { cat b/journal/* | wc -c; }
 make 40
 for _ in 1 2 3 4; do partial-buffer take -q -s b --worker w | generate | partial-buffer put -q -s b; done

@@ -17,7 +17,7 @@ grep -q "^uid        $uid" shown && grep -q "^version    2 made tokens 0 to" sho
 [ "$(grep -c $'\x1b\[3[0-9]m' shown)" -gt 0 ] || { echo "no colour"; exit 1; }
 ! partial-buffer show -q -s b "$uid" | grep >/dev/null $'\x1b\[3' || { echo "colour without a terminal"; exit 1; }
 partial-buffer show -q -s b "$uid" --json | python3 -c 'import json, sys; json.load(sys.stdin)'
-fails "no rollout that is kept begins with" 2 partial-buffer show -s b zzzz
+fails "no rollout or group of this journal begins with" 2 partial-buffer show -s b zzzz
 partial-buffer stat -q -s b --json | python3 -c '
 import json, sys
 stat = json.load(sys.stdin)
@@ -27,7 +27,7 @@ partial-buffer stat -q -s b >stat
 grep -q "^staleness" stat || { echo "stat lacks the staleness"; cat stat; exit 1; }
 resumed=$(partial-buffer ls -q -s b --json | grep -c '"resumes":1') again=$(number finished_resumes)
 [ "$again" -gt 0 ] && grep -q "^resumed    1 $resumed  (times taken up again → rollouts not trained yet.* $again times in all finished rollouts" stat || { cat stat; exit 1; }
-for command in init add take put claim commit abandon serve ls show stat; do
+for command in init add take put claim commit abandon serve compact ls show stat grep export audit verify repair; do
   partial-buffer $command --help | grep >/dev/null -- "--help" || { echo "$command has no help"; exit 1; }
 done
 

@@ -3,7 +3,7 @@
 set -euo pipefail
 . "$APRIL_SOURCE/tests/cli/partial-buffer/common.bash"
 fails "hint: make one with: partial-buffer init -s nowhere" 2 partial-buffer stat -s nowhere
-for command in add take put claim commit ls stat "show 12" "abandon 12" "serve --bind zmq+ipc://hub"; do
+for command in add take put claim commit ls stat "show 12" "grep x" export audit verify repair "abandon 12" "serve --bind zmq+ipc://hub"; do
   fails "which buffer? -s DIR" 2 partial-buffer $command </dev/null
 done
 fails "model is missing" 2 partial-buffer init -s b
@@ -18,7 +18,17 @@ fails "is not empty" 2 partial-buffer init -s b --model "$model" --max-tokens 16
 fails "follow needs a hub" 2 partial-buffer claim -s b --follow
 fails "max-wait-ms belongs to --follow" 2 partial-buffer claim -s b --max-wait-ms 500
 fails "steps belongs to --follow" 2 partial-buffer claim -s b --steps 5
-fails "state has no effect with --groups" 2 partial-buffer ls -s b --groups --state queued
+fails "there is no state \"queued\"" 2 partial-buffer ls -s b --groups --state queued
+fails "there is no state \"read\"" 2 partial-buffer ls -s b --state read
+fails "there is no column \"length_s\"" 2 partial-buffer ls -s b --columns uid,length_s
+fails "hint: one of uid, group_id" 2 partial-buffer ls -s b --sort nothing
+fails "no comparison" 2 partial-buffer ls -s b --where tokens
+fails "\"many\" is no number" 2 partial-buffer ls -s b --where "tokens>many"
+fails "worker is text" 2 partial-buffer export -s b --where "worker>a"
+fails "tokens is a number" 2 partial-buffer grep -s b x --where "tokens~1"
+fails "missing closing parenthesis" 2 partial-buffer grep -s b "("
+fails "context has no effect with --count" 2 partial-buffer grep -s b x --count --context 1
+fails "no rollout or group of this journal begins with 0xyz" 2 partial-buffer show -s b 0xyz
 fails "model has no effect with --json" 2 partial-buffer show -s b 00 --json --model x
 fails "exclude each other" 2 partial-buffer take -s b --groups 1 --rollouts 1
 

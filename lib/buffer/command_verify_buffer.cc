@@ -1,0 +1,28 @@
+// verify: every byte, and all that is wrong with them.
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/printing.h"
+#include "buffer/look_commands.h"
+#include "buffer/verification.h"
+
+namespace april::buffer {
+
+void RunVerify(const VerifyCommandOptions& options, Invocation& invocation) {
+  VerifyOptions how;
+  how.progress = [&](uint64_t done, uint64_t total) {
+    if (invocation.progress_due()) {
+      invocation.progress(static_cast<double>(done), static_cast<double>(total), HumanBytes(done) + " of " + HumanBytes(total) + " verified");
+    }
+  };
+  const VerifyReport report = Verify(SystemFiles(), SystemClock(), options.store.store, how);
+  std::string text = FindingsText(report.findings);
+  for (const std::string& note : report.notes) text += "note: " + Printable(note) + "\n";
+  PrintOut(text);
+  invocation.summary = "verified " + HumanBytes(report.bytes) + " in " + std::to_string(report.segments) +
+                       " segments: " + std::to_string(report.frames) + " frames, " + std::to_string(report.entries) + " entries, " +
+                       std::to_string(report.payloads) + " records, " + std::to_string(report.rollouts) + " rollouts read back; " +
+                       std::to_string(report.findings.count) + (report.findings.count == 1 ? " thing is wrong" : " things are wrong");
+  if (!report.findings.empty()) throw NotSound(options.store.store, report.findings);
+}
+
+}  // namespace april::buffer
