@@ -110,6 +110,7 @@ void Run(const Options& options, cli::Context& context) {
   stream::ReaderOptions reading;
   reading.peer_timeout_ms = options.io.peer_timeout_ms;
   reading.sources = options.io.sources;
+  reading.for_stdout = options.io.out == "-";  // without a committer the next claim never comes
   stream::WriterOptions writing;
   writing.compress = options.io.compress;
   writing.peer_timeout_ms = options.io.peer_timeout_ms;

@@ -62,13 +62,17 @@ class Descriptor {
   std::string name_;
 };
 
+Error ReaderGone(const std::string& name) {
+  return Error::Peer(name + " was closed by its reader before the stream's end", "look at the message of the program behind this one");
+}
+
 class FdSource final : public ByteSource {
  public:
-  FdSource(int fd, std::string name) : file_(fd, std::move(name)) {}
+  FdSource(int fd, bool for_stdout, std::string name) : for_stdout_(for_stdout), file_(fd, std::move(name)) {}
 
   size_t Read(char* out, size_t size) override {
     for (;;) {
-      if (!file_.Wait(POLLIN, kSilenceWarningMs)) {
+      if (!Await()) {
         log::WarnOnce("silent " + file_.name(),
                       "nothing has come from " + file_.name() +
                           " for 60 s, not even a mark: the program in front may hang (or is still loading its model); waiting on");
@@ -91,6 +95,18 @@ class FdSource final : public ByteSource {
   }
 
  private:
+  /// Whether something can be read, or the time is over.
+  bool Await() const {
+    pollfd items[] = {{file_.fd(), POLLIN, 0}, {for_stdout_ ? STDOUT_FILENO : -1, 0, 0}};
+    int ready = 0;
+    do {
+      ready = ::poll(items, 2, kSilenceWarningMs);
+    } while (ready < 0 && errno == EINTR);
+    if (items[0].revents == 0 && (items[1].revents & POLLERR) != 0) throw ReaderGone("stdout");
+    return ready != 0;
+  }
+
+  const bool for_stdout_;
   Descriptor file_;
 };
 
@@ -161,7 +177,7 @@ class FdSink final : public ByteSink {
  private:
   [[noreturn]] void Fail(int error_number) const {
     if (error_number == EPIPE) {
-      throw Error::Peer(file_.name() + " was closed by its reader before the stream's end", "look at the message of the program behind this one");
+      throw ReaderGone(file_.name());
     }
     if (error_number == ENOSPC || error_number == EDQUOT) {
       throw Error(ErrorKind::kRuntime, Error::System("cannot write", file_.name(), error_number).message(), "free some space, then run again");
@@ -197,7 +213,7 @@ std::string FirstBytes(ByteSource& source) {
 
 }  // namespace
 
-std::unique_ptr<ByteSource> OpenSource(const std::string& address, std::string* name) {
+std::unique_ptr<ByteSource> OpenSource(const std::string& address, bool for_stdout, std::string* name) {
   int fd = 0;
   if (address == "-") {
     *name = "stdin";
@@ -212,7 +228,7 @@ std::unique_ptr<ByteSource> OpenSource(const std::string& address, std::string* 
       throw Error::Usage(address + " is a directory, not a stream", "a buffer's is looked into with: partial-buffer ls -s " + address);
     }
   }
-  std::unique_ptr<ByteSource> source = std::make_unique<FdSource>(fd, *name);
+  std::unique_ptr<ByteSource> source = std::make_unique<FdSource>(fd, for_stdout, *name);
   std::string head = FirstBytes(*source);
   if (IsJournal(head)) {
     throw Error::Usage(*name + " is a segment of a buffer's journal, not a stream",

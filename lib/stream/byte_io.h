@@ -19,7 +19,8 @@ class ByteSource {
 };
 
 /// "-" or a path; `name` is how messages call it. Compression is sniffed. Throws Usage for a terminal.
-std::unique_ptr<ByteSource> OpenSource(const std::string& address, std::string* name);
+/// `for_stdout`: Read throws Peer, rather than wait for what nobody will see, once stdout is a pipe that nobody reads.
+std::unique_ptr<ByteSource> OpenSource(const std::string& address, bool for_stdout, std::string* name);
 
 class ByteSink {
  public:

@@ -21,7 +21,7 @@ constexpr const char* kLookUpstream = "look at the message of the program that s
 class ByteReader final : public Reader {
  public:
   ByteReader(const std::string& address, const ReaderOptions& options)
-      : options_(options), source_(OpenSource(address, &name_)), scanner_(options.limits) {
+      : options_(options), source_(OpenSource(address, options.for_stdout, &name_)), scanner_(options.limits) {
     const auto bytes = NextMap();
     if (!bytes) {
       if (end_ == 0) Locate([&] { return source_->AtEnd(); });  // says when compressed bytes are there, but cut off

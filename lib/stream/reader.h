@@ -18,6 +18,7 @@ struct ReaderOptions {
   DecodeLimits limits;
   int64_t peer_timeout_ms = 60'000;
   int64_t sources = 1;
+  bool for_stdout = false;       ///< of what comes from a file descriptor: all is for stdout, so that waiting ends with Peer when nobody reads that
   bool allow_truncated = false;  ///< a viewer's choice: truncation ends the stream with a warning
 };
 
