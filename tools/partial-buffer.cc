@@ -76,7 +76,7 @@ int main(int argc, char** argv) {
               &RunPut, {.metrics = true, .progress = true}),
           cli::MakeCommand(
               "claim", "give the next step's groups to the trainer",
-              "Claims the groups that became ready first, records the claim and writes it: a control record, then each group with its members. A "
+              "Claims ready groups as init --admission says, records the claim and writes it: a control record, then each group with its members. A "
               "recorded claim\n"
               "that is not committed, or that the newest checkpoint lacks, is written again instead. Exit 7: too little is ready, nothing was "
               "changed.\n"
@@ -99,6 +99,25 @@ int main(int argc, char** argv) {
               "\n"
               "  partial-buffer abandon -s run/buffer 0123456789abcdef",
               &RunAbandon),
+          cli::MakeCommand(
+              "rewind", "take the run back to a checkpoint",
+              "Makes the groups of every later step ready again, in the order of their steps, and sets newer checkpoints beside it aside (their "
+              "manifest is\n"
+              "renamed, nothing is deleted): claim and grpo-step then go on from this one. Commits of the steps that were undone are refused. Stop "
+              "the "
+              "hub first.\n"
+              "Exit 1: a step that is needed is no longer kept (init --retain-steps); nothing was changed.\n"
+              "\n"
+              "  partial-buffer rewind -s run/buffer --to run/checkpoints/step-00000020",
+              &RunRewind, {.metrics = true}),
+          cli::MakeCommand(
+              "drop", "leave groups out for good",
+              "Open or ready groups are not issued, claimed or waited for any more; they are kept for a look as long as trained ones, and counted by "
+              "reason.\n"
+              "Who still generates for them is told to forget them.\n"
+              "\n"
+              "  partial-buffer drop -s run/buffer --reason 'wrong label' 0123456789abcdef",
+              &RunDrop, {.metrics = true}),
           cli::MakeCommand(
               "serve", "the buffer's hub: generators, scorers and trainers stay up around it",
               "Answers the requests of formats/buffer.md until the run's steps are committed, or a signal comes: then generators drain, claims end, "

@@ -29,6 +29,11 @@ uint64_t State::KeyOf(uint64_t uid) const {
   return *key;
 }
 
+std::optional<uint64_t> State::FindGroup(uint64_t group_id) const {
+  const auto found = admissions_.find(group_id);
+  return found == admissions_.end() ? std::nullopt : std::optional(found->second);
+}
+
 int64_t State::num_groups(GroupState state) const {
   return std::count_if(groups_.begin(), groups_.end(), [state](const auto& item) { return item.second.state == state; });
 }
@@ -81,7 +86,10 @@ void State::Move(uint64_t admission, GroupState to) {
   if (!MayBecome(group.state, to)) {
     throw Error::Data("group " + HexU64(group.group_id) + " (" + std::string(Name(group.state)) + ") may not become " + std::string(Name(to)));
   }
-  if (group.state == GroupState::kOpen) --num_open_;
+  if (group.state == GroupState::kOpen) {
+    --num_open_;
+    if (to == GroupState::kDropped) num_stalled_ -= group.AllEnded();
+  }
   if (group.state == GroupState::kReady) ready_.erase(group.ready_order);
   if (group.state == GroupState::kClaimed) --num_claimed_;
   if (to == GroupState::kClaimed) ++num_claimed_;
@@ -89,18 +97,49 @@ void State::Move(uint64_t admission, GroupState to) {
     // An abandoned claim's groups come first again.
     if (group.state == GroupState::kOpen) group.ready_order = next_ready_order_++;
     ready_[group.ready_order] = admission;
+    unclaimed_.insert(admission);
+  } else {
+    unclaimed_.erase(admission);
   }
   group.state = to;
+}
+
+void State::Summarise(GroupMeta& group) {
+  group.num_ended = group.num_scored = 0;
+  group.has_versions = false;
+  float lowest = 0, highest = 0;
+  for (const RolloutMeta& member : group.members) {
+    const bool scored = member.state == RolloutState::kScored;
+    if (scored) {
+      lowest = group.num_scored == 0 ? member.reward : std::min(lowest, member.reward);
+      highest = group.num_scored == 0 ? member.reward : std::max(highest, member.reward);
+    }
+    group.num_ended += member.Ended();
+    group.num_scored += scored;
+    if (!member.has_versions || (member.Ended() && !scored)) continue;
+    group.oldest = group.has_versions ? std::min(group.oldest, member.oldest) : member.oldest;
+    group.newest = group.has_versions ? std::max(group.newest, member.newest) : member.newest;
+    group.has_versions = true;
+  }
+  constexpr float kEqual = 1e-6f;
+  group.equal_rewards = highest - lowest <= kEqual;
+}
+
+void State::NoteOverdue(uint64_t key) {
+  if (!config_.max_resumes) return;
+  const RolloutMeta& rollout = Mutable(key);
+  const bool unfinished = rollout.state == RolloutState::kLeased || rollout.state == RolloutState::kPartial;
+  if (unfinished && rollout.resumes >= *config_.max_resumes && groups_.at(AdmissionOf(key)).state == GroupState::kOpen) {
+    overdue_.insert(key);
+  } else {
+    overdue_.erase(key);
+  }
 }
 
 void State::Settle(uint64_t admission) {
   GroupMeta& group = groups_.at(admission);
   const bool was_stalled = group.state == GroupState::kOpen && group.AllEnded();
-  group.num_ended = group.num_scored = 0;
-  for (const RolloutMeta& member : group.members) {
-    group.num_ended += member.Ended();
-    group.num_scored += member.state == RolloutState::kScored;
-  }
+  Summarise(group);
   if (group.state != GroupState::kOpen) return;
   num_stalled_ += group.AllEnded() - was_stalled;
   if (group.AllEnded() && group.num_scored >= config_.min_members) {
@@ -118,6 +157,7 @@ void State::RequireLease(const RolloutMeta& rollout, const record::Lease& lease)
 void State::On(const InitEntry& entry, const DecodedEntry&, Position) {
   if (initialised_) throw Error::Data("a second init entry");
   config_ = entry.config;
+  filter_ = config_.filter;
   initialised_ = true;
 }
 
@@ -142,6 +182,7 @@ void State::Open(const OpenedGroup& opened, const LeaseEntry& entry, int64_t ns)
   group.opened_ns = ns;
   group.members.resize(opened.uids.size());
   admissions_[opened.group_id] = admission;
+  unclaimed_.insert(admission);
   for (size_t i = 0; i < opened.uids.size(); ++i) {
     group.members[i].uid = opened.uids[i];
     group.members[i].changed_ns = ns;
@@ -162,12 +203,14 @@ void State::On(const LeaseEntry& entry, const DecodedEntry& decoded, Position) {
   set.last_uids.clear();
   for (const auto& [uid, epoch] : entry.rollouts) {
     const uint64_t key = KeyOf(uid);
+    if (groups_.at(AdmissionOf(key)).state != GroupState::kOpen) throw Error::Data(Describe(Mutable(key)) + " is leased, but its group is not open");
     Move(key, RolloutState::kLeased);
     RolloutMeta& rollout = Mutable(key);
     rollout.lease_id = entry.lease;
     if (++rollout.lease_epoch != epoch) throw Error::Data(Describe(rollout) + " is leased with epoch " + std::to_string(epoch) + " out of turn");
     rollout.changed_ns = decoded.ns;
     set.held.insert(key);
+    NoteOverdue(key);
     set.last_uids.push_back(uid);
   }
 }
@@ -207,11 +250,13 @@ void State::On(const RolloutEntry& entry, const DecodedEntry& decoded, Position 
     totals_.resumes += rollout.resumes;
     totals_.sampled_lengths.Add(rollout.tokens);
   }
+  NoteOverdue(key);
   Settle(AdmissionOf(key));
 }
 
 void State::On(const ProgressEntry& entry, const DecodedEntry& decoded, Position at) {
-  RolloutMeta& rollout = Mutable(KeyOf(entry.uid));
+  const uint64_t key = KeyOf(entry.uid);
+  RolloutMeta& rollout = Mutable(key);
   RequireLease(rollout, entry.lease);
   if (entry.tokens < rollout.tokens) throw Error::Data(Describe(rollout) + ": progress that does not continue it");
   totals_.journaled_tokens += entry.tokens - rollout.tokens;
@@ -223,6 +268,8 @@ void State::On(const ProgressEntry& entry, const DecodedEntry& decoded, Position
   rollout.has_versions = entry.oldest.has_value();
   rollout.oldest = static_cast<uint32_t>(entry.oldest.value_or(0));
   rollout.newest = static_cast<uint32_t>(entry.newest.value_or(0));
+  NoteOverdue(key);
+  Summarise(groups_.at(AdmissionOf(key)));
 }
 
 void State::On(const ReleaseEntry& entry, const DecodedEntry& decoded, Position) {
@@ -233,101 +280,13 @@ void State::On(const ReleaseEntry& entry, const DecodedEntry& decoded, Position)
       throw Error::Data(Describe(rollout) + " is released by a lease that does not hold it");
     Move(key, rollout.tokens > 0 ? RolloutState::kPartial : RolloutState::kQueued);
     rollout.changed_ns = decoded.ns;
+    NoteOverdue(key);
   }
 }
 
 void State::On(const SupersededEntry& entry, const DecodedEntry&, Position) {
   ++totals_.superseded;
   totals_.superseded_tokens += entry.tokens;
-}
-
-void State::On(const ClaimEntry& entry, const DecodedEntry&, Position) {
-  if (entry.step != next_step())
-    throw Error::Data("claim " + entry.claim + " is of step " + std::to_string(entry.step) + ", expected " + std::to_string(next_step()));
-  ClaimMeta claim{entry.claim, entry.step, entry.parent, entry.version, {}, GroupState::kClaimed, 0, 0, std::nullopt, 0};
-  for (const auto& [group_id, uids] : entry.groups) {
-    const auto admission = admissions_.find(group_id);
-    if (admission == admissions_.end()) throw Error::Data("claim " + entry.claim + " names group " + HexU64(group_id) + ", which is not there");
-    std::vector<uint64_t> scored;
-    for (const RolloutMeta& member : groups_.at(admission->second).members) {
-      if (member.state == RolloutState::kScored) scored.push_back(member.uid);
-    }
-    if (scored != uids) throw Error::Data("claim " + entry.claim + " does not name the scored members of group " + HexU64(group_id));
-    Move(admission->second, GroupState::kClaimed);
-    claim.groups.push_back(admission->second);
-    claim.rollouts += static_cast<int64_t>(uids.size());
-  }
-  claims_.push_back(std::move(claim));
-}
-
-void State::On(const CommitEntry& entry, const DecodedEntry&, Position) {
-  const ClaimMeta* found = FindClaim(entry.claim);
-  if (!found || found->step != entry.step)
-    throw Error::Data("a commit names claim " + entry.claim + " of step " + std::to_string(entry.step) + ", which is not there");
-  ClaimMeta& claim = claims_[static_cast<size_t>(entry.step - first_kept_step_)];
-  if (claim.state == GroupState::kClaimed) {
-    if (claim.step != first_uncommitted_step()) throw Error::Data("claim " + entry.claim + " is committed before the one before it");
-    for (const uint64_t admission : claim.groups) Move(admission, GroupState::kTrained);
-    claim.state = GroupState::kTrained;
-    claim.trained_version = entry.version;
-    claim.trained_weights = entry.weights;
-    policy_version_ = entry.version;
-    Train(claim);
-  } else if (claim.trained_version != entry.version || claim.trained_weights != entry.weights) {
-    throw Error::Data("claim " + entry.claim + " is committed again with other weights");
-  }
-  if (entry.checkpoint) Consume(entry.step, entry.checkpoint);
-}
-
-void State::Train(const ClaimMeta& claim) {
-  for (const uint64_t admission : claim.groups) {
-    ++totals_.trained_groups;
-    for (const RolloutMeta& member : groups_.at(admission).members) {
-      if (member.state != RolloutState::kScored) {
-        totals_.dropped[member.state == RolloutState::kFailed ? "failed" : "ungraded"].Add(member.tokens);
-        continue;
-      }
-      ++totals_.trained_rollouts;
-      totals_.trained_tokens += member.tokens;
-      totals_.trained_reward += member.reward;
-      totals_.trained_lengths.Add(member.tokens);
-      if (member.has_versions) ++totals_.trained_staleness[static_cast<int64_t>(claim.version.value_or(0)) - member.oldest];
-    }
-  }
-}
-
-void State::Consume(int64_t through_step, const std::optional<std::string>& checkpoint) {
-  for (ClaimMeta& claim : claims_) {
-    if (claim.step > through_step || claim.state != GroupState::kTrained) continue;
-    claim.state = GroupState::kConsumed;
-    claim.checkpoint = checkpoint;
-    for (const uint64_t admission : claim.groups) Move(admission, GroupState::kConsumed);
-  }
-  Forget();
-}
-
-void State::Forget() {
-  const int64_t keep_from = first_unconsumed_step() - config_.retain_steps;
-  while (!claims_.empty() && claims_.front().step < keep_from && claims_.front().state == GroupState::kConsumed) {
-    for (const uint64_t admission : claims_.front().groups) {
-      const auto group = groups_.find(admission);
-      for (const RolloutMeta& member : group->second.members) keys_.erase(member.uid);
-      admissions_.erase(group->second.group_id);
-      groups_.erase(group);
-      ++totals_.forgotten_groups;
-    }
-    claims_.pop_front();
-    ++first_kept_step_;
-  }
-}
-
-void State::On(const AbandonEntry& entry, const DecodedEntry&, Position) {
-  if (claims_.empty() || claims_.back().id != entry.claim || claims_.back().state != GroupState::kClaimed) {
-    throw Error::Data("claim " + entry.claim + " is abandoned, but is not the newest uncommitted one");
-  }
-  for (const uint64_t admission : claims_.back().groups) Move(admission, GroupState::kReady);
-  claims_.pop_back();
-  abandoned_.insert(entry.claim);
 }
 
 }  // namespace april::buffer

@@ -47,8 +47,18 @@ struct GroupMeta {
   int64_t opened_ns = 0;
   std::vector<RolloutMeta> members;  ///< by index
   int64_t num_ended = 0, num_scored = 0;
+  // Of the members that are or may still be claimed.
+  bool has_versions = false;
+  uint32_t oldest = 0, newest = 0;  ///< policy versions of their tokens
+  bool equal_rewards = true;
 
   bool AllEnded() const { return num_ended == static_cast<int64_t>(members.size()); }
+};
+
+/// When a group was dropped, and why.
+struct DropMeta {
+  int64_t step = 0;  ///< that was the next one
+  std::string why;
 };
 
 struct LeaseSet {
@@ -78,9 +88,15 @@ class State {
   const RolloutMeta& rollout(uint64_t key) const { return groups_.at(AdmissionOf(key)).members[IndexOf(key)]; }
   /// nullopt for an unknown uid: never issued, or consumed and forgotten.
   std::optional<uint64_t> FindRollout(uint64_t uid) const;
-  const std::set<uint64_t>& partial() const { return partial_; }                    ///< keys
-  const std::set<uint64_t>& queued() const { return queued_; }                      ///< keys of queued members of open groups
-  const std::map<int64_t, uint64_t>& ready() const { return ready_; }               ///< order of becoming ready → admission
+  const std::set<uint64_t>& partial() const { return partial_; }            ///< keys
+  const std::set<uint64_t>& queued() const { return queued_; }              ///< keys of queued members of open groups
+  const std::map<int64_t, uint64_t>& ready() const { return ready_; }       ///< order of becoming ready → admission
+  const std::set<uint64_t>& unclaimed() const { return unclaimed_; }        ///< admissions of open and ready groups
+  const std::map<uint64_t, DropMeta>& dropped() const { return dropped_; }  ///< admission → why, of dropped groups that are kept
+  /// Keys of unfinished rollouts that were resumed as often as the run allows.
+  const std::set<uint64_t>& overdue() const { return overdue_; }
+  std::optional<uint64_t> FindGroup(uint64_t group_id) const;  ///< its admission
+  GroupFilter filter() const { return filter_; }
   const std::unordered_map<uint64_t, LeaseSet>& leases() const { return leases_; }  ///< by lease id
   int64_t num_leased() const { return num_leased_; }
   int64_t groups_admitted() const { return groups_admitted_; }
@@ -96,7 +112,9 @@ class State {
   int64_t first_unconsumed_step() const;
   const ClaimMeta* FindClaim(int64_t step) const;  ///< nullptr when there is none or it is forgotten
   const ClaimMeta* FindClaim(const std::string& id) const;
-  bool WasAbandoned(const std::string& claim_id) const { return abandoned_.contains(claim_id); }
+  bool WasAbandoned(const std::string& claim_id) const { return abandoned_.contains(claim_id); }  ///< or undone by a rewind
+  /// A rewind left versions that the trainer has not reached again: this is the highest of them. 0: none.
+  uint64_t left_version() const { return left_version_; }
   std::optional<uint64_t> policy_version() const { return policy_version_; }  ///< that the last committed step made
   const Totals& totals() const { return totals_; }
 
@@ -121,6 +139,9 @@ class State {
   void On(const ClaimEntry& entry, const DecodedEntry& decoded, Position at);
   void On(const CommitEntry& entry, const DecodedEntry& decoded, Position at);
   void On(const AbandonEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const RewindEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const DropEntry& entry, const DecodedEntry& decoded, Position at);
+  void On(const PolicyEntry& entry, const DecodedEntry& decoded, Position at);
   void On(const SnapshotEntry& entry, const DecodedEntry& decoded, Position at);
   void On(const GroupEntry& entry, const DecodedEntry& decoded, Position at);
   void On(const MemberEntry& entry, const DecodedEntry& decoded, Position at);
@@ -130,11 +151,15 @@ class State {
   void Open(const OpenedGroup& opened, const LeaseEntry& entry, int64_t ns);
   void Move(uint64_t key, RolloutState to);  ///< one listed transition, and the indexes that follow from it
   void Move(uint64_t admission, GroupState to);
-  void Settle(uint64_t admission);  ///< counts the members that ended; opens → ready
+  void Settle(uint64_t admission);          ///< counts the members that ended; opens → ready
+  static void Summarise(GroupMeta& group);  ///< what a group says of its members
+  void NoteOverdue(uint64_t key);
   void RequireLease(const RolloutMeta& rollout, const record::Lease& lease) const;
   void Train(const ClaimMeta& claim);
+  void Untrain(const ClaimMeta& claim);
   void Consume(int64_t through_step, const std::optional<std::string>& checkpoint);
   void Forget();
+  void ForgetGroup(uint64_t admission);
   void AddMember(RolloutMeta added);  ///< to the newest group
 
   bool initialised_ = false;
@@ -143,7 +168,8 @@ class State {
   std::map<uint64_t, GroupMeta> groups_;               ///< by admission
   std::unordered_map<uint64_t, uint64_t> keys_;        ///< uid → key
   std::unordered_map<uint64_t, uint64_t> admissions_;  ///< group_id → admission
-  std::set<uint64_t> partial_, queued_;
+  std::set<uint64_t> partial_, queued_, overdue_, unclaimed_;
+  std::map<uint64_t, DropMeta> dropped_;
   std::map<int64_t, uint64_t> ready_;
   int64_t next_ready_order_ = 0;
   std::unordered_map<uint64_t, LeaseSet> leases_;
@@ -152,6 +178,8 @@ class State {
   int64_t first_kept_step_ = 0;
   std::unordered_set<std::string> abandoned_;
   std::optional<uint64_t> policy_version_;
+  uint64_t left_version_ = 0;
+  GroupFilter filter_ = GroupFilter::kNone;
   Totals totals_;
 };
 

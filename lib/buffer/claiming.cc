@@ -7,7 +7,8 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/rng.h"
-#include "buffer/leasing.h"
+#include "buffer/admission.h"
+#include "buffer/dropping.h"
 #include "buffer/map_fields.h"
 
 namespace april::buffer {
@@ -16,11 +17,57 @@ namespace {
 std::string Count(int64_t number, const char* one, const char* many) { return std::to_string(number) + " " + (number == 1 ? one : many); }
 
 std::string DescribeSupply(const State& state) {
-  std::string text = std::to_string(state.ready().size()) + " ready, " + Count(state.num_leased(), "rollout", "rollouts") + " leased, " +
-                     std::to_string(state.partial().size()) + " partial, " + std::to_string(state.queued().size()) + " queued in open groups, " +
+  const auto refused =
+      std::count_if(state.ready().begin(), state.ready().end(), [&](const auto& item) { return IsFilteredOut(state, state.group(item.second)); });
+  std::string text = std::to_string(state.ready().size() - static_cast<size_t>(refused)) + " ready, " +
+                     Count(state.num_leased(), "rollout", "rollouts") + " leased, " + std::to_string(state.partial().size()) + " partial, " +
+                     std::to_string(state.queued().size()) + " queued in open groups, " +
                      Count(state.queue().num_groups() - state.groups_admitted(), "group", "groups") + " not issued yet";
   if (state.num_stalled() > 0) text += ", " + Count(state.num_stalled(), "group", "groups") + " with too few scored members";
-  return text;
+  if (state.left_version() > 0) {
+    const auto ahead =
+        std::count_if(state.ready().begin(), state.ready().end(), [&](const auto& item) { return IsAhead(state, state.group(item.second)); });
+    text += ", " + std::to_string(ahead) + " of the ready ahead of policy version " + std::to_string(state.policy_version().value_or(0)) +
+            " since a rewind";
+  }
+  if (state.filter() == GroupFilter::kNone) return text;
+  const auto dropped = state.totals().dropped_groups.find(std::string(kZeroStd));
+  text += ", " + Count(refused, "group", "groups") + " with equal rewards";
+  return text + " (" + std::to_string(dropped == state.totals().dropped_groups.end() ? 0 : dropped->second) + " dropped before)";
+}
+
+std::string DescribeGroup(const State& state, uint64_t admission) {
+  const GroupMeta& group = state.group(admission);
+  std::set<std::string> workers;
+  int64_t leased = 0;
+  for (const RolloutMeta& member : group.members) {
+    if (member.state != RolloutState::kLeased) continue;
+    ++leased;
+    workers.insert(state.leases().at(member.lease_id).worker);
+  }
+  std::string text = "group " + HexU64(group.group_id) + " (" + std::to_string(group.num_ended) + " of " + std::to_string(group.members.size()) +
+                     " members ended, " + std::to_string(leased) + " leased";
+  for (const std::string& worker : workers) text += (worker == *workers.begin() ? " by " : ", ") + worker;
+  return text + ")";
+}
+
+/// What the claim waits for by name: "" when any group will do.
+std::string DescribeAwaited(const State& state, const Outlook& outlook) {
+  std::string text;
+  if (!outlook.overdue.empty()) {
+    const uint64_t key = outlook.overdue.front();
+    const RolloutMeta& rollout = state.rollout(key);
+    text += Count(static_cast<int64_t>(outlook.overdue.size()), "rollout", "rollouts") + " that came back unfinished after " +
+            std::to_string(*state.config().max_resumes) + " resumes, first " + HexU64(rollout.uid) + " (" + std::string(Name(rollout.state)) +
+            ") of " + DescribeGroup(state, AdmissionOf(key)) + "; ";
+  }
+  if (outlook.awaited.empty()) return text;
+  text += DescribeGroup(state, *outlook.awaited.begin());
+  if (outlook.expiring) {
+    text += ", which has tokens of policy version " + std::to_string(state.group(*outlook.awaited.begin()).oldest) + ": later it would be too stale";
+  }
+  if (outlook.awaited.size() > 1) text += ", and " + Count(static_cast<int64_t>(outlook.awaited.size()) - 1, "group", "groups") + " more";
+  return text + "; ";
 }
 
 /// One record of a claim: a group's head, or a member.
@@ -42,17 +89,19 @@ std::string ClaimWaitsFor(const State& state, int64_t num_groups) {
     return "the commit of step " + std::to_string(state.first_uncommitted_step()) + " (claim " + state.FindClaim(state.first_uncommitted_step())->id +
            ")";
   }
-  const auto num_ready = static_cast<int64_t>(state.ready().size());
-  if (num_ready >= num_groups) return "";
-  return Count(num_groups - num_ready, "more group", "more groups") + " of " + std::to_string(num_groups) + ": " + DescribeSupply(state);
+  const Outlook outlook = LookAhead(state, num_groups);
+  if (outlook.missing == 0) return "";
+  return Count(outlook.missing, "more group", "more groups") + " of " + std::to_string(num_groups) + ": " + DescribeAwaited(state, outlook) +
+         DescribeSupply(state);
 }
 
 std::string MakeClaim(const State& state, Batch& batch, int64_t num_groups, const std::optional<std::string>& parent) {
   if (std::string waits_for = ClaimWaitsFor(state, num_groups); !waits_for.empty()) return waits_for;
+  DropFiltered(state, batch);
+  DropExpired(state, batch);
   ClaimEntry entry{HexU64(RandomId()), state.next_step(), parent, state.policy_version(), {}};
-  auto ready = state.ready().begin();
-  for (int64_t i = 0; i < num_groups; ++i, ++ready) {
-    const GroupMeta& group = state.group(ready->second);
+  for (const uint64_t admission : LookAhead(state, num_groups).takes) {
+    const GroupMeta& group = state.group(admission);
     std::vector<uint64_t> uids;
     for (const RolloutMeta& member : group.members) {
       if (member.state == RolloutState::kScored) uids.push_back(member.uid);
@@ -62,6 +111,13 @@ std::string MakeClaim(const State& state, Batch& batch, int64_t num_groups, cons
   std::sort(entry.groups.begin(), entry.groups.end());
   batch.Add(entry);
   return "";
+}
+
+void SetFilter(const State& state, Batch& batch, const std::string& name) {
+  if (name.empty()) return;
+  const auto filter = ParseFilter(name);
+  if (!filter) throw Error::Usage("\"" + name + "\" is no filter of groups", "known are none and nonzero-std");
+  if (*filter != state.filter()) batch.Add(PolicyEntry{*filter});
 }
 
 ClaimInfo InfoOf(const ClaimMeta& claim, bool replay) {
@@ -117,7 +173,7 @@ bool CommitStep(const State& state, Batch& batch, const record::Step& step) {
   if (!claim) {
     const ClaimMeta* current = state.FindClaim(step.step);
     throw Error::Runtime("step " + std::to_string(step.step) + " cannot be committed: claim " + step.claim +
-                             (state.WasAbandoned(step.claim) ? " was abandoned" : " is not one of this buffer") +
+                             (state.WasAbandoned(step.claim) ? " was abandoned or undone by a rewind" : " is not one of this buffer") +
                              (current ? "; step " + std::to_string(step.step) + " is claim " + current->id : ""),
                          "the trainer works on an old claim: stop it and start it again from its newest checkpoint");
   }
@@ -131,6 +187,7 @@ bool CommitStep(const State& state, Batch& batch, const record::Step& step) {
                            std::to_string(state.first_uncommitted_step()));
     }
     batch.Add(entry, record::EncodeRecord(step));
+    DropExpired(state, batch);
     return true;
   }
   if (claim->trained_version != step.version || claim->trained_weights != step.weights) {

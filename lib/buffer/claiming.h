@@ -14,8 +14,12 @@ namespace april::buffer {
 
 /// What a claim of `num_groups` groups would wait for now; "" when it could be made.
 std::string ClaimWaitsFor(const State& state, int64_t num_groups);
-/// Claims the `num_groups` groups that became ready first, for the next step. Returns "" when it did, else what it waits for, having changed nothing.
+/// Claims `num_groups` groups for the next step, as the run's admission says; drops those that the filter refuses. Returns "" when it did, else what
+/// it waits for, having changed nothing.
 std::string MakeClaim(const State& state, Batch& batch, int64_t num_groups, const std::optional<std::string>& parent);
+
+/// From now on groups pass by this filter; "" leaves it as it is.
+void SetFilter(const State& state, Batch& batch, const std::string& name);
 
 ClaimInfo InfoOf(const ClaimMeta& claim, bool replay);
 /// The control record of kind "claim" that heads a claim in a stream.

@@ -30,6 +30,7 @@ LeaseRequest PlanTake(const TakeOptions& options, const State& state, uint64_t l
   request.lease = lease;
   request.worker = options.worker.empty() ? DefaultWorker() : options.worker;
   request.beyond_demand = options.rollouts > 0 || options.groups > 0;
+  request.order = ParseTakeOrder(options.order);
   request.max_rollouts = options.rollouts > 0 ? options.rollouts : options.groups * state.config().group_size;
   if (!request.beyond_demand && GroupsWanted(state) > 0) request.max_rollouts = RolloutsWanted(state);
   return request;

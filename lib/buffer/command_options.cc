@@ -62,6 +62,18 @@ void InitOptions::Register(OptionsVisitor& options) {
   options.Integer("run-ahead", &run_ahead, 0, 1 << 10,
                   "claims that may be made before the one before them is committed; 0 = the trainer and generation take turns");
   options.Integer("retain-steps", &retain_steps, 0, 1 << 20, "consumed steps whose groups are kept, to be looked at or trained again");
+  options.Section("Which groups a step takes");
+  options.Text("admission", &admission, "WHICH",
+               "first-finished: those that are ready first (short responses are trained early). assigned:K: those that were issued first, each step\n"
+               "awaits all of its groups; K further steps are under way. window:W: of the W oldest those that are ready first");
+  options.Integer(
+      "max-staleness", &max_staleness, -1, 1 << 20,
+      "policy versions that a rollout's oldest token may be behind when it is claimed; steps wait for groups that would exceed it, and no\n"
+      "more is begun than can be trained in time. -1 = any");
+  options.Integer("max-resumes", &max_resumes, -1, 1 << 20,
+                  "a rollout that is unfinished after so many resumes goes first, and the next step waits for it. -1 = any number");
+  options.Choice("filter", &filter, {"none", "nonzero-std"},
+                 "nonzero-std: groups whose rewards are all equal are dropped instead of claimed, and others made in their place (dynamic sampling)");
 }
 
 void AddOptions::Register(OptionsVisitor& options) {
@@ -83,11 +95,23 @@ void AddOptions::Register(OptionsVisitor& options) {
   sampling.Register(options);
 }
 
+namespace {
+
+void RegisterOrder(OptionsVisitor& options, std::string* order) {
+  options.Choice(
+      "order", order, {std::begin(kTakeOrderNames), std::end(kTakeOrderNames)},
+      "which unfinished rollouts are issued first: with tokens before without (partials-first), by the age of their tokens (oldest), by length,\n"
+      "as they were admitted (fifo), by the run's seed (random). New groups come last; what a step waits for by name comes first");
+}
+
+}  // namespace
+
 void TakeOptions::Register(OptionsVisitor& options) {
   store.Register(options, false, true);
   options.Section("What to take");
   options.Integer("rollouts", &rollouts, 0, 1 << 30, "so many rollouts, whatever the run needs; 0 = what its in-flight target has room for");
   options.Integer("groups", &groups, 0, 1 << 20, "rollouts for so many groups, whatever the run needs");
+  RegisterOrder(options, &order);
   options.Text("worker", &worker, "NAME", "who takes them: what an earlier take of NAME still holds is taken back first. Use it in scripts");
   options.Section("Output");
   io.RegisterOut(options);
@@ -109,6 +133,7 @@ void ClaimOptions::Register(OptionsVisitor& options) {
   store.Register(options, true, true);
   options.Section("What to claim");
   options.Integer("groups", &groups, 0, 1 << 20, "groups of a step; 0 = the run's");
+  options.Choice("filter", &filter, {"", "none", "nonzero-std"}, "from now on groups pass by this one instead of the run's filter");
   options.Text("checkpoints", &checkpoints, "DIR",
                "the trainer's checkpoints: recorded claims that the newest whole one lacks are emitted again, in order, before a new one is made");
   options.Flag("follow", &follow, "hub only: claim step after step, each once the one before it is committed; wait while too little is ready");
@@ -133,6 +158,19 @@ void AbandonOptions::Register(OptionsVisitor& options) {
   options.Argument("claim", &claim, true, "id of the newest uncommitted claim, as stat prints it");
 }
 
+void RewindOptions::Register(OptionsVisitor& options) {
+  store.Register(options, false, true);
+  options.Section("Where to");
+  options.Text("to", &to, "DIR", "a checkpoint's folder: its next step becomes the next one");
+}
+
+void DropOptions::Register(OptionsVisitor& options) {
+  store.Register(options, true, true);
+  options.Section("What and why");
+  options.Text("reason", &reason, "TEXT", "kept with the groups and counted by");
+  options.Arguments("group", &groups, true, "ids of open or ready groups, as ls --groups prints them");
+}
+
 void ServeOptions::Register(OptionsVisitor& options) {
   store.Register(options, false, true);
   options.Section("Hub");
@@ -140,6 +178,7 @@ void ServeOptions::Register(OptionsVisitor& options) {
                "zmq+ipc://PATH, or zmq+tcp://127.0.0.1:PORT; requests are not authenticated: do not bind to a network that others use");
   options.Integer("steps", &steps, 0, kNoUpperLimit,
                   "the run's number of steps: drain the generators after the last claim, end after its commit; 0 = as claim --steps says");
+  RegisterOrder(options, &order);
   options.Integer("term-ms", &term_ms, 100, 86'400'000, "how long a generator may be silent before its rollouts return to the queue");
   options.Integer("grace-ms", &grace_ms, 0, 86'400'000,
                   "after a first signal: how long to wait for clients to finish; for a step in training as long as it takes");

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "buffer/admission.h"
 #include "buffer/commands.h"
 #include "buffer/leasing.h"
 #include "buffer/payloads.h"
@@ -216,13 +217,24 @@ void RunInit(const InitOptions& options, Invocation& invocation) {
   if (model.chat) config.template_digest = model.chat->digest();
   config.group_size = options.sampling.group_size;
   config.groups_per_step = options.groups_per_step;
-  config.in_flight = options.in_flight == 0 ? config.Need() : options.in_flight;
+  const auto admission = ParseAdmission(options.admission);
+  if (!admission) {
+    throw Error::Usage("--admission \"" + options.admission + "\" is none of first-finished, assigned:K, window:W",
+                       "for example assigned:1, or window:" + std::to_string(2 * config.groups_per_step));
+  }
+  config.admission = *admission;
+  const int64_t steps_under_way = 1 + (admission->kind == Admission::Kind::kAssigned ? admission->number : 0);
+  config.in_flight = options.in_flight == 0 ? config.Need() * steps_under_way : options.in_flight;
   config.min_members = std::min(options.min_members, config.group_size);
   config.run_ahead = options.run_ahead;
   config.max_tokens = options.sampling.max_tokens;
   config.max_prompt_tokens = PromptLimit(options.max_prompt_tokens, model.context_tokens, config.max_tokens);
   config.sampling = options.sampling.Sampling();
   config.retain_steps = options.retain_steps;
+  if (options.max_staleness >= 0) config.max_staleness = options.max_staleness;
+  if (options.max_resumes >= 0) config.max_resumes = options.max_resumes;
+  config.filter = *ParseFilter(options.filter);
+  CheckPolicies(config);
   Store::Init(SystemFiles(), SystemClock(), options.store.store, config);
   invocation.summary = "made " + options.store.store + ": run " + config.run + ", " + std::to_string(config.groups_per_step) + " groups of " +
                        std::to_string(config.group_size) + " a step, " +

@@ -7,6 +7,7 @@
 #include "base/signals.h"
 #include "buffer/commands.h"
 #include "buffer/hub.h"
+#include "buffer/statistics.h"
 #include "buffer/store.h"
 #include "stream/rpc.h"
 
@@ -23,7 +24,7 @@ Json MetricsLine(const Store& store, const Hub& hub) {
   const State& state = store.state();
   int64_t held = 0, tokens = 0;
   for (const auto& [admission, group] : state.groups()) {
-    if (group.state == GroupState::kTrained || group.state == GroupState::kConsumed) continue;
+    if (group.state == GroupState::kTrained || group.state == GroupState::kConsumed || group.state == GroupState::kDropped) continue;
     held += static_cast<int64_t>(group.members.size());
     for (const RolloutMeta& member : group.members) tokens += member.tokens;
   }
@@ -37,6 +38,7 @@ Json MetricsLine(const Store& store, const Hub& hub) {
           {"ready_groups", state.ready().size()},
           {"claimed_groups", state.num_claimed()},
           {"stalled_groups", state.num_stalled()},
+          {"dropped_groups", NumDropped(totals)},
           {"trained_rollouts", totals.trained_rollouts},
           {"trained_tokens", totals.trained_tokens},
           {"finished_rollouts", totals.finished},
@@ -71,6 +73,7 @@ void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& file
   hub_options.term_ms = options.term_ms;
   hub_options.poll_ms = std::min<int64_t>(hub_options.poll_ms, options.term_ms / 4);
   if (options.steps > 0) hub_options.steps = options.steps;
+  hub_options.order = ParseTakeOrder(options.order);
   Hub hub(store, hub_options);
   const auto server = stream::RpcServer::Bind(options.bind);
   log::Detail("serving " + options.store.store + " at " + options.bind);

@@ -1,4 +1,4 @@
-// claim, commit, abandon: groups to the trainer, and what became of them.
+// claim, commit: groups to the trainer, and what became of them.
 #include <poll.h>
 #include <unistd.h>
 
@@ -86,6 +86,7 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
   std::string waits_for;
   int64_t first = 0, made = -1;
   store.Transact([&](Batch& batch) {
+    SetFilter(state, batch, options.filter);
     first = FirstStepToEmit(state, checkpoint);
     if (state.first_uncommitted_step() < state.next_step()) return;  // the step at hand was claimed before
     const int64_t step = state.next_step();
@@ -118,7 +119,7 @@ std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options,
                                     const Invocation& invocation) {
   const double begin_s = SystemClock().MonotonicSeconds();
   for (double warn_s = begin_s + kFirstWarningS; !StopRequested();) {
-    ClaimAnswer answer = hub.Claim(step, options.groups, parent);
+    ClaimAnswer answer = hub.Claim(step, options.groups, parent, options.filter);
     if (answer.state == ClaimAnswer::State::kGranted) return answer.claim;
     if (answer.state == ClaimAnswer::State::kStopped) return std::nullopt;
     const std::string waits = "step " + std::to_string(step) + " awaits " + answer.waits_for;
@@ -261,19 +262,6 @@ void RunCommit(const CommitOptions& options, Invocation& invocation) {
   committer.End();
   record::RequireGoodEnd(queue.end_status());
   if (queue.end_status() == stream::EndStatus::kStopped) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
-}
-
-void RunAbandon(const AbandonOptions& options, Invocation& invocation) {
-  if (options.store.IsHub()) {
-    HubClient hub(options.store.store, "", options.store.peer_timeout_ms);
-    hub.Hello("commit");
-    hub.Abandon(options.claim);
-    hub.Bye();
-  } else {
-    Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
-    store.Transact([&](Batch& batch) { AbandonClaim(store.state(), batch, options.claim, "abandoned by hand"); });
-  }
-  invocation.summary = "abandoned claim " + options.claim + ": its groups are ready again";
 }
 
 }  // namespace april::buffer

@@ -41,6 +41,8 @@ struct InitOptions {
   std::string model, run = "april", purpose = "train";
   SamplingOptions sampling;
   int64_t groups_per_step = 8, in_flight = 0, min_members = 2, run_ahead = 0, max_prompt_tokens = 0, retain_steps = 4;
+  int64_t max_staleness = -1, max_resumes = -1;
+  std::string admission = "first-finished", filter = "none";
   void Register(OptionsVisitor& options);
 };
 void RunInit(const InitOptions& options, Invocation& invocation);
@@ -60,7 +62,7 @@ struct TakeOptions {
   StoreOption store;
   stream::Endpoints io;
   int64_t groups = 0, rollouts = 0;
-  std::string worker;
+  std::string worker, order = "partials-first";
   void Register(OptionsVisitor& options);
 };
 void RunTake(const TakeOptions& options, Invocation& invocation);
@@ -79,7 +81,7 @@ struct ClaimOptions {
   stream::Endpoints io;
   int64_t groups = 0, steps = 0, max_wait_ms = 3'600'000;
   bool follow = false;
-  std::string checkpoints;
+  std::string checkpoints, filter;
   void Register(OptionsVisitor& options);
 };
 void RunClaim(const ClaimOptions& options, Invocation& invocation);
@@ -99,9 +101,24 @@ struct AbandonOptions {
 };
 void RunAbandon(const AbandonOptions& options, Invocation& invocation);
 
+struct RewindOptions {
+  StoreOption store;
+  std::string to;
+  void Register(OptionsVisitor& options);
+};
+void RunRewind(const RewindOptions& options, Invocation& invocation);
+
+struct DropOptions {
+  StoreOption store;
+  std::vector<std::string> groups;
+  std::string reason;
+  void Register(OptionsVisitor& options);
+};
+void RunDrop(const DropOptions& options, Invocation& invocation);
+
 struct ServeOptions {
   StoreOption store;
-  std::string bind;
+  std::string bind, order = "partials-first";
   int64_t steps = 0, term_ms = 60'000, grace_ms = 120'000;
   std::string durability = "sync";
   void Register(OptionsVisitor& options);

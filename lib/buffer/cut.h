@@ -22,8 +22,8 @@ struct Cut {
   std::string why;
 };
 
-/// Reads the segments up to the cut; nullopt when all is sound. Throws Incompatible for a newer format. `whole`, if given, tells whether a snapshot in
-/// it has all that it counts.
+/// Reads the segments up to the cut; nullopt when all is sound. Throws Incompatible for a newer format. `whole`, if given, tells whether a snapshot
+/// in it has all that it counts.
 std::optional<Cut> FindCut(FileSystem& files, const std::string& directory, const std::vector<SegmentName>& segments, bool* whole = nullptr);
 
 /// The state that the journal has before the cut.

@@ -85,6 +85,11 @@ Map Fields(const CommitEntry& entry) {
           {"checkpoint", OrNil(entry.checkpoint)}};
 }
 Map Fields(const AbandonEntry& entry) { return {{"type", "abandon"}, {"claim", entry.claim}, {"why", entry.why}}; }
+Map Fields(const RewindEntry& entry) {
+  return {{"type", "rewind"}, {"to_step", entry.to_step}, {"checkpoint", entry.checkpoint}, {"version", entry.version}};
+}
+Map Fields(const DropEntry& entry) { return {{"type", "drop"}, {"groups", UidArray(entry.groups)}, {"why", entry.why}}; }
+Map Fields(const PolicyEntry& entry) { return {{"type", "policy"}, {"filter", Name(entry.filter)}}; }
 
 /// A rollout entry's keys, and two of its own.
 Map Fields(const MemberEntry& entry) {
@@ -144,6 +149,12 @@ ClaimEntry ParseClaimEntry(const MapFields& fields) {
   return entry;
 }
 
+PolicyEntry ParsePolicyEntry(const MapFields& fields) {
+  const auto filter = ParseFilter(fields.Text("filter"));
+  if (!filter) throw Error::Incompatible("a filter \"" + fields.Text("filter") + "\", which this build does not know", "use a newer build");
+  return {*filter};
+}
+
 Entry ParseEntry(const Map& map) {
   const std::string& type = MapFields(map, "journal entry").Text("type");
   const std::string subject = "journal entry \"" + type + "\"";
@@ -160,6 +171,9 @@ Entry ParseEntry(const Map& map) {
                        fields.Uint("weights"), fields.Bool("advanced"), fields.MaybeText("checkpoint")};
   }
   if (type == "abandon") return AbandonEntry{fields.Text("claim"), fields.Text("why")};
+  if (type == "rewind") return RewindEntry{fields.Int("to_step"), fields.Text("checkpoint"), fields.Uint("version")};
+  if (type == "drop") return DropEntry{ParseUids(fields.Array("groups")), fields.Text("why")};
+  if (type == "policy") return ParsePolicyEntry(fields);
   if (type == "plan")
     return PlanEntry{fields.Uint("add"), fields.Int("prompts"), fields.Int("epochs"), fields.MaybeUint("shuffle"), fields.Text("source")};
   if (type == "member") return MemberEntry{ParseRolloutEntry(map, fields), fields.Uint("digest"), fields.Int("changed")};

@@ -91,6 +91,18 @@ struct CommitEntry {
 struct AbandonEntry {
   std::string claim, why;
 };
+struct RewindEntry {
+  int64_t to_step = 0;
+  std::string checkpoint;
+  uint64_t version = 0;
+};
+struct DropEntry {
+  std::vector<uint64_t> groups;  ///< group_id
+  std::string why;
+};
+struct PolicyEntry {
+  GroupFilter filter = GroupFilter::kNone;
+};
 
 /// One lease set as a snapshot has it; which rollouts it holds stands with their members.
 struct HeldLease {
@@ -108,11 +120,15 @@ struct SnapshotEntry {
   std::vector<ClaimMeta> claims;
   std::vector<HeldLease> leases;
   Totals totals;
+  std::optional<GroupFilter> filter;  ///< if it is not the run's
+  uint64_t left_version = 0;
 };
 struct GroupEntry {
   uint64_t admission = 0, group_id = 0;
   int64_t prompt = 0, epoch = 0, step = 0, opened_ns = 0, ready_order = 0;
   GroupState state = GroupState::kOpen;
+  int64_t dropped_step = 0;  ///< of a dropped one, as `why`
+  std::string why;
 };
 struct MemberEntry {
   RolloutEntry rollout;  ///< its lease: [current lease's id or 0, leases so far]
@@ -121,7 +137,7 @@ struct MemberEntry {
 };
 
 using Entry = std::variant<InitEntry, PromptEntry, PlanEntry, LeaseEntry, RolloutEntry, ProgressEntry, ReleaseEntry, SupersededEntry, ClaimEntry,
-                           CommitEntry, AbandonEntry, SnapshotEntry, GroupEntry, MemberEntry>;
+                           CommitEntry, AbandonEntry, RewindEntry, DropEntry, PolicyEntry, SnapshotEntry, GroupEntry, MemberEntry>;
 
 struct DecodedEntry {
   Entry entry;

@@ -36,6 +36,7 @@ std::string Why(const State& state, const LeaseEntry& entry, const DecodedEntry&
     if (!key && !opened.contains(uid)) return kUnknown;
     const RolloutMeta meta = key ? state.rollout(*key) : RolloutMeta{};
     if (meta.state != RolloutState::kQueued && meta.state != RolloutState::kPartial) return "its rollout is " + std::string(Name(meta.state));
+    if (key && state.group(AdmissionOf(*key)).state != GroupState::kOpen) return "its group is not open";
     if (meta.lease_epoch + 1 != epoch) return "a lease before it is lost";
   }
   return "";
@@ -117,6 +118,23 @@ std::string Why(const State& state, const AbandonEntry& entry, const DecodedEntr
   return newest ? "" : "its claim is not the newest";
 }
 
+std::string Why(const State& state, const RewindEntry& entry, const DecodedEntry&) {
+  const bool reachable = entry.to_step >= state.first_kept_step() && entry.to_step <= state.first_uncommitted_step();
+  return reachable ? "" : "the step that it goes back to is not kept, or one before it is not committed";
+}
+
+std::string Why(const State& state, const DropEntry& entry, const DecodedEntry&) {
+  std::set<uint64_t> dropped;
+  for (const uint64_t group_id : entry.groups) {
+    const auto admission = state.FindGroup(group_id);
+    if (!admission || !dropped.insert(group_id).second) return "one of its groups is not there";
+    const GroupState group = state.group(*admission).state;
+    if (!MayBecome(group, GroupState::kDropped)) return "one of its groups is " + std::string(Name(group));
+  }
+  return "";
+}
+
+std::string Why(const State&, const PolicyEntry&, const DecodedEntry&) { return ""; }
 std::string Why(const State&, const PlanEntry&, const DecodedEntry&) { return ""; }  // the queue itself knows whether all of its prompts are there
 std::string Why(const State&, const SupersededEntry&, const DecodedEntry&) { return ""; }
 /// What begins a journal follows on nothing.
@@ -150,6 +168,13 @@ std::string Describe(const ClaimEntry& entry) {
 }
 std::string Describe(const CommitEntry& entry) { return "commit of claim " + entry.claim + ", step " + std::to_string(entry.step); }
 std::string Describe(const AbandonEntry& entry) { return "abandoning claim " + entry.claim; }
+std::string Describe(const RewindEntry& entry) { return "rewind to step " + std::to_string(entry.to_step) + ", checkpoint " + entry.checkpoint; }
+std::string Describe(const DropEntry& entry) {
+  std::string text = "drop (" + entry.why + ") of groups";
+  for (const uint64_t group_id : entry.groups) text += " " + HexU64(group_id);
+  return text;
+}
+std::string Describe(const PolicyEntry& entry) { return "filter " + std::string(Name(entry.filter)) + " from here on"; }
 std::string Describe(const SnapshotEntry& entry) { return "snapshot of " + std::to_string(entry.admitted) + " groups"; }
 std::string Describe(const GroupEntry& entry) { return "group " + HexU64(entry.group_id) + " of a snapshot"; }
 std::string Describe(const MemberEntry& entry) {

@@ -131,7 +131,7 @@ class HistoryReader {
       if (!IsOurGroup(group_id)) continue;
       const bool named = groups_.contains(group_id) || std::any_of(uids.begin(), uids.end(), [&](uint64_t uid) { return IsOurs(uid); });
       Tell((named ? "claimed for step " : "its group was claimed, without it, for step ") + Number(entry.step) + " (claim " + entry.claim + ")");
-      claims_[entry.claim] = {entry.step, false};
+      claims_[entry.claim] = {entry.step, false, false};
     }
   }
 
@@ -143,10 +143,24 @@ class HistoryReader {
            (entry.advanced ? "" : ", without a gradient"));
     }
     if (!entry.checkpoint) return;
+    for (auto& [id, item] : claims_) {
+      if (!item.trained || item.consumed || item.step > entry.step) continue;
+      item.consumed = true;
+      Tell("consumed: checkpoint " + *entry.checkpoint + " contains step " + Number(item.step));
+    }
+  }
+
+  void On(const RewindEntry& entry) {
     for (auto item = claims_.begin(); item != claims_.end();) {
-      const bool consumed = item->second.trained && item->second.step <= entry.step;
-      if (consumed) Tell("consumed: checkpoint " + *entry.checkpoint + " contains step " + Number(item->second.step));
-      item = consumed ? claims_.erase(item) : std::next(item);
+      const bool undone = item->second.step >= entry.to_step;
+      if (undone) Tell("a rewind to checkpoint " + entry.checkpoint + " undid step " + Number(item->second.step) + ": ready again");
+      item = undone ? claims_.erase(item) : std::next(item);
+    }
+  }
+
+  void On(const DropEntry& entry) {
+    for (const uint64_t group_id : entry.groups) {
+      if (IsOurGroup(group_id)) Tell("its group was dropped: " + entry.why);
     }
   }
 
@@ -180,8 +194,9 @@ class HistoryReader {
   void TellSnapshot(const std::string& what, uint64_t group_id) {
     const auto claim = snapshot_claim_.find(group_id);
     Tell("a compaction kept it: " + what + (claim == snapshot_claim_.end() ? "" : ", claimed for step " + Number(claim->second.step)));
-    if (claim != snapshot_claim_.end() && claim->second.state != GroupState::kConsumed)
-      claims_[claim->second.id] = {claim->second.step, claim->second.state == GroupState::kTrained};
+    if (claim == snapshot_claim_.end()) return;
+    const GroupState state = claim->second.state;
+    claims_[claim->second.id] = {claim->second.step, state != GroupState::kClaimed, state == GroupState::kConsumed};
   }
 
   void Keep() {
@@ -191,7 +206,7 @@ class HistoryReader {
 
   struct Claimed {
     int64_t step;
-    bool trained;
+    bool trained, consumed;
   };
 
   Prefix prefix_;

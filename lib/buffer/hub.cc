@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "buffer/claiming.h"
+#include "buffer/dropping.h"
 #include "buffer/leasing.h"
 #include "buffer/map_fields.h"
 #include "buffer/putting.h"
@@ -81,6 +82,7 @@ Map Hub::Dispatch(const Map& request, Session& session) {
   if (op == "first_step") return FirstStep(request);
   if (op == "commit") return Commit(request);
   if (op == "bye") return Bye(id, session);
+  if (op == "drop") return Drop(request);
   if (op == "stat") return {{"stat", StatMap(store_)}};
   if (op == "abandon") {
     store_.Transact([&](Batch& batch) { AbandonClaim(store_.state(), batch, fields.Text("claim"), "abandoned through the hub"); });
@@ -188,6 +190,7 @@ std::vector<uint64_t> Hub::NewLeases(const Map& request, uint64_t id, const Sess
   lease.hub = true;
   lease.max_rollouts = want;
   lease.max_bytes = HubClient::kMaxRecordBytes;
+  lease.order = options_.order;
   store_.Transact([&](Batch& batch) { keys = LeaseRollouts(store_, batch, lease); }, Wait::kAsLongAsAllowed);
   leased_count_ += static_cast<int64_t>(keys.size());
   return keys;
@@ -206,7 +209,8 @@ void Hub::LookForRoom() {
   if (!had_room && has_room_) log::Info("there is room on the disk again: generators go on");
 }
 
-int64_t Hub::NumPresumedReady() const {
+/// Groups that lack nothing but what is in the pipe.
+std::set<uint64_t> Hub::PresumedReady() const {
   const State& state = store_.state();
   std::set<uint64_t> in_pipe, groups;
   for (const auto& [id, session] : sessions_) {
@@ -218,20 +222,21 @@ int64_t Hub::NumPresumedReady() const {
       groups.insert(AdmissionOf(key));
     }
   }
-  return std::count_if(groups.begin(), groups.end(), [&](uint64_t admission) {
+  std::erase_if(groups, [&](uint64_t admission) {
     const std::vector<RolloutMeta>& members = state.group(admission).members;
     for (size_t i = 0; i < members.size(); ++i) {
-      if (!members[i].Ended() && !in_pipe.contains(MakeKey(admission, i))) return false;
+      if (!members[i].Ended() && !in_pipe.contains(MakeKey(admission, i))) return true;
     }
-    return true;
+    return false;
   });
+  return groups;
 }
 
 Demand Hub::CurrentDemand() const {
   const State& state = store_.state();
   if (draining_ || (options_.steps && state.next_step() >= *options_.steps) || IsExhausted(state)) return Demand::kDrain;
   if (!store_.HasReserve()) return Demand::kPause;
-  return GroupsWanted(state) - NumPresumedReady() > 0 ? Demand::kGo : Demand::kPause;
+  return GroupsWanted(state, PresumedReady()) > 0 ? Demand::kGo : Demand::kPause;
 }
 
 Map Hub::Put(const Map& request, Session& session) {
@@ -289,6 +294,8 @@ Map Hub::Claim(const Map& request, uint64_t id) {
   }
   if (step < state.first_kept_step()) throw Error::Runtime("the groups of step " + std::to_string(step) + " are no longer kept");
   if (step == state.next_step()) {
+    if (fields.Has("filter") && ParseFilter(fields.Text("filter")) != state.filter())
+      store_.Transact([&](Batch& batch) { SetFilter(state, batch, fields.Text("filter")); });
     if (draining_) return {{"state", "stopped"}};
     const int64_t groups = fields.Int("groups") == 0 ? state.config().groups_per_step : fields.Int("groups");
     // While this hub serves nobody else writes: what is asked again and again needs no transaction.
@@ -332,6 +339,14 @@ Map Hub::Commit(const Map& request) {
   bool is_new = false;
   store_.Transact([&](Batch& batch) { is_new = CommitStep(store_.state(), batch, *step); });
   return {{"repeated", !is_new}};
+}
+
+Map Hub::Drop(const Map& request) {
+  const MapFields fields(request, kSubject);
+  const std::vector<uint64_t> groups = ParseUids(fields.Array("groups"));
+  int64_t dropped = 0;
+  store_.Transact([&](Batch& batch) { dropped = DropGroups(store_.state(), batch, groups, fields.Text("why")); });
+  return {{"dropped", dropped}, {"repeated", static_cast<int64_t>(groups.size()) - dropped}};
 }
 
 Map Hub::Bye(uint64_t id, Session& session) {

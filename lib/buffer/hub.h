@@ -19,6 +19,7 @@ struct HubOptions {
   int64_t term_ms = 60'000;      ///< of a lease: how long a generator may be silent
   int64_t poll_ms = 20;          ///< how soon clients that wait ask again
   std::optional<int64_t> steps;  ///< the run's length, when it is known
+  TakeOrder order = TakeOrder::kPartialsFirst;
 };
 
 /// Knows no socket: one request in, one answer out.   Thread  one object, one thread.
@@ -66,13 +67,14 @@ class Hub {
   stream::Map Fetch(const stream::Map& request);
   stream::Map FirstStep(const stream::Map& request);
   stream::Map Commit(const stream::Map& request);
+  stream::Map Drop(const stream::Map& request);
   stream::Map Bye(uint64_t id, Session& session);
   void NoteHeld(const stream::Map& request, uint64_t id, Session& session, std::vector<uint64_t>* lost);
   std::vector<uint64_t> NewLeases(const stream::Map& request, uint64_t id, const Session& session);
   void CloseIfOver(uint64_t lease);
   void LookForRoom();
   void ReleaseInPipe(uint64_t lease, int64_t min_age_ns);
-  int64_t NumPresumedReady() const;
+  std::set<uint64_t> PresumedReady() const;
   stream::Map Dispatch(const stream::Map& request, Session& session);
   int64_t Now() const { return store_.clock().MonotonicNs(); }
 

@@ -99,8 +99,10 @@ int64_t HubClient::FirstStep(const std::optional<CheckpointInfo>& checkpoint) {
   return MapFields(Call("first_step", std::move(arguments)), kSubject).Int("step");
 }
 
-ClaimAnswer HubClient::Claim(int64_t step, int64_t groups, const std::optional<std::string>& parent) {
-  const Map answer = Call("claim", {{"step", step}, {"groups", groups}, {"parent", OrNil(parent)}});
+ClaimAnswer HubClient::Claim(int64_t step, int64_t groups, const std::optional<std::string>& parent, const std::string& filter) {
+  Map arguments = {{"step", step}, {"groups", groups}, {"parent", OrNil(parent)}};
+  if (!filter.empty()) arguments.emplace_back("filter", filter);
+  const Map answer = Call("claim", std::move(arguments));
   const MapFields fields(answer, kSubject);
   const std::string& state = fields.Text("state");
   ClaimAnswer result;
@@ -130,6 +132,10 @@ CommitOutcome HubClient::Commit(const record::Step& step) {
 }
 
 void HubClient::Abandon(const std::string& claim_id) { Call("abandon", {{"claim", claim_id}}); }
+
+int64_t HubClient::Drop(const std::vector<uint64_t>& group_ids, const std::string& why) {
+  return MapFields(Call("drop", {{"groups", UidArray(group_ids)}, {"why", why}}), kSubject).Int("dropped");
+}
 
 Map HubClient::Stat() { return MapFields(Call("stat", {}), kSubject).Map("stat"); }
 

@@ -86,12 +86,15 @@ class HubClient {
   /// The first step that a trainer which resumes from `checkpoint` (nullopt: from what the buffer knows to be durable) has to be given.
   int64_t FirstStep(const std::optional<CheckpointInfo>& checkpoint);
   /// The claim of step `step`: the recorded one if it was made already, otherwise a new one of `groups` groups (0 = the run's groups per step).
-  ClaimAnswer Claim(int64_t step, int64_t groups, const std::optional<std::string>& parent);
+  /// `filter`: none or nonzero-std from now on; "" = as it is.
+  ClaimAnswer Claim(int64_t step, int64_t groups, const std::optional<std::string>& parent, const std::string& filter = "");
   /// The encoded group and rollout records of a claim from record `first` on, as many as one message holds; empty after the last.
   std::vector<std::string> FetchClaim(const std::string& claim_id, int64_t first);
 
   CommitOutcome Commit(const record::Step& step);
   void Abandon(const std::string& claim_id);
+  /// Returns how many of these groups were not dropped before.
+  int64_t Drop(const std::vector<uint64_t>& group_ids, const std::string& why);
   /// Numbers of the hub and its buffer, as `partial-buffer stat --json` prints them.
   stream::Map Stat();
   /// Tells generators to drain and claims to stop, as a first signal to the hub does.

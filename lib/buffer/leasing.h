@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,18 +19,22 @@ struct LeaseRequest {
   bool hub = false;
   int64_t max_rollouts = 0;
   int64_t max_bytes = std::numeric_limits<int64_t>::max();  ///< about, of their records
-  bool beyond_demand = false;                               ///< open new groups although the run's policy does not ask for them
+  bool beyond_demand = false;                               ///< whatever the run's policies ask for
+  TakeOrder order = TakeOrder::kPartialsFirst;
 };
 
-/// Groups that are still wanted for the steps that may be claimed now: 0 when what is ready or claimed is enough.
-int64_t GroupsWanted(const State& state);
+/// Groups that are still wanted for the steps that may be claimed now: 0 when what is ready or claimed is enough. `presumed`: as LookAhead has it.
+int64_t GroupsWanted(const State& state, const std::set<uint64_t>& presumed = {});
 /// Rollouts that the run's in-flight target has room for.
 int64_t RolloutsWanted(const State& state);
 
 /// Nothing is left to generate, and fewer groups are ready than a step needs: no claim can come any more.
 bool IsExhausted(const State& state);
 
-/// Leases rollouts in the order of issue (unfinished first, then members of open groups, then new groups) and returns their keys.
+/// Unfinished rollouts that are not leased, in the order in which they are issued, at most `limit`: their keys.
+std::vector<uint64_t> IssueOrder(const State& state, const LeaseRequest& request, size_t limit);
+
+/// Leases rollouts in the order of issue, new groups last, and returns their keys. Drops what has become too stale first.
 std::vector<uint64_t> LeaseRollouts(Store& store, Batch& batch, const LeaseRequest& request);
 
 /// The lease's rollouts return to the queue with what was journaled of them; returns how many there were.

@@ -116,6 +116,7 @@ void Ledger::On(const LeaseEntry& entry, const DecodedEntry&) {
     if (!rollout) continue;
     Require(rollout->state == RolloutState::kQueued || rollout->state == RolloutState::kPartial,
             Of(uid) + "leased while it is " + std::string(Name(rollout->state)));
+    Require(!groups_[rollout->group_id].dropped, Of(uid) + "leased, but its group was dropped");
     ++rollout->leases;
     Require(epoch == rollout->leases, Of(uid) + "lease epoch " + std::to_string(epoch) + ", expected " + std::to_string(rollout->leases));
     rollout->lease = entry.lease;
@@ -144,6 +145,7 @@ void Ledger::On(const RolloutEntry& entry, const DecodedEntry& decoded) {
   CheckPayload(entry, decoded.payload, *rollout);
   const auto group = groups_.find(rollout->group_id);
   Require(group != groups_.end() && group->second.claim.empty(), Of(entry.uid) + "changed while a claim names its group");
+  Require(group == groups_.end() || !group->second.dropped, Of(entry.uid) + "changed, but its group was dropped");
   if (rollout->state == RolloutState::kLeased) {
     Require(entry.lease && entry.lease->id == rollout->lease && entry.lease->epoch == rollout->leases, Of(entry.uid) + "changed under an old lease");
   } else {
@@ -200,6 +202,7 @@ void Ledger::On(const ClaimEntry& entry, const DecodedEntry&) {
     Require(group != groups_.end(), of + "names group " + HexU64(group_id) + ", which was never opened");
     if (group == groups_.end()) continue;
     Require(group->second.claim.empty(), of + "names group " + HexU64(group_id) + ", which claim " + group->second.claim + " has");
+    Require(!group->second.dropped, of + "names group " + HexU64(group_id) + ", which was dropped");
     group->second.claim = entry.claim;
     std::vector<uint64_t> scored;
     bool ended = true;
@@ -259,6 +262,46 @@ void Ledger::On(const AbandonEntry& entry, const DecodedEntry&) {
   next_step_ = found->second.step;
 }
 
+void Ledger::On(const RewindEntry& entry, const DecodedEntry&) {
+  const std::string of = "rewind to step " + Number(entry.to_step) + ": ";
+  Require(entry.to_step <= next_step_, of + "the next step is only " + Number(next_step_));
+  const auto before = steps_.find(entry.to_step - 1);
+  Require(before == steps_.end() || claims_[before->second].committed, of + "the step before it is not committed");
+  for (int64_t step = entry.to_step; step < next_step_; ++step) {
+    const auto found = steps_.find(step);
+    Require(found != steps_.end(), of + "the groups of step " + Number(step) + " are no longer kept");
+    if (found == steps_.end()) continue;
+    Claim& claim = claims_[found->second];
+    for (const auto& [group_id, uids] : claim.groups) {
+      Group& group = groups_[group_id];
+      group.claim.clear();
+      group.committed = group.consumed = false;
+      for (const uint64_t uid : uids) rollouts_[uid].trained = 0;
+    }
+    claim.abandoned = true;
+    claim.committed = claim.consumed = false;
+    steps_.erase(found);
+  }
+  next_step_ = entry.to_step;
+  version_ = entry.version;
+}
+
+void Ledger::On(const DropEntry& entry, const DecodedEntry&) {
+  for (const uint64_t group_id : entry.groups) {
+    const auto group = groups_.find(group_id);
+    const bool may = group != groups_.end() && group->second.claim.empty() && !group->second.dropped;
+    Require(may, OfGroup(group_id) + "dropped, but it was never opened, or a claim names it, or it was dropped before");
+    if (!may) continue;
+    group->second.dropped = entry.why;
+    for (const uint64_t uid : group->second.uids) {
+      Rollout& rollout = rollouts_[uid];
+      if (rollout.state != RolloutState::kLeased) continue;
+      rollout.state = rollout.tokens > 0 ? RolloutState::kPartial : RolloutState::kQueued;
+      rollout.lease = 0;
+    }
+  }
+}
+
 void Ledger::On(const SnapshotEntry& entry, const DecodedEntry&) {
   Require(groups_.empty() && opened_ == 0, "a snapshot stands behind groups");
   snapshot_ = entry;
@@ -287,6 +330,7 @@ void Ledger::On(const GroupEntry& entry, const DecodedEntry&) {
           OfGroup(entry.group_id) + "is not the one that the queue has in its place");
   Require(groups_.emplace(entry.group_id, Group{entry.prompt, entry.epoch, {}, "", false, false}).second,
           OfGroup(entry.group_id) + "twice in a snapshot");
+  if (entry.state == GroupState::kDropped) groups_[entry.group_id].dropped = entry.why;
   snapshot_groups_[entry.admission] = entry.group_id;
   snapshot_states_[entry.group_id] = entry.state;
   snapshot_group_ = entry.group_id;
@@ -363,6 +407,7 @@ void Ledger::CloseSnapshot() {
 }
 
 std::string Ledger::StateOf(const Group& group) const {
+  if (group.dropped) return "dropped";
   if (group.consumed) return "consumed";
   if (group.committed) return "trained";
   if (!group.claim.empty()) return "claimed";
@@ -378,7 +423,9 @@ void Ledger::AddTo(Accounts& accounts, const Group& group) const {
   for (const uint64_t uid : group.uids) {
     const Rollout& rollout = rollouts_.at(uid);
     accounts.journaled.Add(rollout.tokens);
-    if (!group.committed) {
+    if (group.dropped) {
+      accounts.dropped[*group.dropped].Add(rollout.tokens);
+    } else if (!group.committed) {
       accounts.held.Add(rollout.tokens);
     } else if (rollout.trained > 0) {
       accounts.trained.Add(rollout.tokens);
@@ -427,7 +474,7 @@ void Ledger::Compare(const State& state, const Complain& complain) const {
   for (const auto& [admission, group] : state.groups()) CompareGroup(group, complain);
   for (const auto& [group_id, group] : groups_) {
     const bool known = !group.uids.empty() && state.FindRollout(group.uids.front()).has_value();
-    if (!known && !group.consumed) complain(OfGroup(group_id) + "the entries have it, and no checkpoint; the state forgot it");
+    if (!known && !group.consumed && !group.dropped) complain(OfGroup(group_id) + "the entries have it, and no checkpoint; the state forgot it");
   }
   const auto expect = [&](const char* what, int64_t ours, int64_t theirs) {
     if (ours != theirs) complain(std::string(what) + ": " + Number(ours) + " by the entries, " + Number(theirs) + " by the state");

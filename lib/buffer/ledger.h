@@ -57,6 +57,7 @@ class Ledger {
     std::vector<uint64_t> uids;
     std::string claim;  ///< that names it; "" when there is none
     bool committed = false, consumed = false;
+    std::optional<std::string> dropped = std::nullopt;  ///< why
   };
   struct Claim {
     int64_t step = 0;
@@ -76,6 +77,9 @@ class Ledger {
   void On(const ClaimEntry& entry, const DecodedEntry& decoded);
   void On(const CommitEntry& entry, const DecodedEntry& decoded);
   void On(const AbandonEntry& entry, const DecodedEntry& decoded);
+  void On(const RewindEntry& entry, const DecodedEntry& decoded);
+  void On(const DropEntry& entry, const DecodedEntry& decoded);
+  void On(const PolicyEntry&, const DecodedEntry&) {}
   void On(const SnapshotEntry& entry, const DecodedEntry& decoded);
   void On(const GroupEntry& entry, const DecodedEntry& decoded);
   void On(const MemberEntry& entry, const DecodedEntry& decoded);

@@ -13,11 +13,18 @@ struct LengthCounts {
   std::array<int64_t, 33> classes{};
   int64_t count = 0, tokens = 0, longest = 0;
 
+  size_t ClassOf(int64_t length) const { return std::min<size_t>(std::bit_width(static_cast<uint64_t>(length)), classes.size() - 1); }
   void Add(int64_t length) {
-    ++classes[std::min<size_t>(std::bit_width(static_cast<uint64_t>(length)), classes.size() - 1)];
+    ++classes[ClassOf(length)];
     ++count;
     tokens += length;
     longest = std::max(longest, length);
+  }
+  /// Undoes an Add. The longest stays: which was the longest before is not known.
+  void Remove(int64_t length) {
+    --classes[ClassOf(length)];
+    --count;
+    tokens -= length;
   }
   double Mean() const { return count == 0 ? 0 : static_cast<double>(tokens) / static_cast<double>(count); }
 };

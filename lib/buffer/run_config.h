@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "buffer/policies.h"
 #include "record/records.h"
 #include "stream/value.h"
 
@@ -25,8 +26,11 @@ struct RunConfig {
   int64_t run_ahead = 0;    ///< claims that may be made before the one before them is committed
   int64_t max_tokens = 0;   ///< response budget of every rollout
   record::Sampling sampling;
-  std::string admission = "first-finished";
-  int64_t retain_steps = 4;  ///< consumed steps whose groups are kept for replay
+  Admission admission;
+  int64_t retain_steps = 4;              ///< consumed steps whose groups are kept for replay
+  std::optional<int64_t> max_staleness;  ///< policy versions that a claimed rollout's oldest token may be behind
+  std::optional<int64_t> max_resumes;    ///< after so many an unfinished rollout is awaited by the next claim
+  GroupFilter filter = GroupFilter::kNone;
 
   int64_t Need() const { return group_size * groups_per_step; }
   /// No over-issue: a step's rollouts are issued once, and no others until it is committed.

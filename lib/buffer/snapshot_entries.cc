@@ -77,20 +77,24 @@ Map TotalsMap(const Totals& totals) {
   for (const auto& [versions, rollouts] : totals.trained_staleness) staleness.push_back(Array{versions, rollouts});
   Array dropped;
   for (const auto& [why, account] : totals.dropped) dropped.push_back(Array{why, account.rollouts, account.tokens});
-  return {{"superseded", totals.superseded},
-          {"superseded_tokens", totals.superseded_tokens},
-          {"finished", totals.finished},
-          {"trained_rollouts", totals.trained_rollouts},
-          {"trained_tokens", totals.trained_tokens},
-          {"resumes", totals.resumes},
-          {"trained_groups", totals.trained_groups},
-          {"forgotten_groups", totals.forgotten_groups},
-          {"journaled_tokens", totals.journaled_tokens},
-          {"dropped", std::move(dropped)},
-          {"trained_reward", totals.trained_reward},
-          {"trained_staleness", std::move(staleness)},
-          {"sampled_lengths", LengthMap(totals.sampled_lengths)},
-          {"trained_lengths", LengthMap(totals.trained_lengths)}};
+  Map map = {{"superseded", totals.superseded},
+             {"superseded_tokens", totals.superseded_tokens},
+             {"finished", totals.finished},
+             {"trained_rollouts", totals.trained_rollouts},
+             {"trained_tokens", totals.trained_tokens},
+             {"resumes", totals.resumes},
+             {"trained_groups", totals.trained_groups},
+             {"forgotten_groups", totals.forgotten_groups},
+             {"journaled_tokens", totals.journaled_tokens},
+             {"dropped", std::move(dropped)},
+             {"trained_reward", totals.trained_reward},
+             {"trained_staleness", std::move(staleness)},
+             {"sampled_lengths", LengthMap(totals.sampled_lengths)},
+             {"trained_lengths", LengthMap(totals.trained_lengths)}};
+  Map groups;
+  for (const auto& [why, count] : totals.dropped_groups) groups.emplace_back(why, count);
+  if (!groups.empty()) map.emplace_back("dropped_groups", std::move(groups));
+  return map;
 }
 
 Totals ParseTotals(const Map& map) {
@@ -118,6 +122,8 @@ Totals ParseTotals(const Map& map) {
   }
   totals.sampled_lengths = ParseLengths(fields.Map("sampled_lengths"));
   totals.trained_lengths = ParseLengths(fields.Map("trained_lengths"));
+  if (!fields.Has("dropped_groups")) return totals;
+  for (const auto& [why, groups] : fields.Map("dropped_groups")) totals.dropped_groups[why] = groups.AsInt();
   return totals;
 }
 
@@ -127,15 +133,18 @@ Map Fields(const SnapshotEntry& entry) {
   Array claims, leases;
   for (const ClaimMeta& claim : entry.claims) claims.push_back(ClaimMap(claim));
   for (const HeldLease& lease : entry.leases) leases.push_back(LeaseMap(lease));
-  return {{"type", "snapshot"},
-          {"admitted", entry.admitted},
-          {"next_ready", entry.next_ready},
-          {"first_step", entry.first_step},
-          {"version", OrNil(entry.version)},
-          {"abandoned", Array(entry.abandoned.begin(), entry.abandoned.end())},
-          {"claims", std::move(claims)},
-          {"leases", std::move(leases)},
-          {"totals", TotalsMap(entry.totals)}};
+  Map map = {{"type", "snapshot"},
+             {"admitted", entry.admitted},
+             {"next_ready", entry.next_ready},
+             {"first_step", entry.first_step},
+             {"version", OrNil(entry.version)},
+             {"abandoned", Array(entry.abandoned.begin(), entry.abandoned.end())},
+             {"claims", std::move(claims)},
+             {"leases", std::move(leases)},
+             {"totals", TotalsMap(entry.totals)}};
+  if (entry.filter) map.emplace_back("filter", Name(*entry.filter));
+  if (entry.left_version > 0) map.emplace_back("left_version", entry.left_version);
+  return map;
 }
 
 SnapshotEntry ParseSnapshotEntry(const Map& map) {
@@ -149,18 +158,37 @@ SnapshotEntry ParseSnapshotEntry(const Map& map) {
   for (const Value& claim : fields.Array("claims")) entry.claims.push_back(ParseClaim(claim));
   for (const Value& lease : fields.Array("leases")) entry.leases.push_back(ParseLease(lease));
   entry.totals = ParseTotals(fields.Map("totals"));
+  if (fields.Has("filter")) entry.filter = ParseFilter(fields.Text("filter"));
+  entry.left_version = fields.MaybeUint("left_version").value_or(0);
   return entry;
 }
 
 Map Fields(const GroupEntry& entry) {
-  return {{"type", "group"},    {"admission", entry.admission}, {"group_id", entry.group_id}, {"prompt", entry.prompt},    {"epoch", entry.epoch},
-          {"step", entry.step}, {"opened", entry.opened_ns},    {"ready", entry.ready_order}, {"state", Name(entry.state)}};
+  Map map = {{"type", "group"},    {"admission", entry.admission}, {"group_id", entry.group_id}, {"prompt", entry.prompt},    {"epoch", entry.epoch},
+             {"step", entry.step}, {"opened", entry.opened_ns},    {"ready", entry.ready_order}, {"state", Name(entry.state)}};
+  if (entry.state == GroupState::kDropped) {
+    map.emplace_back("dropped_step", entry.dropped_step);
+    map.emplace_back("why", entry.why);
+  }
+  return map;
 }
 
 GroupEntry ParseGroupEntry(const Map& map) {
   const MapFields fields(map, "journal entry \"group\"");
-  return {fields.Uint("admission"), fields.Uint("group_id"), fields.Int("prompt"), fields.Int("epoch"),
-          fields.Int("step"),       fields.Int("opened"),    fields.Int("ready"),  ParseGroupState(fields.Text("state"))};
+  GroupEntry entry{fields.Uint("admission"),
+                   fields.Uint("group_id"),
+                   fields.Int("prompt"),
+                   fields.Int("epoch"),
+                   fields.Int("step"),
+                   fields.Int("opened"),
+                   fields.Int("ready"),
+                   ParseGroupState(fields.Text("state")),
+                   0,
+                   ""};
+  if (entry.state != GroupState::kDropped) return entry;
+  entry.dropped_step = fields.Int("dropped_step");
+  entry.why = fields.Text("why");
+  return entry;
 }
 
 }  // namespace april::buffer

@@ -9,7 +9,8 @@
 namespace april::buffer {
 
 SnapshotEntry State::Snapshot() const {
-  SnapshotEntry entry{groups_admitted_, next_ready_order_, first_kept_step_, policy_version_, {}, {}, {}, totals_};
+  SnapshotEntry entry{groups_admitted_, next_ready_order_, first_kept_step_, policy_version_, {}, {}, {}, totals_, {}, left_version_};
+  if (filter_ != config_.filter) entry.filter = filter_;
   entry.abandoned.assign(abandoned_.begin(), abandoned_.end());
   std::sort(entry.abandoned.begin(), entry.abandoned.end());
   entry.claims.assign(claims_.begin(), claims_.end());
@@ -20,7 +21,12 @@ SnapshotEntry State::Snapshot() const {
 
 GroupEntry State::SnapshotOf(uint64_t admission) const {
   const GroupMeta& group = groups_.at(admission);
-  return {admission, group.group_id, group.prompt, group.epoch, group.admitted_step, group.opened_ns, group.ready_order, group.state};
+  GroupEntry entry{admission, group.group_id, group.prompt, group.epoch, group.admitted_step, group.opened_ns, group.ready_order, group.state, 0, ""};
+  if (const auto dropped = dropped_.find(admission); dropped != dropped_.end()) {
+    entry.dropped_step = dropped->second.step;
+    entry.why = dropped->second.why;
+  }
+  return entry;
 }
 
 MemberEntry State::SnapshotOf(uint64_t admission, size_t index) const {
@@ -51,6 +57,8 @@ void State::On(const SnapshotEntry& entry, const DecodedEntry&, Position) {
   claims_.assign(entry.claims.begin(), entry.claims.end());
   for (const HeldLease& held : entry.leases) leases_[held.lease] = {held.worker, held.hub, held.since_ns, held.last_request, held.last_uids, {}};
   totals_ = entry.totals;
+  filter_ = entry.filter.value_or(config_.filter);
+  left_version_ = entry.left_version;
 }
 
 void State::On(const GroupEntry& entry, const DecodedEntry&, Position) {
@@ -68,6 +76,8 @@ void State::On(const GroupEntry& entry, const DecodedEntry&, Position) {
   if (group.state == GroupState::kOpen) ++num_open_;
   if (group.state == GroupState::kReady) ready_[group.ready_order] = entry.admission;
   if (group.state == GroupState::kClaimed) ++num_claimed_;
+  if (group.state == GroupState::kOpen || group.state == GroupState::kReady) unclaimed_.insert(unclaimed_.end(), entry.admission);
+  if (group.state == GroupState::kDropped) dropped_[entry.admission] = {entry.dropped_step, entry.why};
 }
 
 void State::On(const MemberEntry& entry, const DecodedEntry& decoded, Position at) {
@@ -102,18 +112,18 @@ void State::AddMember(RolloutMeta added) {
   const RolloutMeta& meta = group.members.emplace_back(std::move(added));
   if (!keys_.emplace(meta.uid, key).second) throw Error::Data("rollout " + HexU64(meta.uid) + " stands twice in a snapshot");
   // Keys come in ascending order.
-  if (meta.state == RolloutState::kQueued) queued_.insert(queued_.end(), key);
-  if (meta.state == RolloutState::kPartial) partial_.insert(partial_.end(), key);
+  if (group.state == GroupState::kOpen && meta.state == RolloutState::kQueued) queued_.insert(queued_.end(), key);
+  if (group.state == GroupState::kOpen && meta.state == RolloutState::kPartial) partial_.insert(partial_.end(), key);
   if (meta.state == RolloutState::kLeased) {
     const auto set = leases_.find(meta.lease_id);
     if (set == leases_.end()) throw Error::Data("rollout " + HexU64(meta.uid) + " of a snapshot has a lease that is not there");
     set->second.held.insert(key);
     ++num_leased_;
   }
-  group.num_ended += meta.Ended();
-  group.num_scored += meta.state == RolloutState::kScored;
-  const bool whole = static_cast<int64_t>(group.members.size()) == config_.group_size;
-  if (whole && group.state == GroupState::kOpen && group.AllEnded()) ++num_stalled_;
+  NoteOverdue(key);
+  if (static_cast<int64_t>(group.members.size()) < config_.group_size) return;
+  Summarise(group);
+  if (group.state == GroupState::kOpen && group.AllEnded()) ++num_stalled_;
 }
 
 }  // namespace april::buffer

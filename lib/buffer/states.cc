@@ -8,7 +8,7 @@ namespace april::buffer {
 namespace {
 
 constexpr std::string_view kRolloutNames[kNumRolloutStates] = {"queued", "leased", "partial", "complete", "scored", "failed"};
-constexpr std::string_view kGroupNames[kNumGroupStates] = {"open", "ready", "claimed", "trained", "consumed"};
+constexpr std::string_view kGroupNames[kNumGroupStates] = {"open", "ready", "claimed", "trained", "consumed", "dropped"};
 
 }  // namespace
 

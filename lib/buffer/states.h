@@ -8,10 +8,10 @@
 namespace april::buffer {
 
 enum class RolloutState : uint8_t { kQueued, kLeased, kPartial, kComplete, kScored, kFailed };
-enum class GroupState : uint8_t { kOpen, kReady, kClaimed, kTrained, kConsumed };
+enum class GroupState : uint8_t { kOpen, kReady, kClaimed, kTrained, kConsumed, kDropped };
 
 inline constexpr int kNumRolloutStates = 6;
-inline constexpr int kNumGroupStates = 5;
+inline constexpr int kNumGroupStates = 6;
 
 inline constexpr std::pair<RolloutState, RolloutState> kRolloutTransitions[] = {
     {RolloutState::kQueued, RolloutState::kLeased},   {RolloutState::kPartial, RolloutState::kLeased},
@@ -22,7 +22,8 @@ inline constexpr std::pair<RolloutState, RolloutState> kRolloutTransitions[] = {
 
 inline constexpr std::pair<GroupState, GroupState> kGroupTransitions[] = {
     {GroupState::kOpen, GroupState::kReady},      {GroupState::kReady, GroupState::kClaimed},    {GroupState::kClaimed, GroupState::kReady},
-    {GroupState::kClaimed, GroupState::kTrained}, {GroupState::kTrained, GroupState::kConsumed},
+    {GroupState::kClaimed, GroupState::kTrained}, {GroupState::kTrained, GroupState::kConsumed}, {GroupState::kTrained, GroupState::kReady},
+    {GroupState::kConsumed, GroupState::kReady},  {GroupState::kOpen, GroupState::kDropped},     {GroupState::kReady, GroupState::kDropped},
 };
 
 constexpr bool MayBecome(RolloutState from, RolloutState to) {

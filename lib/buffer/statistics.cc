@@ -60,7 +60,7 @@ LiveCounts CountLive(const Store& store) {
   const auto version = static_cast<int64_t>(state.policy_version().value_or(0));
   LiveCounts live;
   for (const auto& [admission, group] : state.groups()) {
-    if (group.state == GroupState::kTrained || group.state == GroupState::kConsumed) continue;
+    if (group.state == GroupState::kTrained || group.state == GroupState::kConsumed || group.state == GroupState::kDropped) continue;
     const double age_s = static_cast<double>(store.clock().WallNs() - group.opened_ns) / kNsPerSecond;
     live.oldest_group_s = std::max(live.oldest_group_s, age_s);
     ++live.ages[static_cast<size_t>(std::find_if(kAges, std::prev(std::end(kAges)), [&](const AgeClass& age) { return age_s < age.end_s; }) - kAges)];
@@ -120,7 +120,26 @@ Array UncommittedArray(const State& state) {
   return claims;
 }
 
+/// Groups that ended in this state and are no longer kept.
+int64_t NumForgotten(const State& state, GroupState in) {
+  const Totals& totals = state.totals();
+  const int64_t dropped = NumDropped(totals) - static_cast<int64_t>(state.dropped().size());
+  return in == GroupState::kDropped ? dropped : in == GroupState::kConsumed ? totals.forgotten_groups - dropped : 0;
+}
+
+Map DroppedMap(const Totals& totals) {
+  Map groups;
+  for (const auto& [why, count] : totals.dropped_groups) groups.emplace_back(why, count);
+  return groups;
+}
+
 }  // namespace
+
+int64_t NumDropped(const Totals& totals) {
+  int64_t groups = 0;
+  for (const auto& [why, count] : totals.dropped_groups) groups += count;
+  return groups;
+}
 
 Map StatMap(const Store& store) {
   const State& state = store.state();
@@ -129,8 +148,7 @@ Map StatMap(const Store& store) {
   Map groups = {{"queued", state.queue().num_groups() - state.groups_admitted()}};
   for (int i = 0; i < kNumGroupStates; ++i) {
     const auto group_state = static_cast<GroupState>(i);
-    const int64_t forgotten = group_state == GroupState::kConsumed ? totals.forgotten_groups : 0;
-    groups.emplace_back(Name(group_state), state.num_groups(group_state) + forgotten);
+    groups.emplace_back(Name(group_state), state.num_groups(group_state) + NumForgotten(state, group_state));
   }
   groups.emplace_back("stalled", state.num_stalled());
   groups.emplace_back("wanted", GroupsWanted(state));
@@ -160,6 +178,7 @@ Map StatMap(const Store& store) {
           {"trained", std::move(trained)},
           {"finished_resumes", totals.resumes},
           {"waste", WasteMap(totals, live)},
+          {"dropped_groups", DroppedMap(totals)},
           {"superseded", Map{{"records", totals.superseded}, {"tokens", totals.superseded_tokens}}},
           {"next_step", state.next_step()},
           {"first_uncommitted_step", state.first_uncommitted_step()},

@@ -44,8 +44,9 @@ struct Totals {
   int64_t superseded = 0, superseded_tokens = 0;
   int64_t finished = 0, trained_rollouts = 0, trained_tokens = 0, resumes = 0;
   int64_t trained_groups = 0, forgotten_groups = 0;
-  int64_t journaled_tokens = 0;            ///< that rollouts and progress brought
-  std::map<std::string, Account> dropped;  ///< never trained: reason → what
+  int64_t journaled_tokens = 0;                   ///< that rollouts and progress brought
+  std::map<std::string, Account> dropped;         ///< never trained: reason → what
+  std::map<std::string, int64_t> dropped_groups;  ///< reason → groups that were dropped
   double trained_reward = 0;
   std::map<int64_t, int64_t> trained_staleness;  ///< policy versions behind, by its oldest token → trained rollouts
   LengthCounts sampled_lengths, trained_lengths;
