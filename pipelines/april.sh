@@ -14,6 +14,9 @@
 #   --sync             no over-issue: the synchronous baseline
 #   --lr X             learning rate (default 1e-5)        --temperature X  sampling temperature (default 1)
 #   --seed N           seed of sampling and shuffling (default 1)
+#   --admission WHICH  first-finished, assigned:K or window:W    --filter NAME   nonzero-std: dynamic sampling (default none)
+#   --max-staleness N  versions a rollout may be behind          --max-resumes N then a step waits for it (both: default any)
+#   --order ORDER      which unfinished rollouts go on first (partial-buffer take --help; default partials-first)
 #   --kv WAY           at new weights: recompute or keep the unfinished rollouts' keys and values (default recompute)
 #   --checkpoint-every N   steps between full checkpoints (default 10)
 #   --trainer "…"      further options for grpo-step       --generator "…"  further options for rollout-gen
@@ -22,15 +25,16 @@
 usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
 
 dir='' model='' prompts='' scorer=gsm8k pattern='' steps=60 groups=8 group_size=8 max_tokens=64 over_issue=2 lr=1e-5 temperature=1 seed=1 kv=recompute
-checkpoint_every=10 trainer='' generator='' resume=false given=''
-fixed=(model prompts groups group_size max_tokens over_issue temperature seed)  # the buffer was made with them
-free=(scorer pattern steps lr kv checkpoint_every trainer generator)
+checkpoint_every=10 trainer='' generator='' resume=false given='' admission=first-finished filter=none max_staleness=-1 max_resumes=-1 order=partials-first
+fixed=(model prompts groups group_size max_tokens over_issue temperature seed admission filter max_staleness max_resumes)  # the buffer was made with them
+free=(scorer pattern steps lr kv order checkpoint_every trainer generator)
 while [ $# -gt 0 ]; do
   case $1 in
     --sync) over_issue=1 given+=" over_issue" ;;
     --resume) resume=true ;;
     -h | --help) usage; exit 0 ;;
     --dir | --model | --prompts | --scorer | --pattern | --steps | --groups | --group-size | --max-tokens | --over-issue | --lr | --temperature | --seed | --kv | \
+      --admission | --filter | --max-staleness | --max-resumes | --order | \
       --checkpoint-every | --trainer | --generator)
       [ $# -ge 2 ] || die 2 "$1 needs a value"
       name=${1#--} name=${name//-/_} given+=" $name"; printf -v "$name" %s "$2"; shift ;;
@@ -49,6 +53,7 @@ if [ -e buffer ]; then
   $resume || die 2 "$dir/buffer exists; go on with --resume, or choose another --dir"
   [ -e options ] || note_options  # a buffer made by hand
   for name in "${fixed[@]}" "${free[@]}"; do
+    case "$given " in *" $name "*) ;; *) grep -q "^$name=" options || continue ;; esac  # a run from before there was this option has its default
     was=$(sed -n "s/^$name=//p" options) option=--${name//_/-}
     case "$given " in *" $name "*) ;; *) printf -v "$name" %s "$was" ;; esac
     [ "${!name}" != "$was" ] || continue
@@ -63,10 +68,12 @@ else
   in_flight=$(awk -v need=$((groups * group_size)) -v x="$over_issue" 'BEGIN { printf "%d", need * x }')
   rm -rf buffer.new  # of an attempt whose prompts were refused
   partial-buffer init -q -s buffer.new --model "$model" --group-size "$group_size" --groups-per-step "$groups" --in-flight "$in_flight" \
-    --max-tokens "$max_tokens" --temperature "$temperature" --seed "$seed"
+    --max-tokens "$max_tokens" --temperature "$temperature" --seed "$seed" \
+    --admission "$admission" --filter "$filter" --max-staleness "$max_staleness" --max-resumes "$max_resumes"
   prompts_in_file=$(awk 'NF { n++ } END { print n + 0 }' "$prompts")
   [ "$prompts_in_file" -gt 0 ] || die 3 "$prompts holds no prompts"
   planned=$((steps > 1000 ? steps : 1000))  # a longer run than this one may go on with the same buffer
+  [ "$filter" = none ] || planned=$((planned * 10))  # what is dropped is replaced
   partial-buffer add -q -s buffer.new --prompts "$prompts" --shuffle "$seed" --epochs $(((planned + 2) * groups / prompts_in_file + 2))
   weight-sync publish -q --model "$model" --to weights --version 0 --supersede
   note_options
@@ -74,7 +81,7 @@ else
 fi
 
 hub=zmq+ipc://hub scoring=(--scorer "$scorer" ${pattern:+--pattern "$pattern"})
-partial-buffer serve -s buffer --bind $hub --metrics metrics/buffer.jsonl &
+partial-buffer serve -s buffer --bind $hub --order "$order" --metrics metrics/buffer.jsonl &
 server=$!
 # The server ends its generators and claims in order. SIGUSR1, since Ctrl-C has reached it already and a second SIGTERM would kill it.
 trap 'kill -USR1 $server 2>/dev/null || true' INT TERM

@@ -4,15 +4,16 @@
 #   --scorer NAME      how responses are judged (reward-score --list; default gsm8k)
 #   --pattern REGEX    of --scorer regex
 #   --lr X             learning rate (default 1e-5)
+#   --order ORDER      which unfinished rollouts go on first (default partials-first)
 # Each stage reads one stream and writes one: put `tee file` anywhere between two of them, and the stages after it can be run again from the file.
 . "$(dirname "$0")/lib.sh"
 usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
 
-scorer=gsm8k pattern='' lr=1e-5 names=()
+scorer=gsm8k pattern='' lr=1e-5 order=partials-first names=()
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --scorer | --pattern | --lr) [ $# -ge 2 ] || die 2 "$1 needs a value"; printf -v "${1#--}" %s "$2"; shift ;;
+    --scorer | --pattern | --lr | --order) [ $# -ge 2 ] || die 2 "$1 needs a value"; printf -v "${1#--}" %s "$2"; shift ;;
     -*) die 2 "unknown option $1; try --help" ;;
     *) names+=("$1") ;;
   esac
@@ -30,7 +31,7 @@ wanted=$(partial-buffer stat -s buffer --json | value_of wanted -)  # groups tha
 
 # Unfinished rollouts first, then new prompts: more than the step needs. Ends when enough groups are whole; everything is kept.
 if [ "$wanted" -gt 0 ]; then
-  partial-buffer take -s buffer --worker round |
+  partial-buffer take -s buffer --worker round --order "$order" |
     rollout-gen --weights weights --target-groups "$wanted" --metrics metrics/rollout-gen.jsonl |
     reward-score --scorer "$scorer" ${pattern:+--pattern "$pattern"} --model "$model" |
     partial-buffer put -s buffer
