@@ -3,7 +3,7 @@
 #   --fast       no model, no pipelines, nothing that mostly waits: under a minute on two processors, once built
 #   --werror     warnings are errors
 #   --sanitize   also builds with clang, without LibTorch, and runs the unit tests under the address and undefined sanitizers, those of sockets and
-#                buffer under the thread sanitizer too
+#                buffer under the thread sanitizer too; and the fuzz targets, for a quarter of a minute each
 #   NAME         (again if wanted) only tests whose name contains NAME, e.g. unit/stream or cli/rollout-cat
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -131,14 +131,24 @@ fi
 sanitized() {  # SANITIZERS TARGET...: -O1, for half the time to build, and traces that still name what was called
   local sanitizers=$1 folder=build/sanitize-${1%%,*} executable
   build "$folder" "${*:2}" -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="-O1 -gline-tables-only" -DCMAKE_CXX_COMPILER=clang++ -DAPRIL_WERROR=$werror \
-    -DAPRIL_SANITIZE="$sanitizers" -DAPRIL_TORCH=OFF
+    -DAPRIL_SANITIZE="$sanitizers" -DAPRIL_TORCH=OFF -DAPRIL_FUZZ=$([ "$sanitizers" = thread ] && echo OFF || echo ON)
   for executable in "$folder"/bin/unit_*; do
     start unit "${sanitizers%%,*}/${executable##*unit_}" env -u APRIL_MODEL -u APRIL_MODEL_HF "$executable" '~[.]~[model]~[slow]~[heavy]'
   done
   wait
 }
+fuzzed() {  # SECONDS
+  local corpus
+  for corpus in tests/fuzz/corpus/*; do
+    mkdir -p "$work/found/${corpus##*/}"
+    start script "fuzz/${corpus##*/}" $(($1 + 60)) "$root/build/sanitize-address/bin/fuzz_${corpus##*/}" -max_total_time="$1" -rss_limit_mb=2048 \
+      -timeout=10 -print_final_stats=0 "$work/found/${corpus##*/}" "$root/$corpus"
+  done
+  wait
+}
 if $sanitize; then
   sanitized address,undefined all
+  fuzzed 15
   sanitized thread unit_base unit_stream unit_buffer
 fi
 
