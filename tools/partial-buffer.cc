@@ -137,6 +137,14 @@ int main(int argc, char** argv) {
               "\n"
               "  partial-buffer compact -s run/buffer",
               &RunCompact),
+          cli::MakeCommand(
+              "upgrade", "copy a buffer to the newest format",
+              "Writes what a buffer is into a new directory, in the newest format and as small as compact makes it; the old one stays. Builds read "
+              "and write\n"
+              "all formats of their major version, so this is for what a newer build alone can do.\n"
+              "\n"
+              "  partial-buffer upgrade run/buffer run/buffer-2",
+              &RunUpgrade),
           Look(kLsHelp, &RunLs),
           Look(kShowHelp, &RunShow),
           Look(kStatHelp, &RunStat),

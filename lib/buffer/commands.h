@@ -133,4 +133,10 @@ struct CompactOptions {
 };
 void RunCompact(const CompactOptions& options, Invocation& invocation);
 
+struct UpgradeOptions {
+  std::string source, destination;
+  void Register(OptionsVisitor& options);
+};
+void RunUpgrade(const UpgradeOptions& options, Invocation& invocation);
+
 }  // namespace april::buffer

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "buffer/store.h"
 
 namespace april::buffer {
 
@@ -16,6 +17,6 @@ struct CompactionResult {
 
 /// Durable when it returns. Throws Runtime when another compaction is under way, or the lock is not free in time. Nothing happened when it throws
 /// before the new manifest; files that it leaves then are removed by the next one.
-CompactionResult Compact(FileSystem& files, const Clock& clock, const std::string& directory, int64_t lock_timeout_ms = 30'000);
+CompactionResult Compact(FileSystem& files, const Clock& clock, const std::string& directory, const StoreOptions& options = {});
 
 }  // namespace april::buffer

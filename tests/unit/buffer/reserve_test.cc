@@ -144,7 +144,7 @@ TEST_CASE("a compaction that finds no room changes nothing and takes none away")
   for (const record::Rollout& rollout : test::Take(store, 6, 5)) Put(store, test::Scored(test::Generate(rollout, 40, 0), 1));
   for (const int64_t room : {0, 500, 1500, 3000}) {
     disk.files.room = room;
-    CHECK_THROWS_WITH(buffer::Compact(disk.files, disk.scratch_clock, disk.directory, 1000), Catch::Contains("No space left"));
+    CHECK_THROWS_WITH(buffer::Compact(disk.files, disk.scratch_clock, disk.directory, {.lock_timeout_ms = 1000}), Catch::Contains("No space left"));
     const buffer::Manifest manifest = buffer::ReadManifest(SystemFiles(), disk.directory);
     CHECK(manifest.compactions == 0);
     for (const std::string& name : SystemFiles().List(JoinPath(disk.directory, "journal"))) {
@@ -156,7 +156,7 @@ TEST_CASE("a compaction that finds no room changes nothing and takes none away")
     disk.files.room = 1 << 20;
     CHECK(Store(disk.files, disk.scratch_clock, disk.directory).state().ready().size() == 2);
   }
-  buffer::Compact(disk.files, disk.scratch_clock, disk.directory, 1000);
+  buffer::Compact(disk.files, disk.scratch_clock, disk.directory, {.lock_timeout_ms = 1000});
   CHECK(Store(disk.files, disk.scratch_clock, disk.directory).state().ready().size() == 2);
 }
 
