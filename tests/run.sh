@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tests/run.sh [options] [NAME...]: sets up what is missing, builds, runs the tests; the last line is "N passed, N failed".
-#   --fast       no model, no pipelines, nothing that mostly waits: under a minute on two processors, once built
+#   --fast       no model, no pipelines, no faults, nothing that mostly waits: under a minute on two processors, once built
 #   --werror     warnings are errors
 #   --sanitize   also builds with clang, without LibTorch, and runs the unit tests under the address and undefined sanitizers, those of sockets and
 #                buffer under the thread sanitizer too; and the fuzz targets, for a quarter of a minute each
@@ -110,9 +110,12 @@ if ! $fast; then
 fi
 
 start script lint/includes 30 python3 "$root/tests/lint/includes.py"
-for layer in format cli fault; do
+for layer in format cli; do
   for file in $(find tests/$layer -name '*.sh' | sort); do start script "${file#tests/}" 60 bash "$root/$file"; done
 done
+if ! $fast; then
+  for file in $(find tests/fault -name '*.sh' | sort); do start script "${file#tests/}" 300 bash "$root/$file"; done
+fi
 for executable in build/release/bin/unit_*; do
   if $fast; then
     start unit "unit/${executable##*unit_}" "$executable" '~[.]~[model]~[slow]'
