@@ -4,6 +4,7 @@
 
 #include "buffer/claiming.h"
 #include "buffer/compaction.h"
+#include "buffer/dropping.h"
 
 namespace april::test {
 namespace {
@@ -83,6 +84,8 @@ void BufferModel::Operate() {
     CommitSome();
   } else if (choice < 94) {
     AbandonNewest();
+  } else if (choice < 95) {
+    DropOne();
   } else {
     RescoreOne();
   }
@@ -243,6 +246,20 @@ void BufferModel::CommitSome() {
   bool is_new = false;
   store_->Transact([&](buffer::Batch& batch) { is_new = buffer::CommitStep(state(), batch, record); });
   REQUIRE(is_new);
+}
+
+void BufferModel::DropOne() {
+  std::vector<uint64_t> droppable;  // by admission
+  for (const auto& [admission, group] : state().groups()) {
+    if (group.state == buffer::GroupState::kOpen || group.state == buffer::GroupState::kReady) droppable.push_back(admission);
+  }
+  if (droppable.empty()) return;
+  const uint64_t admission = droppable[Draw(droppable.size())];
+  const uint64_t group_id = state().group(admission).group_id;
+  reference_.Drop(admission);
+  int64_t dropped = 0;
+  store_->Transact([&](buffer::Batch& batch) { dropped = buffer::DropGroups(state(), batch, {group_id}, "test"); });
+  REQUIRE(dropped == 1);
 }
 
 void BufferModel::AbandonNewest() {

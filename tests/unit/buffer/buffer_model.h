@@ -18,7 +18,7 @@ class BufferModel {
   /// Another seed is another sequence of operations, and of what a loss of power spares.
   BufferModel(uint64_t seed, int64_t retain_steps);
 
-  /// One random operation: add, take, put, progress, release, claim, commit, abandon, rescore, late records, compact, reopen. When the power goes,
+  /// One random operation: add, take, put, progress, release, claim, commit, abandon, drop, rescore, late records, compact, reopen. When the power goes,
   /// the machine starts again, and what was under way has happened wholly or not at all.
   void Step();
   /// Behind the operation of that number on files; see operations().
@@ -54,6 +54,7 @@ class BufferModel {
   void ClaimSome();
   void CommitSome();
   void AbandonNewest();
+  void DropOne();
 
   uint64_t seed_, draws_ = 0;
   int64_t losses_ = 0;

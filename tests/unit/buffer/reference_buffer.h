@@ -52,6 +52,7 @@ struct ReferenceBuffer {
     std::vector<Rollout*> taken;
     for (const char* state : {"partial", "queued"}) {
       for (Group& group : groups) {
+        if (group.state == "dropped") continue;
         for (Rollout& rollout : group.members) {
           if (rollout.state == state && static_cast<int64_t>(taken.size()) < count) taken.push_back(&rollout);
         }
@@ -147,6 +148,14 @@ struct ReferenceBuffer {
     claims.pop_back();
     claim_states.pop_back();
     return true;
+  }
+  /// An open or ready group: what is leased of it ends.
+  void Drop(size_t index) {
+    Group& group = groups[index];
+    group.state = "dropped";
+    for (Rollout& rollout : group.members) {
+      if (rollout.state == "leased") rollout.state = rollout.now.tokens.empty() ? "queued" : "partial";
+    }
   }
 };
 
