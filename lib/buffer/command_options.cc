@@ -175,7 +175,7 @@ void ServeOptions::Register(OptionsVisitor& options) {
   store.Register(options, false, true);
   options.Section("Hub");
   options.Text("bind", &bind, "ADDRESS",
-               "zmq+ipc://PATH, or zmq+tcp://127.0.0.1:PORT; requests are not authenticated: do not bind to a network that others use");
+               "zmq+ipc://PATH, or zmq+tcp://127.0.0.1:PORT; requests are not authenticated, so other addresses than this machine's own are refused");
   options.Integer("steps", &steps, 0, kNoUpperLimit,
                   "the run's number of steps: drain the generators after the last claim, end after its commit; 0 = as claim --steps says");
   RegisterOrder(options, &order);

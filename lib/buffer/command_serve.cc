@@ -19,6 +19,17 @@ constexpr int64_t kMaxSilentMs = 10'000;  // at the end: a client that says noth
 constexpr double kMetricsIntervalS = 10;
 constexpr int64_t kReminderNs = 60'000'000'000;
 
+/// Whoever reaches the hub may lease, put and commit: only this machine's programs do.
+void RequireLocal(const std::string& bind) {
+  constexpr std::string_view kTcp = "zmq+tcp://";
+  if (!bind.starts_with(kTcp)) return;
+  const std::string_view rest = std::string_view(bind).substr(kTcp.size());
+  const std::string_view host = rest.substr(0, rest.rfind(':'));
+  if (host == "localhost" || host == "[::1]" || (host.starts_with("127.") && host.find_first_not_of("0123456789.") == host.npos)) return;
+  throw Error::Usage("--bind " + bind + " is not on this machine: requests are not authenticated, so a hub listens on ipc and loopback only",
+                     "bind zmq+ipc://PATH or zmq+tcp://127.0.0.1:PORT; from another machine: ssh -N -L PORT:127.0.0.1:PORT HOST");
+}
+
 /// One line of --metrics: after every commit, and now and then in between.
 Json MetricsLine(const Store& store, const Hub& hub) {
   const State& state = store.state();
@@ -66,6 +77,7 @@ void RunServe(const ServeOptions& options, Invocation& invocation) { Serve(optio
 
 void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& files) {
   if (options.bind.empty()) throw Error::Usage("--bind is missing", "for example --bind zmq+ipc://run/hub");
+  RequireLocal(options.bind);
   Store store(files, SystemClock(), options.store.store, {.take_over = options.store.take_over, .durability = Durability::Parse(options.durability)});
   store.BeginServing(options.bind);
   store.Collect();

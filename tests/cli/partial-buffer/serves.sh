@@ -5,6 +5,9 @@ set -euo pipefail
 hub=zmq+ipc://hub
 fails "no server at\|no answer from" 6 partial-buffer stat -s $hub --peer-timeout-ms 300
 make 40
+for address in 0.0.0.0:5599 '*:5599' 10.1.2.3:5599 127.evil.example:5599; do
+  fails "is not on this machine" 2 partial-buffer serve -s b --bind "zmq+tcp://$address"
+done
 partial-buffer serve -s b --bind $hub --metrics metrics.jsonl 2>log.serve & server=$!
 trap 'kill $server 2>/dev/null || true' EXIT
 partial-buffer stat -q -s $hub --json >/dev/null
