@@ -244,9 +244,10 @@ const Column<Row>& FindColumn(const std::vector<Column<Row>>& columns, const std
     if (full == name || full == name + "_s" || full == name + "_id") return column;
     names += (names.empty() ? "" : ", ") + full;
   }
-  for (const auto& [shorter, full] : kShort) {
+  for (const auto& alias : kShort) {
+    if (alias.first != name) continue;
     const auto found =
-        std::find_if(columns.begin(), columns.end(), [&](const auto& column) { return shorter == name && std::string_view(full) == column.name; });
+        std::find_if(columns.begin(), columns.end(), [&](const auto& column) { return std::string_view(alias.second) == column.name; });
     if (found != columns.end()) return *found;
   }
   throw Error::Usage("there is no column \"" + name + "\"", "one of " + names);
