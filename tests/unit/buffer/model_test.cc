@@ -28,7 +28,7 @@ void Run(uint64_t first_seed, uint64_t last_seed) {
 TEST_CASE("random operations leave the real buffer and the obvious one equal") { Run(1, 20); }
 TEST_CASE("100,000 of them", "[slow][heavy]") { Run(21, 200); }
 
-TEST_CASE("power may go behind any operation on files, and nothing that was acknowledged is lost") {
+TEST_CASE("power may go behind any operation on files, and nothing that was acknowledged is lost", "[heavy]") {
   constexpr int kOperations = 120;
   const auto run = [](uint64_t seed, int64_t lose_at) {
     test::BufferModel model(seed, 1);
