@@ -144,7 +144,7 @@ fuzzed() {  # SECONDS
   local corpus
   for corpus in tests/fuzz/corpus/*; do
     mkdir -p "$work/found/${corpus##*/}"
-    start script "fuzz/${corpus##*/}" $(($1 + 60)) "$root/build/sanitize-address/bin/fuzz_${corpus##*/}" -max_total_time="$1" -rss_limit_mb=2048 \
+    start script "fuzz/${corpus##*/}" $(($1 + 60)) "$root/build/sanitize-address/bin/fuzz_${corpus##*/}" -seed=1 -max_total_time="$1" -rss_limit_mb=2048 \
       -timeout=10 -print_final_stats=0 "$work/found/${corpus##*/}" "$root/$corpus"
   done
   wait

@@ -52,8 +52,7 @@ std::string Why(const State& state, const RolloutEntry& entry, const DecodedEntr
   const RolloutMeta& meta = state.rollout(*key);
   const GroupState group = state.group(AdmissionOf(*key)).state;
   if (group != GroupState::kOpen && group != GroupState::kReady) return "its group is " + std::string(Name(group));
-  const record::Record record = record::DecodeRecord(decoded.payload);
-  const auto& rollout = std::get<record::Rollout>(record);
+  const auto rollout = DecodePayload<record::Rollout>(decoded.payload);
   const auto kept = static_cast<size_t>(meta.tokens);
   if (rollout.tokens.size() < kept || ExtendChain(0, rollout.tokens, rollout.logprobs, 0, kept) != meta.chain)
     return "it does not continue what the journal has of it";
@@ -70,8 +69,7 @@ std::string Why(const State& state, const ProgressEntry& entry, const DecodedEnt
   if (!key) return kUnknown;
   const RolloutMeta& meta = state.rollout(*key);
   if (!IsCurrent(meta, entry.lease)) return "its lease is not current";
-  const record::Record record = record::DecodeRecord(decoded.payload);
-  const auto& delta = std::get<record::Progress>(record);
+  const auto delta = DecodePayload<record::Progress>(decoded.payload);
   const bool continues = delta.start == meta.tokens && ExtendChain(meta.chain, delta.tokens, delta.logprobs, 0, delta.tokens.size()) == entry.chain;
   return continues ? "" : "what came before it is lost";
 }

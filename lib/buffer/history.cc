@@ -107,8 +107,7 @@ class HistoryReader {
   void On(const ProgressEntry& entry) {
     if (!IsOurs(entry.uid)) return;
     Tell("progress to " + Number(entry.tokens) + " tokens (" + LeaseText(entry.lease) + ")");
-    const record::Record record = record::DecodeRecord(payload_);
-    const auto& delta = std::get<record::Progress>(record);
+    const auto delta = DecodePayload<record::Progress>(payload_);
     if (!history_.journaled) {
       history_.journaled = record::Rollout();
       history_.journaled->uid = entry.uid;

@@ -2,12 +2,24 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
+#include "base/error.h"
 #include "buffer/run_config.h"
 #include "record/records.h"
 
 namespace april::buffer {
+
+/// The record of type T that an entry carries. Throws Data when it is of another type: the journal is damaged.
+template <typename T>
+T DecodePayload(std::string_view payload) {
+  record::Record record = record::DecodeRecord(payload);
+  if (T* found = std::get_if<T>(&record)) return std::move(*found);
+  throw Error::Data("an entry of the journal carries a record of another type than its own", "partial-buffer verify tells where");
+}
 
 /// A rollout before anything was generated.
 record::Rollout NewRollout(const RunConfig& config, const record::Prompt& prompt, int64_t epoch, int64_t index);

@@ -295,17 +295,15 @@ std::string Store::ReadPayload(Position at) {
   return std::string(ReadEntry(raw.substr(at.entry)).payload);
 }
 
-record::Prompt Store::ReadPrompt(int64_t prompt) {
-  return std::get<record::Prompt>(record::DecodeRecord(ReadPayload(state_.queue().prompt(prompt).payload)));
-}
+record::Prompt Store::ReadPrompt(int64_t prompt) { return DecodePayload<record::Prompt>(ReadPayload(state_.queue().prompt(prompt).payload)); }
 
 record::Rollout Store::ReadJournaled(uint64_t key) {
   const RolloutMeta& meta = state_.rollout(key);
   const GroupMeta& group = state_.group(AdmissionOf(key));
   record::Rollout rollout = IsSomewhere(meta.payload)
-                                ? std::get<record::Rollout>(record::DecodeRecord(ReadPayload(meta.payload)))
+                                ? DecodePayload<record::Rollout>(ReadPayload(meta.payload))
                                 : NewRollout(state_.config(), ReadPrompt(group.prompt), group.epoch, static_cast<int64_t>(IndexOf(key)));
-  for (const Position delta : meta.deltas) AppendProgress(std::get<record::Progress>(record::DecodeRecord(ReadPayload(delta))), &rollout);
+  for (const Position delta : meta.deltas) AppendProgress(DecodePayload<record::Progress>(ReadPayload(delta)), &rollout);
   return rollout;
 }
 
