@@ -132,7 +132,9 @@ RolloutEntry ParseRolloutEntry(const Map& map, const MapFields& fields) {
 ProgressEntry ParseProgressEntry(const Map& map, const MapFields& fields) {
   ProgressEntry entry;
   entry.uid = fields.Uint("uid");
-  entry.lease = ParseLease(*stream::Find(map, "lease"));
+  const auto lease = ParseMaybeLease(map);
+  if (!lease) throw Error::Data("journal entry \"progress\": key \"lease\" is missing");
+  entry.lease = *lease;
   entry.tokens = fields.Int("tokens");
   entry.chain = fields.Uint("chain");
   entry.oldest = fields.MaybeUint("oldest");
