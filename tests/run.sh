@@ -3,7 +3,7 @@
 #   --fast       no model, no pipelines, no faults, nothing that mostly waits: under a minute on two processors, once built
 #   --werror     warnings are errors
 #   --sanitize   also builds with clang, without LibTorch, and runs the unit tests under the address and undefined sanitizers, those of sockets and
-#                buffer under the thread sanitizer too; and the fuzz targets, for a quarter of a minute each
+#                buffer under the thread sanitizer too; and the fuzz targets over their corpus
 #   NAME         (again if wanted) only tests whose name contains NAME, e.g. unit/stream or cli/rollout-cat
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -140,18 +140,16 @@ sanitized() {  # SANITIZERS TARGET...: -O1, for half the time to build, and trac
   done
   wait
 }
-fuzzed() {  # SECONDS
+fuzzed() {
   local corpus
   for corpus in tests/fuzz/corpus/*; do
-    mkdir -p "$work/found/${corpus##*/}"
-    start script "fuzz/${corpus##*/}" $(($1 + 60)) "$root/build/sanitize-address/bin/fuzz_${corpus##*/}" -seed=1 -max_total_time="$1" -rss_limit_mb=2048 \
-      -timeout=10 -print_final_stats=0 "$work/found/${corpus##*/}" "$root/$corpus"
+    start script "fuzz/${corpus##*/}" 120 "$root/build/sanitize-address/bin/fuzz_${corpus##*/}" -runs=0 -rss_limit_mb=2048 -timeout=10 "$root/$corpus"
   done
   wait
 }
 if $sanitize; then
   sanitized address,undefined all
-  fuzzed 15
+  fuzzed
   sanitized thread unit_base unit_stream unit_buffer
 fi
 

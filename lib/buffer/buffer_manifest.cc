@@ -1,5 +1,6 @@
 #include "buffer/buffer_manifest.h"
 
+#include <cstdint>
 #include <cstdio>
 #include <utility>
 
@@ -11,10 +12,18 @@
 namespace april::buffer {
 namespace {
 
-constexpr int kMajor = 1;
+constexpr uint64_t kMajor = 1;
 constexpr int kMinor = 0;
 
 std::string ManifestPath(const std::string& directory) { return JoinPath(directory, "manifest.json"); }
+
+/// A count of the manifest. Throws Data when it is none, or larger than `limit`.
+uint64_t Count(const Json& json, const char* key, uint64_t limit = UINT64_MAX) {
+  const Json& value = json.at(key);
+  if (!value.is_number_unsigned() || value.get<uint64_t>() > limit)
+    throw Error::Data(std::string("\"") + key + "\" is " + value.dump() + ", no count");
+  return value.get<uint64_t>();
+}
 
 Manifest ParseManifest(const std::string& directory, std::string text) {
   const std::string path = ManifestPath(directory);
@@ -22,7 +31,7 @@ Manifest ParseManifest(const std::string& directory, std::string text) {
     Json json = Json::parse(text);
     if (json.at("format") != "april-buffer")
       throw Error::Data(path + ": format is " + json.at("format").dump() + ", expected \"april-buffer\"", RepairHint(directory));
-    if (const int min_reader = json.at("min_reader").get<int>(); min_reader > kMajor) {
+    if (const uint64_t min_reader = Count(json, "min_reader"); min_reader > kMajor) {
       throw Error::Incompatible(path + ": needs a reader of version " + std::to_string(min_reader) + ", this build reads " + std::to_string(kMajor),
                                 "use the build that wrote it");
     }
@@ -31,14 +40,14 @@ Manifest ParseManifest(const std::string& directory, std::string text) {
     if (digest != HexU64(Digest(json.dump()))) throw Error::Data(path + ": its digest does not fit its contents", RepairHint(directory));
     Manifest manifest;
     manifest.run = json.at("run").get<std::string>();
-    manifest.writer_epoch = json.at("writer_epoch").get<uint64_t>();
-    manifest.may_write = json.at("min_writer").get<int>() <= kMajor;
-    manifest.compactions = json.at("compactions").get<uint64_t>();
-    manifest.next_number = json.at("next_number").get<uint32_t>();
+    manifest.writer_epoch = Count(json, "writer_epoch");
+    manifest.may_write = Count(json, "min_writer") <= kMajor;
+    manifest.compactions = Count(json, "compactions");
+    manifest.next_number = static_cast<uint32_t>(Count(json, "next_number", UINT32_MAX));
     for (const Json& segment : json.at("segments")) {
-      manifest.segments.push_back({segment.at("number").get<uint32_t>(), segment.at("name").get<std::string>(), segment.at("epoch").get<uint64_t>(),
-                                   segment.at("first").get<uint64_t>(), std::nullopt});
-      if (segment.contains("frames")) manifest.segments.back().frames = segment.at("frames").get<uint64_t>();
+      manifest.segments.push_back({static_cast<uint32_t>(Count(segment, "number", UINT32_MAX)), segment.at("name").get<std::string>(),
+                                   Count(segment, "epoch"), Count(segment, "first"), std::nullopt});
+      if (segment.contains("frames")) manifest.segments.back().frames = Count(segment, "frames");
     }
     manifest.retired = json.at("retired").get<std::vector<std::string>>();
     if (manifest.segments.empty()) throw Error::Data(path + ": it names no segment", RepairHint(directory));
