@@ -159,8 +159,8 @@ void Store::Run(const std::function<void(Batch&)>& body) {
     // The state is ahead of the journal by this one's entries; those before it stand.
     batch_->raw_.resize(batch_->begin_);
     batch_->num_entries_ = batch_->begin_entries_;
-    if (touched || !collecting_) Flush();
     stale_ = touched;
+    if (touched || !collecting_) Flush();
     throw;
   }
 }
@@ -190,7 +190,8 @@ void Store::Flush() {
 
 void Store::IndexIfOld() {
   const auto point = journal_->Here();
-  if (unsynced_since_ || !point || journal_->size_bytes() < indexed_bytes_ + options_.index_bytes + index_size_) return;
+  // Never of a state that is ahead of the journal: whoever opens the buffer believes the index.
+  if (stale_ || unsynced_since_ || !point || journal_->size_bytes() < indexed_bytes_ + options_.index_bytes + index_size_) return;
   try {
     index_size_ = WriteIndex(files_, directory_, *point, state_);
   } catch (const Error& error) {

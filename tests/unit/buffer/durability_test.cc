@@ -126,6 +126,24 @@ TEST_CASE("a collected transaction that fails leaves the others") {
   CHECK(buffer.state().rollout(1).state == buffer::RolloutState::kLeased);
 }
 
+TEST_CASE("what did not happen is in no index") {
+  ScratchBuffer buffer;
+  buffer::StoreOptions options;
+  options.index_bytes = 0;  // with every transaction
+  for (const bool collect : {false, true}) {
+    buffer.Reopen(options);
+    if (collect) buffer.store->Collect();
+    const auto taken = Take(*buffer.store, 1, collect ? 2 : 1);
+    const auto spoil = [&](buffer::Batch& batch) {
+      batch.Add(buffer::ReleaseEntry{taken[0].lease->id, "ended", {taken[0].uid}});
+      throw Error::Runtime("half way");
+    };
+    CHECK_THROWS_AS(buffer.store->Transact(spoil), Error);
+    buffer.Reopen(options);
+    CHECK(buffer.state().rollout(collect ? 1 : 0).state == buffer::RolloutState::kLeased);
+  }
+}
+
 TEST_CASE("when the collected ones cannot be appended, none of them happened, and the next ones can") {
   ScratchBuffer buffer;
   FailingFiles files;

@@ -265,9 +265,9 @@ TEST_CASE("readers without a lock see a prefix of the journal while a writer app
   const ScratchDir scratch;
   const std::string directory = MakeJournal(scratch, 1, true);
   constexpr int kFrames = 300;
-  std::thread writer([&] {
+  std::thread writer([&] {  // without assertions: Catch2 takes them from one thread only
     Journal journal(SystemFiles(), directory);
-    ReadAll(journal);
+    if (!journal.ReadNew([](std::string_view, Position) {})) throw Error::Runtime("the journal changed under its only writer");
     for (int i = 1; i < kFrames; ++i) {
       journal.Append(Text(i), 1);
       journal.Sync();
