@@ -95,8 +95,8 @@ build() {  # FOLDER "TARGET..." CMAKE_ARGUMENTS...
   fi
 }
 
-setup_arguments=()
-if [ "${CI:-}" = true ]; then setup_arguments=(--yes); fi
+setup_arguments=(python3-msgpack python3-zmq)
+if [ "${CI:-}" = true ]; then setup_arguments+=(--yes); fi
 if $sanitize; then setup_arguments+=(clang libclang-rt-dev); fi
 pipelines/setup.sh "${setup_arguments[@]}"
 build build/release all -DCMAKE_BUILD_TYPE=Release -DAPRIL_TESTS=ON -DAPRIL_WERROR=$werror
