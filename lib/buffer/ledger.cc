@@ -1,18 +1,13 @@
 #include "buffer/ledger.h"
 
 #include <bit>
-#include <numeric>
 
-#include "base/bytes.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "buffer/ledger_words.h"
 
 namespace april::buffer {
 namespace {
-
-std::string Of(uint64_t uid) { return "rollout " + HexU64(uid) + ": "; }
-std::string OfGroup(uint64_t id) { return "group " + HexU64(id) + ": "; }
-std::string Number(int64_t number) { return std::to_string(number); }
 
 /// formats/buffer.md, "Entries": what a response of these tokens is called.
 uint64_t Chain(uint64_t chain, const std::vector<uint32_t>& tokens, const std::vector<float>& logprobs, size_t count) {
@@ -20,23 +15,7 @@ uint64_t Chain(uint64_t chain, const std::vector<uint32_t>& tokens, const std::v
   return chain;
 }
 
-std::string Describe(const Account& account) { return Number(account.rollouts) + " rollouts of " + Number(account.tokens) + " tokens"; }
-
 }  // namespace
-
-Account Accounts::Dropped() const {
-  Account sum;
-  for (const auto& [why, account] : dropped) sum += account;
-  return sum;
-}
-
-bool Accounts::Balance() const {
-  Account sum = trained;
-  sum += held;
-  sum += Dropped();
-  sum += superseded;
-  return sum == journaled;
-}
 
 void Ledger::Read(const DecodedEntry& decoded, const Complain& complain) {
   complain_ = &complain;
@@ -79,21 +58,11 @@ void Ledger::On(const PlanEntry& entry, const DecodedEntry&) {
   pending_.erase(entry.add);
   Require(static_cast<int64_t>(ids.size()) == entry.prompts,
           "a plan of " + Number(entry.prompts) + " prompts stands behind " + Number(static_cast<int64_t>(ids.size())));
-  const auto first = static_cast<int64_t>(prompts_.size());
-  prompts_.insert(prompts_.end(), ids.begin(), ids.end());
-  for (int64_t epoch = 0; epoch < entry.epochs; ++epoch) {
-    std::vector<int64_t> order(ids.size());
-    std::iota(order.begin(), order.end(), first);
-    for (size_t i = order.size(); entry.shuffle && i-- > 1;) {
-      std::swap(order[i], order[RandomBits(*entry.shuffle, RandomUse::kShuffle, static_cast<uint64_t>(epoch), i) % (i + 1)]);
-    }
-    for (const int64_t prompt : order) queue_.emplace_back(prompt, epoch);
-  }
+  queue_.Add(ids, entry.epochs, entry.shuffle);
 }
 
 void Ledger::Open(const OpenedGroup& opened) {
-  const auto place = static_cast<size_t>(opened_++);
-  const bool known = place < queue_.size() && queue_[place] == std::pair(opened.prompt, opened.epoch);
+  const bool known = queue_.At(opened_++) == std::pair(opened.prompt, opened.epoch);
   Require(known, OfGroup(opened.group_id) + "of prompt " + Number(opened.prompt) + ", epoch " + Number(opened.epoch) +
                      " is not the next one of the queue: it was opened before, or another one was left out");
   Require(groups_.emplace(opened.group_id, Group{opened.prompt, opened.epoch, opened.uids, "", false, false}).second,
@@ -103,8 +72,8 @@ void Ledger::Open(const OpenedGroup& opened) {
     Rollout rollout;
     rollout.group_id = opened.group_id;
     Require(rollouts_.emplace(opened.uids[i], rollout).second, Of(opened.uids[i]) + "opened twice");
-    const bool ours = known && opened.uids[i] == record::RolloutUid(config_.run, prompts_[static_cast<size_t>(opened.prompt)], opened.epoch,
-                                                                    static_cast<int64_t>(i), 0);
+    const bool ours =
+        known && opened.uids[i] == record::RolloutUid(config_.run, queue_.prompt_id(opened.prompt), opened.epoch, static_cast<int64_t>(i), 0);
     Require(ours || !known, Of(opened.uids[i]) + "is not the hash of its run, prompt, epoch and index");
   }
 }
@@ -300,201 +269,6 @@ void Ledger::On(const DropEntry& entry, const DecodedEntry&) {
       rollout.lease = 0;
     }
   }
-}
-
-void Ledger::On(const SnapshotEntry& entry, const DecodedEntry&) {
-  Require(groups_.empty() && opened_ == 0, "a snapshot stands behind groups");
-  snapshot_ = entry;
-  opened_ = entry.admitted;
-  version_ = entry.version;
-  next_step_ = entry.first_step + static_cast<int64_t>(entry.claims.size());
-  superseded_ = {entry.totals.superseded, entry.totals.superseded_tokens};
-  journaled_tokens_ = entry.totals.journaled_tokens;
-  for (const std::string& claim : entry.abandoned) claims_[claim].abandoned = true;
-  int64_t step = entry.first_step;
-  for (const ClaimMeta& meta : entry.claims) {
-    Require(meta.step == step++, "claim " + meta.id + ": not of the next step");
-    const bool committed = meta.state != GroupState::kClaimed;
-    claims_[meta.id] = {meta.step, {}, committed, meta.state == GroupState::kConsumed, false, meta.trained_version, meta.trained_weights};
-    steps_[meta.step] = meta.id;
-    num_claims_ += 1;
-    num_commits_ += committed;
-  }
-  num_claims_ += entry.first_step;
-  num_commits_ += entry.first_step;
-}
-
-void Ledger::On(const GroupEntry& entry, const DecodedEntry&) {
-  Require(snapshot_.has_value(), OfGroup(entry.group_id) + "stands outside a snapshot");
-  Require(entry.admission < queue_.size() && queue_[entry.admission] == std::pair(entry.prompt, entry.epoch),
-          OfGroup(entry.group_id) + "is not the one that the queue has in its place");
-  Require(groups_.emplace(entry.group_id, Group{entry.prompt, entry.epoch, {}, "", false, false}).second,
-          OfGroup(entry.group_id) + "twice in a snapshot");
-  if (entry.state == GroupState::kDropped) groups_[entry.group_id].dropped = entry.why;
-  snapshot_groups_[entry.admission] = entry.group_id;
-  snapshot_states_[entry.group_id] = entry.state;
-  snapshot_group_ = entry.group_id;
-}
-
-void Ledger::On(const MemberEntry& entry, const DecodedEntry& decoded) {
-  const RolloutEntry& member = entry.rollout;
-  Require(snapshot_.has_value() && groups_.contains(snapshot_group_), Of(member.uid) + "stands outside a snapshot");
-  groups_[snapshot_group_].uids.push_back(member.uid);
-  Require(!rollouts_.contains(member.uid), Of(member.uid) + "twice in a snapshot");
-  Rollout& rollout = rollouts_[member.uid];
-  rollout.group_id = snapshot_group_;
-  if (decoded.payload.empty()) {
-    Require(member.tokens == 0, Of(member.uid) + "the snapshot names " + Number(member.tokens) + " tokens, but has none of them");
-  } else {
-    CheckPayload(member, decoded.payload, rollout);
-  }
-  rollout.tokens = member.tokens;
-  rollout.chain = member.chain;
-  rollout.state = member.state;
-  rollout.ungraded = !member.reward_status.empty() && member.reward_status != "ok";
-  rollout.leases = member.lease ? member.lease->epoch : 0;
-  rollout.lease = member.lease && member.state == RolloutState::kLeased ? member.lease->id : 0;
-}
-
-/// What the snapshot says of groups, claims and sums must agree; what it counts beyond its groups is forgotten.
-void Ledger::CloseSnapshot() {
-  const SnapshotEntry snapshot = std::move(*snapshot_);
-  snapshot_.reset();
-  for (const ClaimMeta& meta : snapshot.claims) {
-    for (const uint64_t admission : meta.groups) {
-      const auto found = snapshot_groups_.find(admission);
-      Require(found != snapshot_groups_.end(), "claim " + meta.id + ": the snapshot lacks one of its groups");
-      if (found == snapshot_groups_.end()) continue;
-      Group& group = groups_[found->second];
-      Require(group.claim.empty(), OfGroup(found->second) + "claims " + group.claim + " and " + meta.id + " of the snapshot have it");
-      group.claim = meta.id;
-      group.committed = meta.state != GroupState::kClaimed;
-      group.consumed = meta.state == GroupState::kConsumed;
-      std::vector<uint64_t> scored;
-      for (const uint64_t uid : group.uids) {
-        if (rollouts_[uid].state == RolloutState::kScored) scored.push_back(uid);
-      }
-      for (const uint64_t uid : scored) rollouts_[uid].trained = group.committed;
-      claims_[meta.id].groups.emplace_back(found->second, std::move(scored));
-    }
-  }
-  Accounts kept;
-  for (const auto& [group_id, group] : groups_) {
-    const std::string state = StateOf(group);
-    Require(state == Name(snapshot_states_[group_id]), OfGroup(group_id) + "the snapshot calls it " + std::string(Name(snapshot_states_[group_id])) +
-                                                           ", by its members and claims it is " + state);
-    AddTo(kept, group);
-  }
-  const Totals& totals = snapshot.totals;
-  forgotten_.trained = {totals.trained_rollouts - kept.trained.rollouts, totals.trained_tokens - kept.trained.tokens};
-  for (const auto& [why, dropped] : totals.dropped) {
-    const Account before = kept.dropped[why];
-    forgotten_.dropped[why] = {dropped.rollouts - before.rollouts, dropped.tokens - before.tokens};
-  }
-  forgotten_groups_ = totals.forgotten_groups;
-  Account forgotten = forgotten_.trained;
-  forgotten += forgotten_.Dropped();
-  forgotten_.journaled = forgotten;
-  const Account& all = kept.journaled;
-  Require(snapshot.admitted == static_cast<int64_t>(groups_.size()) + forgotten_groups_,
-          "the snapshot counts " + Number(snapshot.admitted) + " groups, but has " + Number(static_cast<int64_t>(groups_.size())) + " and forgot " +
-              Number(forgotten_groups_));
-  Require(forgotten.rollouts == forgotten_groups_ * config_.group_size && forgotten_.trained.tokens >= 0,
-          "the snapshot's sums leave " + Describe(forgotten) + " for " + Number(forgotten_groups_) + " forgotten groups");
-  Require(totals.journaled_tokens == all.tokens + forgotten.tokens, "the snapshot counts " + Number(totals.journaled_tokens) +
-                                                                        " journaled tokens, but holds " + Number(all.tokens) + " and forgot " +
-                                                                        Number(forgotten.tokens));
-}
-
-std::string Ledger::StateOf(const Group& group) const {
-  if (group.dropped) return "dropped";
-  if (group.consumed) return "consumed";
-  if (group.committed) return "trained";
-  if (!group.claim.empty()) return "claimed";
-  int64_t scored = 0;
-  for (const uint64_t uid : group.uids) {
-    if (!rollouts_.at(uid).Ended()) return "open";
-    scored += rollouts_.at(uid).state == RolloutState::kScored;
-  }
-  return scored >= config_.min_members ? "ready" : "open";
-}
-
-void Ledger::AddTo(Accounts& accounts, const Group& group) const {
-  for (const uint64_t uid : group.uids) {
-    const Rollout& rollout = rollouts_.at(uid);
-    accounts.journaled.Add(rollout.tokens);
-    if (group.dropped) {
-      accounts.dropped[*group.dropped].Add(rollout.tokens);
-    } else if (!group.committed) {
-      accounts.held.Add(rollout.tokens);
-    } else if (rollout.trained > 0) {
-      accounts.trained.Add(rollout.tokens);
-    } else {
-      accounts.dropped[rollout.state == RolloutState::kFailed ? "failed" : "ungraded"].Add(rollout.tokens);
-    }
-  }
-}
-
-Accounts Ledger::Sum() const {
-  Accounts sum;
-  for (const auto& [group_id, group] : groups_) AddTo(sum, group);
-  sum.trained += forgotten_.trained;
-  for (const auto& [why, account] : forgotten_.dropped) sum.dropped[why] += account;
-  sum.superseded = superseded_;
-  // What the entries brought, not what the rollouts have in the end: the two sides of the account are found in different ways.
-  sum.journaled.tokens = journaled_tokens_ + superseded_.tokens;
-  sum.journaled.rollouts = opened_ * config_.group_size + superseded_.rollouts;
-  return sum;
-}
-
-void Ledger::CompareGroup(const GroupMeta& theirs, const Complain& complain) const {
-  const auto group = groups_.find(theirs.group_id);
-  if (group == groups_.end()) return complain(OfGroup(theirs.group_id) + "the state has it, the entries do not");
-  if (StateOf(group->second) != Name(theirs.state)) {
-    complain(OfGroup(theirs.group_id) + "by its entries it is " + StateOf(group->second) + ", the state calls it " + std::string(Name(theirs.state)));
-  }
-  for (size_t i = 0; i < theirs.members.size(); ++i) {
-    const RolloutMeta& member = theirs.members[i];
-    const auto rollout = rollouts_.find(member.uid);
-    if (rollout == rollouts_.end() || i >= group->second.uids.size() || group->second.uids[i] != member.uid) {
-      complain(Of(member.uid) + "the state has it in another place than the entries");
-      continue;
-    }
-    const Rollout& ours = rollout->second;
-    if (ours.state != member.state || ours.tokens != member.tokens || ours.chain != member.chain || ours.leases != member.lease_epoch ||
-        ours.lease != member.lease_id) {
-      complain(Of(member.uid) + "by its entries it is " + std::string(Name(ours.state)) + " with " + Number(ours.tokens) + " tokens and " +
-               std::to_string(ours.leases) + " leases, the state calls it " + std::string(Name(member.state)) + " with " + Number(member.tokens) +
-               " tokens and " + std::to_string(member.lease_epoch) + " leases");
-    }
-  }
-}
-
-void Ledger::Compare(const State& state, const Complain& complain) const {
-  for (const auto& [admission, group] : state.groups()) CompareGroup(group, complain);
-  for (const auto& [group_id, group] : groups_) {
-    const bool known = !group.uids.empty() && state.FindRollout(group.uids.front()).has_value();
-    if (!known && !group.consumed && !group.dropped) complain(OfGroup(group_id) + "the entries have it, and no checkpoint; the state forgot it");
-  }
-  const auto expect = [&](const char* what, int64_t ours, int64_t theirs) {
-    if (ours != theirs) complain(std::string(what) + ": " + Number(ours) + " by the entries, " + Number(theirs) + " by the state");
-  };
-  const Accounts sum = Sum();
-  const Totals& totals = state.totals();
-  expect("journaled tokens", journaled_tokens_, totals.journaled_tokens);
-  expect("trained rollouts", sum.trained.rollouts, totals.trained_rollouts);
-  expect("trained tokens", sum.trained.tokens, totals.trained_tokens);
-  expect("superseded records", sum.superseded.rollouts, totals.superseded);
-  expect("superseded tokens", sum.superseded.tokens, totals.superseded_tokens);
-  expect("groups opened", opened_, state.groups_admitted());
-  expect("next step", next_step_, state.next_step());
-  if (version_ != state.policy_version()) complain("policy version: the entries and the state differ");
-  std::map<std::string, Account> theirs;
-  for (const auto& [why, dropped] : totals.dropped) theirs[why] = {dropped.rollouts, dropped.tokens};
-  std::map<std::string, Account> ours = sum.dropped;
-  std::erase_if(ours, [](const auto& item) { return item.second == Account{}; });
-  std::erase_if(theirs, [](const auto& item) { return item.second == Account{}; });
-  if (ours != theirs) complain("dropped: " + Describe(sum.Dropped()) + " by the entries; the state has other numbers or reasons");
 }
 
 }  // namespace april::buffer

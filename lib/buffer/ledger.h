@@ -13,6 +13,7 @@
 
 #include "buffer/buffer_state.h"
 #include "buffer/entries.h"
+#include "buffer/ledger_queue.h"
 
 namespace april::buffer {
 
@@ -100,9 +101,8 @@ class Ledger {
   RunConfig config_;
   bool initialised_ = false;
   std::map<uint64_t, std::vector<std::string>> pending_;  ///< prompts of additions without a plan
-  std::vector<std::string> prompts_;                      ///< ids
-  std::vector<std::pair<int64_t, int64_t>> queue_;        ///< prompt and epoch of every group of the run, in order
-  int64_t opened_ = 0;                                    ///< groups of it that left
+  LedgerQueue queue_;
+  int64_t opened_ = 0;  ///< groups of it that left
   std::unordered_map<uint64_t, Rollout> rollouts_;
   std::map<uint64_t, Group> groups_;      ///< by group_id
   std::map<std::string, Claim> claims_;   ///< by id

@@ -9,6 +9,11 @@
 #include "base/rng.h"
 
 namespace april::buffer {
+namespace {
+
+constexpr int64_t kMaxGroups = int64_t{1} << 48;  // of a run: MakeKey has no more bits for them
+
+}  // namespace
 
 void PromptQueue::AddPrompt(uint64_t add, const std::string& id, const PromptMeta& prompt) {
   Pending& pending = pending_[add];
@@ -19,6 +24,9 @@ void PromptQueue::AddPrompt(uint64_t add, const std::string& id, const PromptMet
 void PromptQueue::AddPlan(uint64_t add, int64_t num_prompts, int64_t epochs, std::optional<uint64_t> shuffle) {
   if (num_prompts < 1 || epochs < 1)
     throw Error::Data("a plan of " + std::to_string(num_prompts) + " prompts and " + std::to_string(epochs) + " epochs");
+  if (epochs > (kMaxGroups - num_groups_) / num_prompts)
+    throw Error::Data(std::to_string(epochs) + " epochs of " + std::to_string(num_prompts) + " prompts are more groups than a run may have, " +
+                      std::to_string(kMaxGroups));
   const Pending pending = std::move(pending_[add]);
   pending_.erase(add);
   if (static_cast<int64_t>(pending.prompts.size()) != num_prompts) {
