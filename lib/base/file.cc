@@ -217,6 +217,13 @@ void ReplaceFile(FileSystem& files, const std::string& path, std::string_view co
   if (durable) files.SyncDirectory(DirectoryOf(path));
 }
 
+void MakeDirectoryDurably(FileSystem& files, const std::string& path) {
+  std::vector<std::string> parents = {DirectoryOf(path)};  // those that get a new name
+  while (!files.Exists(parents.back())) parents.push_back(DirectoryOf(parents.back()));
+  files.MakeDirectory(path);
+  for (const std::string& parent : parents) files.SyncDirectory(parent);
+}
+
 std::string LastWith(FileSystem& files, const std::string& directory, const std::string& name) {
   if (directory.empty() || !files.Exists(JoinPath(directory, "."))) return "";
   const std::vector<std::string> entries = files.List(directory);

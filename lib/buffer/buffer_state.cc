@@ -13,6 +13,14 @@ std::string Describe(const RolloutMeta& rollout) { return "rollout " + HexU64(ro
 
 }  // namespace
 
+std::vector<uint64_t> GroupMeta::ScoredUids() const {
+  std::vector<uint64_t> uids;
+  for (const RolloutMeta& member : members) {
+    if (member.state == RolloutState::kScored) uids.push_back(member.uid);
+  }
+  return uids;
+}
+
 void State::Apply(const DecodedEntry& decoded, Position at) {
   if (!initialised_ && !std::holds_alternative<InitEntry>(decoded.entry)) throw Error::Data("the journal does not begin with an init entry");
   std::visit([&](const auto& entry) { On(entry, decoded, at); }, decoded.entry);
@@ -149,9 +157,7 @@ void State::Settle(uint64_t admission) {
 }
 
 void State::RequireLease(const RolloutMeta& rollout, const record::Lease& lease) const {
-  if (rollout.state != RolloutState::kLeased || rollout.lease_id != lease.id || rollout.lease_epoch != lease.epoch) {
-    throw Error::Data(Describe(rollout) + " is changed under a lease that is not current");
-  }
+  if (!rollout.IsLeasedBy(lease)) throw Error::Data(Describe(rollout) + " is changed under a lease that is not current");
 }
 
 void State::On(const InitEntry& entry, const DecodedEntry&, Position) {

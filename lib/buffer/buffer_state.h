@@ -36,6 +36,8 @@ struct RolloutMeta {
   uint32_t oldest = 0, newest = 0;  ///< policy versions of its tokens
 
   bool Ended() const { return state == RolloutState::kScored || state == RolloutState::kFailed || (state == RolloutState::kComplete && ungraded); }
+  /// Whether this lease, of this epoch, holds it now.
+  bool IsLeasedBy(const record::Lease& lease) const { return state == RolloutState::kLeased && lease_id == lease.id && lease_epoch == lease.epoch; }
 };
 
 /// One group that left the queue. Known by its admission: 0 for the first group of the run, then one more each.
@@ -53,6 +55,7 @@ struct GroupMeta {
   bool equal_rewards = true;
 
   bool AllEnded() const { return num_ended == static_cast<int64_t>(members.size()); }
+  std::vector<uint64_t> ScoredUids() const;  ///< what a claim of the group names
 };
 
 /// When a group was dropped, and why.

@@ -102,11 +102,7 @@ std::string MakeClaim(const State& state, Batch& batch, int64_t num_groups, cons
   ClaimEntry entry{HexU64(RandomId()), state.next_step(), parent, state.policy_version(), {}};
   for (const uint64_t admission : LookAhead(state, num_groups).takes) {
     const GroupMeta& group = state.group(admission);
-    std::vector<uint64_t> uids;
-    for (const RolloutMeta& member : group.members) {
-      if (member.state == RolloutState::kScored) uids.push_back(member.uid);
-    }
-    entry.groups.emplace_back(group.group_id, std::move(uids));
+    entry.groups.emplace_back(group.group_id, group.ScoredUids());
   }
   std::sort(entry.groups.begin(), entry.groups.end());
   batch.Add(entry);

@@ -42,10 +42,6 @@ std::string Why(const State& state, const LeaseEntry& entry, const DecodedEntry&
   return "";
 }
 
-bool IsCurrent(const RolloutMeta& meta, const record::Lease& lease) {
-  return meta.state == RolloutState::kLeased && meta.lease_id == lease.id && meta.lease_epoch == lease.epoch;
-}
-
 std::string Why(const State& state, const RolloutEntry& entry, const DecodedEntry& decoded) {
   const auto key = state.FindRollout(entry.uid);
   if (!key) return kUnknown;
@@ -58,7 +54,7 @@ std::string Why(const State& state, const RolloutEntry& entry, const DecodedEntr
     return "it does not continue what the journal has of it";
   if (meta.state == RolloutState::kLeased) {
     const bool ends = entry.state != RolloutState::kQueued && entry.state != RolloutState::kLeased;
-    return entry.lease && IsCurrent(meta, *entry.lease) && ends ? "" : "its lease is not current";
+    return entry.lease && meta.IsLeasedBy(*entry.lease) && ends ? "" : "its lease is not current";
   }
   const bool finished = meta.state == RolloutState::kComplete || meta.state == RolloutState::kScored;
   return finished && entry.state == RolloutState::kScored && rollout.tokens.size() == kept ? "" : "its lease is lost";
@@ -68,7 +64,7 @@ std::string Why(const State& state, const ProgressEntry& entry, const DecodedEnt
   const auto key = state.FindRollout(entry.uid);
   if (!key) return kUnknown;
   const RolloutMeta& meta = state.rollout(*key);
-  if (!IsCurrent(meta, entry.lease)) return "its lease is not current";
+  if (!meta.IsLeasedBy(entry.lease)) return "its lease is not current";
   const auto delta = DecodePayload<record::Progress>(decoded.payload);
   const bool continues = delta.start == meta.tokens && ExtendChain(meta.chain, delta.tokens, delta.logprobs, 0, delta.tokens.size()) == entry.chain;
   return continues ? "" : "what came before it is lost";
@@ -94,11 +90,7 @@ std::string Why(const State& state, const ClaimEntry& entry, const DecodedEntry&
     if (!key || !claimed.insert(group_id).second) return "one of its groups is not there";
     const GroupMeta& group = state.group(AdmissionOf(*key));
     if (group.group_id != group_id || group.state != GroupState::kReady) return "one of its groups is not ready";
-    std::vector<uint64_t> scored;
-    for (const RolloutMeta& member : group.members) {
-      if (member.state == RolloutState::kScored) scored.push_back(member.uid);
-    }
-    if (scored != uids) return "one of its groups has other scored members";
+    if (group.ScoredUids() != uids) return "one of its groups has other scored members";
   }
   return "";
 }

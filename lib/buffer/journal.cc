@@ -16,20 +16,21 @@ Error WithSpaceHint(const Error& error) {
   return error.WithHint("nothing that was acknowledged is lost; free space or repair the disk, then run the command again");
 }
 
+std::string FirstFrame(std::string_view entries, uint32_t num_entries) {
+  FrameHeader header;
+  header.sequence = header.writer_epoch = header.segment = 1;
+  header.num_entries = num_entries;
+  return EncodeFrame(header, entries);
+}
+
 }  // namespace
 
 void Journal::Create(FileSystem& files, const std::string& directory, const std::string& run, std::string_view first_entries, uint32_t num_entries) {
   files.MakeDirectory(JoinPath(directory, "journal"));
   const SegmentName first = {1, SegmentPath(1), 1, 1, std::nullopt};
-  FrameHeader header;
-  header.sequence = 1;
-  header.writer_epoch = 1;
-  header.segment = first.number;
-  header.num_entries = num_entries;
-  const std::string frame = EncodeFrame(header, first_entries);
-  ReplaceFile(files, JoinPath(directory, kInitCopy), frame, /*durable=*/true);
+  CopyFirst(files, directory, first_entries, num_entries);
   const auto file = files.Create(JoinPath(directory, first.name));
-  file->Append(frame);
+  file->Append(FirstFrame(first_entries, num_entries));
   file->Sync();
   file->Close();
   files.SyncDirectory(JoinPath(directory, "journal"));
@@ -38,6 +39,10 @@ void Journal::Create(FileSystem& files, const std::string& directory, const std:
   manifest.segments = {first};
   manifest.next_number = 2;
   WriteManifest(files, directory, manifest);
+}
+
+void Journal::CopyFirst(FileSystem& files, const std::string& directory, std::string_view first_entries, uint32_t num_entries) {
+  ReplaceFile(files, JoinPath(directory, kInitCopy), FirstFrame(first_entries, num_entries), /*durable=*/true);
 }
 
 Journal::Journal(FileSystem& files, std::string directory, JournalLimits limits) : files_(files), directory_(std::move(directory)), limits_(limits) {

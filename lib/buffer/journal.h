@@ -49,6 +49,8 @@ class Journal {
  public:
   /// Makes the first segment with one transaction, then the manifest. Durable when it returns, as far as `directory` itself is.
   static void Create(FileSystem& files, const std::string& directory, const std::string& run, std::string_view first_entries, uint32_t num_entries);
+  /// Makes only the copy of a journal's first frame that repair may need: of a journal that began in another way. Durable when it returns.
+  static void CopyFirst(FileSystem& files, const std::string& directory, std::string_view first_entries, uint32_t num_entries);
 
   Journal(FileSystem& files, std::string directory, JournalLimits limits = {});
 

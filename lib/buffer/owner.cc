@@ -47,6 +47,11 @@ void WriteOwner(FileSystem& files, const std::string& directory, const Owner& ow
   ReplaceFile(files, OwnerPath(directory), json.dump() + "\n", /*durable=*/false);
 }
 
+bool IsServed(FileSystem& files, const std::string& directory) {
+  const std::string path = JoinPath(directory, kServeLock);
+  return files.Exists(path) && !files.Lock(path, 0);
+}
+
 bool IsNetworkFileSystem(const std::string& directory) {
   struct statfs info;
   if (::statfs(directory.c_str(), &info) != 0) return false;

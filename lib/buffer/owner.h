@@ -19,6 +19,10 @@ Owner ThisMachine();
 Owner ReadOwner(FileSystem& files, const std::string& directory);
 void WriteOwner(FileSystem& files, const std::string& directory, const Owner& owner);
 
+/// Whether a hub serves the buffer now.
+bool IsServed(FileSystem& files, const std::string& directory);
+inline constexpr char kServeLock[] = "serve.lock";  ///< the hub holds it as long as it lives
+
 /// NFS, Lustre, CephFS, GPFS, SMB, …: where a lock or a cached page may not be seen by another host at once.
 bool IsNetworkFileSystem(const std::string& directory);
 

@@ -18,10 +18,6 @@ using record::Status;
 
 enum class Outcome { kAccepted, kRepeated, kSuperseded };
 
-bool IsCurrent(const RolloutMeta& meta, const std::optional<Lease>& lease) {
-  return lease && meta.state == RolloutState::kLeased && meta.lease_id == lease->id && meta.lease_epoch == lease->epoch;
-}
-
 /// What is wrong with a record: counted, where an Error would end the run.
 struct Defect {
   std::string what;
@@ -111,7 +107,7 @@ Outcome PutRollout(Store& store, Batch& batch, const Rollout& rollout, std::stri
   const auto key = FindKey(state, rollout);
   if (!key) return Supersede(batch, rollout.uid, rollout.lease, rollout.tokens.size());
   const RolloutMeta& meta = state.rollout(*key);
-  if (!IsCurrent(meta, rollout.lease)) return PutUnleased(store, batch, rollout, *key, bytes);
+  if (!rollout.lease || !meta.IsLeasedBy(*rollout.lease)) return PutUnleased(store, batch, rollout, *key, bytes);
   const auto journaled = static_cast<size_t>(meta.tokens);
   if (rollout.tokens.size() < journaled) {
     Reject(rollout.uid, "has " + std::to_string(rollout.tokens.size()) + " tokens, but " + std::to_string(journaled) + " are journaled");
@@ -137,7 +133,7 @@ Outcome PutProgress(Store& store, Batch& batch, const Progress& progress, std::s
   if (!key) return Supersede(batch, progress.uid, progress.lease, progress.tokens.size());
   const RolloutMeta& meta = state.rollout(*key);
   if (Digest(bytes) == meta.record_digest) return Outcome::kRepeated;
-  if (!IsCurrent(meta, progress.lease)) {
+  if (!meta.IsLeasedBy(progress.lease)) {
     if (AlreadyJournaled(store, *key, progress.start, progress.tokens, progress.logprobs)) return Outcome::kRepeated;
     return Supersede(batch, progress.uid, progress.lease, progress.tokens.size());
   }
@@ -176,7 +172,7 @@ void ReleaseRejected(const State& state, Batch& batch, std::string_view bytes) {
     return;  // too defective to tell whose it is: its lease's end or term brings the rollout back
   }
   const auto key = state.FindRollout(uid);
-  if (key && IsCurrent(state.rollout(*key), lease)) batch.Add(ReleaseEntry{lease->id, "rejected", {uid}});
+  if (key && lease && state.rollout(*key).IsLeasedBy(*lease)) batch.Add(ReleaseEntry{lease->id, "rejected", {uid}});
 }
 
 }  // namespace

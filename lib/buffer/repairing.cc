@@ -12,6 +12,7 @@
 #include "buffer/cut.h"
 #include "buffer/following.h"
 #include "buffer/journal_files.h"
+#include "buffer/owner.h"
 #include "buffer/segment_scan.h"
 #include "buffer/store.h"
 #include "buffer/verification.h"
@@ -73,7 +74,7 @@ class Repairer {
     if (!compacting_) throw Error::Runtime(directory_ + " is being compacted by another program", "wait until it has ended, or stop it");
     lock_ = files_.Lock(Path("lock"), options_.lock_timeout_ms);
     if (!lock_) throw Error::Runtime(directory_ + ": another process holds the lock", "stop it first: fuser -v " + Path("lock"));
-    if (files_.Exists(Path("serve.lock")) && !files_.Lock(Path("serve.lock"), 0))
+    if (IsServed(files_, directory_))
       throw Error::Runtime(directory_ + " is served by a hub: nothing was changed", "stop the hub first, then run repair again");
   }
 

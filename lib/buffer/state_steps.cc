@@ -20,11 +20,8 @@ void State::On(const ClaimEntry& entry, const DecodedEntry&, Position) {
   for (const auto& [group_id, uids] : entry.groups) {
     const auto admission = admissions_.find(group_id);
     if (admission == admissions_.end()) throw Error::Data("claim " + entry.claim + " names group " + HexU64(group_id) + ", which is not there");
-    std::vector<uint64_t> scored;
-    for (const RolloutMeta& member : groups_.at(admission->second).members) {
-      if (member.state == RolloutState::kScored) scored.push_back(member.uid);
-    }
-    if (scored != uids) throw Error::Data("claim " + entry.claim + " does not name the scored members of group " + HexU64(group_id));
+    if (groups_.at(admission->second).ScoredUids() != uids)
+      throw Error::Data("claim " + entry.claim + " does not name the scored members of group " + HexU64(group_id));
     Move(admission->second, GroupState::kClaimed);
     claim.groups.push_back(admission->second);
     claim.rollouts += static_cast<int64_t>(uids.size());

@@ -30,10 +30,7 @@ void Store::Init(FileSystem& files, const Clock& clock, const std::string& direc
   if (files.Exists(directory) && !files.List(directory).empty()) {
     throw Error::Usage(directory + " is not empty", "choose a new directory: a buffer belongs to one run");
   }
-  std::vector<std::string> grown = {DirectoryOf(directory)};  // directories that get a name
-  while (!files.Exists(grown.back())) grown.push_back(DirectoryOf(grown.back()));
-  files.MakeDirectory(directory);
-  for (const std::string& parent : grown) files.SyncDirectory(parent);
+  MakeDirectoryDurably(files, directory);
   std::string raw;
   AppendEntry(InitEntry{config}, clock.WallNs(), {}, &raw);
   Journal::Create(files, directory, config.run, raw, 1);
@@ -245,8 +242,7 @@ void Store::RequireReserve() const {
 }
 
 void Store::CheckNoHub() {
-  const std::string path = JoinPath(directory_, "serve.lock");
-  if (!files_.Exists(path) || files_.Lock(path, 0)) return;
+  if (!IsServed(files_, directory_)) return;
   const std::string address = ReadOwner(files_, directory_).address;
   throw Error::Runtime(
       directory_ + " is served at " + (address.empty() ? "an address that is not known yet" : address) + ": it cannot be written by path",
@@ -279,7 +275,7 @@ void Store::WriteOwner(const std::string& address) {
 void Store::BeginServing(const std::string& address) {
   const auto lock = LockBuffer();
   CheckNoHub();
-  serving_ = files_.Lock(JoinPath(directory_, "serve.lock"), 0);
+  serving_ = files_.Lock(JoinPath(directory_, kServeLock), 0);
   Refresh();
   reserve_.Make();
   WithRoom(Room::kReserve, [&] {

@@ -3,6 +3,9 @@
 #include <optional>
 
 #include "base/error.h"
+#include "buffer/entries.h"
+#include "buffer/journal.h"
+#include "buffer/owner.h"
 #include "buffer/snapshot_writer.h"
 
 namespace april::buffer {
@@ -13,20 +16,20 @@ void Upgrade(FileSystem& files, const Clock& clock, const std::string& source, c
   }
   Store store(files, clock, source);
   const auto lock = store.LockBuffer();
-  const std::string serving = JoinPath(source, "serve.lock");
-  if (files.Exists(serving) && !files.Lock(serving, 0))
-    throw Error::Runtime(source + " is served by a hub", "stop it first: the copy would miss what comes later");
+  if (IsServed(files, source)) throw Error::Runtime(source + " is served by a hub", "stop it first: the copy would miss what comes later");
   store.Refresh();
-  files.MakeDirectory(JoinPath(destination, "journal"));
+  MakeDirectoryDurably(files, JoinPath(destination, "journal"));
   constexpr uint32_t kNumbers = 1u << 24;
   WrittenSnapshot written = WriteSnapshot(store, files, destination, clock.WallNs(), {.numbers = kNumbers});
+  std::string first;
+  AppendEntry(InitEntry{store.state().config()}, clock.WallNs(), {}, &first);
+  Journal::CopyFirst(files, destination, first, 1);
   Manifest manifest;
   manifest.run = store.state().config().run;
   manifest.segments = std::move(written.segments);
   manifest.segments.back().frames.reset();  // goes on to grow
   manifest.next_number = manifest.segments.back().number + 1;
   WriteManifest(files, destination, manifest);
-  files.SyncDirectory(DirectoryOf(destination));
 }
 
 }  // namespace april::buffer

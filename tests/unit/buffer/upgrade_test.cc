@@ -1,0 +1,55 @@
+// A copy of a buffer in the newest format is a buffer of its own, whatever happens right after it was made.
+#include "buffer/upgrade.h"
+
+#include <catch2/catch.hpp>
+
+#include "base/error.h"
+#include "buffer/audit.h"
+#include "buffer/repairing.h"
+#include "buffer_support.h"
+#include "memory_files.h"
+
+namespace april {
+namespace {
+
+using namespace test;
+
+const SetClock kClock;
+
+/// Prompts, a rollout with tokens, one that is leased, and the rest.
+void MakeSource(MemoryFiles& files) {
+  buffer::Store::Init(files, kClock, "old", SmallConfig());
+  buffer::Store store(files, kClock, "old");
+  AddPrompts(store, 6, 2, 7);
+  const std::vector<record::Rollout> taken = Take(store, 3, 11);
+  Put(store, {Generate(taken[0], 3, 1), Scored(Generate(taken[1], 4, 1), 1)});
+}
+
+TEST_CASE("a copy outlives a loss of power right after it, in directories that were made for it") {
+  MemoryFiles files;
+  MakeSource(files);
+  buffer::Upgrade(files, kClock, "old", "new/run/buffer");
+  files.RestartSynced();
+  buffer::Store source(files, kClock, "old"), copy(files, kClock, "new/run/buffer");
+  REQUIRE(copy.state().groups().size() == source.state().groups().size());
+  for (const auto& [admission, group] : source.state().groups()) {
+    for (size_t i = 0; i < group.members.size(); ++i) {
+      const uint64_t key = buffer::MakeKey(admission, i);
+      CHECK(copy.ReadRollout(key) == source.ReadRollout(key));
+      CHECK(copy.state().rollout(key).state == source.state().rollout(key).state);
+    }
+  }
+  CHECK(buffer::Audit(files, "new/run/buffer").Clean());
+}
+
+TEST_CASE("a copy has its own copy of the run's first entry, for repair") {
+  MemoryFiles files;
+  MakeSource(files);
+  buffer::Upgrade(files, kClock, "old", "new");
+  for (const std::string& name : files.List("new/journal")) files.Remove("new/journal/" + name);
+  CHECK_FALSE(buffer::Repair(files, kClock, "new", {}).actions.empty());
+  CHECK(buffer::Store(files, kClock, "new").state().config() == SmallConfig());
+}
+
+}  // namespace
+}  // namespace april
