@@ -77,11 +77,17 @@ class Loop:
         trainer = self.start("train", ["unit_buffer", "[.trainer]", "-o", "/dev/null"], subprocess.PIPE, stdin=claim.stdout)
         self.start("commit", ["partial-buffer", "commit", "-s", HUB], stdin=trainer.stdout)
 
-    def start_generation(self, which, delay_us=1000):
+    def start_generation(self, which, delay_us=1000, hub=HUB, put_hub=HUB):
         """A generator and its sink; `which` tells them from others. It waits so long between two rounds of a few tokens for every rollout."""
         generator = self.start("generate" + which, ["unit_buffer", "[.generator]", "-o", "/dev/null"], subprocess.PIPE,
-                               environment=dict(os.environ, APRIL_HUB=HUB, APRIL_DELAY_US=str(delay_us), APRIL_WORKER="w" + which))
-        self.start("put" + which, ["partial-buffer", "put", "-s", HUB], stdin=generator.stdout)
+                               environment=dict(os.environ, APRIL_HUB=hub, APRIL_DELAY_US=str(delay_us), APRIL_WORKER="w" + which))
+        self.start("put" + which, ["partial-buffer", "put", "-s", put_hub], stdin=generator.stdout)
+
+    def end_generation(self, which):
+        """In order: its end gives back what it held."""
+        self.signal(signal.SIGTERM, "generate" + which)
+        for name in ("generate" + which, "put" + which):
+            self.end(name, (0, 75))
 
     def start(self, name, command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, environment=None):
         self.programs[name] = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=self.log, env=environment)
