@@ -115,6 +115,7 @@ void State::Move(uint64_t admission, GroupState to) {
 void State::Summarise(GroupMeta& group) {
   group.num_ended = group.num_scored = 0;
   group.has_versions = false;
+  group.oldest = group.newest = 0;
   float lowest = 0, highest = 0;
   for (const RolloutMeta& member : group.members) {
     const bool scored = member.state == RolloutState::kScored;

@@ -81,7 +81,7 @@ std::vector<uint64_t> IssueOrder(const State& state, const LeaseRequest& request
   std::vector<uint64_t> keys;
   const int64_t to_claim = GroupsToClaim(state);
   const Outlook outlook = to_claim == 0 ? Outlook{} : LookAhead(state, to_claim);
-  const bool plain = outlook.awaited.empty() && outlook.overdue.empty();
+  const bool plain = outlook.awaited.empty() && state.overdue().empty();
   if (plain && request.order == TakeOrder::kPartialsFirst) {
     for (const std::set<uint64_t>* some : {&state.partial(), &state.queued()}) {
       for (auto key = some->begin(); key != some->end() && keys.size() < limit; ++key) keys.push_back(*key);

@@ -15,22 +15,33 @@ namespace april::test {
 
 class BufferModel {
  public:
-  /// Another seed is another sequence of operations, and of what a loss of power spares.
-  BufferModel(uint64_t seed, int64_t retain_steps);
+  /// What has happened in a life: a test of nothing is none.
+  struct Counts {
+    int64_t losses = 0, claims = 0, filtered = 0, stale = 0, rewinds = 0, refused = 0, waits = 0, certain_only = 0;
+    Counts& operator+=(const Counts& other);
+  };
 
-  /// One random operation: add, take, put, progress, release, claim, commit, abandon, drop, rescore, late records, compact, reopen. When the power goes,
-  /// the machine starts again, and what was under way has happened wholly or not at all.
+  /// Another seed is another sequence of operations, and of what a loss of power spares.
+  BufferModel(uint64_t seed, const buffer::RunConfig& config);
+
+  /// A run with policies that the seed draws.
+  static buffer::RunConfig WithPolicies(uint64_t seed);
+
+  /// One random operation: add, take, put, progress, release, claim, commit, abandon, drop, rewind, rescore, late records, compact, reopen. When the
+  /// power goes, the machine starts again, and what was under way has happened wholly or not at all.
   void Step();
   /// Behind the operation of that number on files; see operations().
   void LosePowerAt(int64_t operation) { files_.lose_power_at = operation; }
   bool MayLosePower() const { return files_.lose_power_at != INT64_MAX; }
   int64_t operations() const { return files_.operations; }
-  int64_t losses() const { return losses_; }
+  Counts counts() const;
 
   /// Fails the test where states, orders, counts or rewards differ.
   void Compare() const;
   /// Every token that was journaled is there, bit for bit.
   void CompareTokens();
+  /// The journal proves by itself that nothing was lost or trained twice.
+  void Audit();
 
  private:
   /// What generators have in their memory.
@@ -44,6 +55,10 @@ class BufferModel {
   void Reopen();
   void Operate();
   std::string Difference() const;  ///< from the reference; empty when there is none
+  std::string DifferenceOfGroups() const;
+  std::string DifferenceOfTokens();
+  std::string DifferenceOfSums() const;
+  uint64_t SomeVersion();
   void AddSome();
   void TakeSome();
   void PutSome();
@@ -53,11 +68,13 @@ class BufferModel {
   void ReleaseOne();
   void ClaimSome();
   void CommitSome();
+  void CommitUndone();
+  void RewindSome();
   void AbandonNewest();
   void DropOne();
 
   uint64_t seed_, draws_ = 0;
-  int64_t losses_ = 0;
+  Counts counts_;
   MemoryFiles files_;
   SetClock clock_;
   std::unique_ptr<buffer::Store> store_;

@@ -6,11 +6,18 @@
 namespace april {
 namespace {
 
+buffer::RunConfig ConfigOf(uint64_t seed) {
+  if (seed % 4 > 0) return test::BufferModel::WithPolicies(seed);
+  buffer::RunConfig config = test::SmallConfig();
+  config.retain_steps = seed % 8 == 0 ? 1 : 1000;
+  return config;
+}
+
 void Run(uint64_t first_seed, uint64_t last_seed) {
   constexpr int kOperations = 500;
-  int64_t losses = 0;
+  test::BufferModel::Counts counts;
   for (uint64_t seed = first_seed; seed <= last_seed; ++seed) {
-    test::BufferModel model(seed, /*retain_steps=*/seed % 2 == 0 ? 1 : 1000);
+    test::BufferModel model(seed, ConfigOf(seed));
     for (uint64_t step = 0; step < kOperations; ++step) {
       INFO("seed " << seed << ", operation " << step);
       // From any operation on files on, so that transactions, rotations and compactions are all cut somewhere.
@@ -20,9 +27,19 @@ void Run(uint64_t first_seed, uint64_t last_seed) {
       model.Compare();
       if (step % 100 == 99) model.CompareTokens();
     }
-    losses += model.losses();
+    INFO("seed " << seed);
+    model.Audit();
+    counts += model.counts();
   }
-  CHECK(losses > static_cast<int64_t>(last_seed - first_seed));
+  const auto runs = static_cast<int64_t>(last_seed - first_seed);
+  CHECK(counts.losses > runs);
+  CHECK(counts.claims > 5 * runs);
+  CHECK(counts.rewinds > runs);
+  CHECK(counts.refused > runs);
+  CHECK(counts.waits > runs);
+  CHECK(counts.filtered > runs / 2);
+  CHECK(counts.stale > runs / 2);
+  CHECK(counts.certain_only > runs / 2);
 }
 
 TEST_CASE("random operations leave the real buffer and the obvious one equal") { Run(1, 20); }
@@ -31,7 +48,7 @@ TEST_CASE("100,000 of them", "[slow][heavy]") { Run(21, 200); }
 TEST_CASE("power may go behind any operation on files, and nothing that was acknowledged is lost", "[heavy]") {
   constexpr int kOperations = 120;
   const auto run = [](uint64_t seed, int64_t lose_at) {
-    test::BufferModel model(seed, 1);
+    test::BufferModel model(seed, ConfigOf(seed));
     const int64_t begin = model.operations();
     if (lose_at > 0) model.LosePowerAt(begin + lose_at);
     for (int step = 0; step < kOperations; ++step) {
@@ -39,10 +56,12 @@ TEST_CASE("power may go behind any operation on files, and nothing that was ackn
       model.Step();
       model.Compare();
     }
+    INFO("seed " << seed << ", power lost behind file operation " << lose_at);
     model.CompareTokens();
+    model.Audit();
     return model.operations() - begin;
   };
-  for (const uint64_t seed : {101, 102, 103}) {
+  for (const uint64_t seed : {101, 102, 104}) {
     const int64_t operations = run(seed, 0);
     for (int64_t at = 1; at <= operations; ++at) run(seed, at);
   }

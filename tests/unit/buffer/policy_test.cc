@@ -223,6 +223,20 @@ TEST_CASE("max-resumes: a rollout that comes back unfinished once too often is i
   CHECK(run.ClaimedBy(0) == Admissions{0, 1});
 }
 
+TEST_CASE("max-resumes: it is issued first too while as many groups are claimed as may be, in any order of issue") {
+  for (const auto order : {buffer::TakeOrder::kPartialsFirst, buffer::TakeOrder::kFifo, buffer::TakeOrder::kShortest}) {
+    Run run(With([](auto& config) { config.max_resumes = 1; }));
+    REQUIRE(run.TakeAll(9) == 9);
+    run.Finish(0), run.Finish(1);
+    run.PutOne(Generate(run.Held(2, 1), 2, 0));
+    REQUIRE(run.TakeKeys(1) == std::vector<uint64_t>{buffer::MakeKey(2, 1)});
+    REQUIRE(run.Claim().empty());
+    run.PutOne(Generate(run.Held(2, 0), 1, 0));
+    run.PutOne(Generate(run.Held(2, 1), 2, 0));
+    CHECK(run.TakeKeys(2, order) == std::vector<uint64_t>{buffer::MakeKey(2, 1), buffer::MakeKey(2, 0)});
+  }
+}
+
 TEST_CASE("nonzero-std: groups of equal rewards do not count, and are dropped with the claim; one that is not made changes nothing") {
   Run run(With([](auto& config) { config.filter = buffer::GroupFilter::kNonzeroStd; }));
   REQUIRE(run.TakeAll(9) == 9);
@@ -455,6 +469,18 @@ TEST_CASE("rewind: what has tokens of versions that the trainer has not reached 
   CHECK(run.state().left_version() == 0);
   REQUIRE(run.Claim(1).empty());
   CHECK(run.ClaimedBy(4) == Admissions{8});
+}
+
+TEST_CASE("rewind: versions of tokens that no claim can have any more are not waited for") {
+  Run run(With([](auto& config) { config.retain_steps = 100; }), 20);
+  TrainFour(run);
+  run.TakeAll(9);
+  run.Finish(8, 4), run.Finish(9, 4);
+  REQUIRE(run.Claim().empty());
+  for (uint64_t i = 0; i < 3; ++i) run.PutOne(Failed(Generate(run.Held(10, i), 2, 5)));  // of a version that was published, but never committed
+  run.store->Transact([&](buffer::Batch& batch) { buffer::AbandonClaim(run.state(), batch, run.state().FindClaim(4)->id, "test"); });
+  run.Rewind(3, 3);
+  CHECK(run.state().left_version() == 4);
 }
 
 TEST_CASE("rewind is refused when a needed step is forgotten, an earlier one is not committed, or the checkpoint is not of this course") {
