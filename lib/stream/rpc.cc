@@ -18,9 +18,7 @@ namespace {
 
 constexpr size_t kMaxClients = 4096;
 constexpr uint64_t kMaxAnswerBytes = 256u << 20;
-// Of one round, so that neither memory nor the wait of the first one grows without bound.
-constexpr size_t kMaxRoundRequests = 256;
-constexpr uint64_t kMaxRoundBytes = 32u << 20;
+constexpr uint64_t kMaxRoundBytes = 32u << 20;  // so that neither memory nor the wait of a round's first request grows without bound
 
 struct KindName {
   ErrorKind kind;
@@ -140,10 +138,15 @@ class AnswerCache {
   }
 
   const Entry& Put(Entry entry) {
-    if (const auto found = index_.find(entry.incarnation); found != index_.end()) Erase(found->second);
     bytes_ += entry.answer.size();
-    entries_.push_front(std::move(entry));
-    index_[entries_.front().incarnation] = entries_.begin();
+    if (const auto found = index_.find(entry.incarnation); found != index_.end()) {
+      bytes_ -= found->second->answer.size();
+      *found->second = std::move(entry);
+      entries_.splice(entries_.begin(), entries_, found->second);
+    } else {
+      entries_.push_front(std::move(entry));
+      index_[entries_.front().incarnation] = entries_.begin();
+    }
     while (entries_.size() > 1 && (entries_.size() > kMaxClients || bytes_ > kMaxAnswerBytes)) Erase(std::prev(entries_.end()));
     return entries_.front();
   }
@@ -164,13 +167,13 @@ class Server final : public RpcServer {
  public:
   explicit Server(const std::string& endpoint) : name_(endpoint), socket_(ZmqSocket::Kind::kRouter, ParseSocket(endpoint, true)) {}
 
-  int64_t Serve(const Handler& handler, int64_t timeout_ms, const Settle& settle) override {
+  int64_t Serve(const Handler& handler, int64_t timeout_ms, const Settle& settle, size_t max_round) override {
     const bool notice_stop = !StopRequested();
     const int64_t now = NowMs();
     const int64_t deadline = timeout_ms > std::numeric_limits<int64_t>::max() - now ? std::numeric_limits<int64_t>::max() : now + timeout_ms;
     int64_t num_answered = 0;
     for (;;) {
-      const int64_t answered = Round(handler, settle);
+      const int64_t answered = Round(handler, settle, max_round);
       num_answered += answered;
       if ((notice_stop && StopRequested()) || NowMs() >= deadline) return num_answered;
       if (answered == 0) socket_.Wait(false, notice_stop, deadline - NowMs());
@@ -184,12 +187,12 @@ class Server final : public RpcServer {
   };
 
   /// Those requests that have come, up to a limit.
-  int64_t Round(const Handler& handler, const Settle& settle) {
+  int64_t Round(const Handler& handler, const Settle& settle, size_t max_round) {
     std::vector<Pending> pending;
     int64_t num_repeated = 0;
     uint64_t bytes = 0;
     std::vector<std::string> parts;
-    while (pending.size() < kMaxRoundRequests && bytes < kMaxRoundBytes && socket_.Receive(&parts)) {
+    while (pending.size() < max_round && bytes < kMaxRoundBytes && socket_.Receive(&parts)) {
       num_repeated += Take(parts, handler, &pending);
       if (!pending.empty()) bytes += pending.back().entry.answer.size() + (parts.size() == 2 ? parts[1].size() : 0);
     }

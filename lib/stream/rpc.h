@@ -33,8 +33,10 @@ class RpcServer {
   /// the time ends it, so that clients can be served while they drain. An Error thrown by the handler becomes the answer.
   /// A repeated request gets its first answer again, from memory (the last answer to each client is kept while the server lives).
   /// With `settle`, no answer leaves before `settle` returned; what it throws becomes the answer to every request since it was called last. So one
-  /// sync of a disk can stand behind the answers to many clients.
-  virtual int64_t Serve(const Handler& handler, int64_t timeout_ms, const Settle& settle = {}) = 0;
+  /// sync of a disk can stand behind the answers to many clients: to `max_round` at most. Where it costs little, a small round is better: clients
+  /// work on its answers while the next one is handled.
+  static constexpr size_t kMaxRound = 256;
+  virtual int64_t Serve(const Handler& handler, int64_t timeout_ms, const Settle& settle = {}, size_t max_round = kMaxRound) = 0;
 };
 
 }  // namespace april::stream

@@ -120,12 +120,14 @@ bool ZmqSocket::Send(const std::vector<std::string_view>& parts) {
 }
 
 bool ZmqSocket::Receive(std::vector<std::string>* parts) {
-  parts->clear();
   zmq::message_t message;
+  size_t num_parts = 0;  // the strings of the message before are written over
   do {
     if (!Try("receive from", [&] { return handles_->socket.recv(message, zmq::recv_flags::dontwait); })) return false;
-    parts->emplace_back(message.data<char>(), message.size());
+    if (num_parts == parts->size()) parts->emplace_back();
+    (*parts)[num_parts++].assign(message.data<char>(), message.size());
   } while (message.more());
+  parts->resize(num_parts);
   return true;
 }
 
