@@ -17,6 +17,7 @@ namespace {
 constexpr int64_t kTickMs = 200;
 constexpr int64_t kMaxSilentMs = 10'000;  // at the end: a client that says nothing for so long is gone
 constexpr double kMetricsIntervalS = 10;
+constexpr size_t kUnsyncedRound = 16;  // a frame's worth when no sync stands behind it: more gains nothing, and its answers leave later
 constexpr int64_t kReminderNs = 60'000'000'000;
 
 /// Whoever reaches the hub may lease, put and commit: only this machine's programs do.
@@ -78,7 +79,8 @@ void RunServe(const ServeOptions& options, Invocation& invocation) { Serve(optio
 void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& files) {
   if (options.bind.empty()) throw Error::Usage("--bind is missing", "for example --bind zmq+ipc://run/hub");
   RequireLocal(options.bind);
-  Store store(files, SystemClock(), options.store.store, {.take_over = options.store.take_over, .durability = Durability::Parse(options.durability)});
+  const Durability durability = Durability::Parse(options.durability);
+  Store store(files, SystemClock(), options.store.store, {.take_over = options.store.take_over, .durability = durability});
   store.BeginServing(options.bind);
   store.Collect();
   HubOptions hub_options;
@@ -90,15 +92,17 @@ void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& file
   const auto server = stream::RpcServer::Bind(options.bind);
   log::Detail("serving " + options.store.store + " at " + options.bind);
   const int64_t silent_ms = std::min(kMaxSilentMs, options.term_ms);
-  int64_t sync_in_ms = kTickMs, tick_at_ns = 0;
+  const int64_t look_ms = durability.mode == Durability::Mode::kBatch ? std::min(kTickMs, durability.batch_ms) : kTickMs;  // for what begins to wait
+  const size_t max_round = durability.mode == Durability::Mode::kSync ? stream::RpcServer::kMaxRound : kUnsyncedRound;
+  int64_t sync_in_ms = look_ms, tick_at_ns = 0;
   std::optional<int64_t> give_up_ns;
   int64_t reported_step = store.state().first_uncommitted_step();
   double reported_s = SystemClock().MonotonicSeconds();
   for (;;) {
-    server->Serve([&](const stream::Map& request) { return hub.Answer(request); }, std::min(kTickMs, sync_in_ms), [&] { store.Flush(); });
+    server->Serve([&](const stream::Map& request) { return hub.Answer(request); }, sync_in_ms, [&] { store.Flush(); }, max_round);
     invocation.summary = Summary(store, hub);
     store.CheckWritable();
-    sync_in_ms = store.SyncIfDue().value_or(kTickMs);
+    sync_in_ms = std::min(look_ms, store.SyncIfDue().value_or(look_ms));
     if (SystemClock().MonotonicNs() < tick_at_ns) continue;
     tick_at_ns = SystemClock().MonotonicNs() + kTickMs * 1'000'000;
     hub.Tick();

@@ -18,6 +18,17 @@ constexpr std::string_view kTag = "APRJ";
 constexpr uint16_t kMajor = 1;
 constexpr int kCompressionLevel = 3;
 
+/// A context of zstd that a thread keeps: to make one costs as much as a small frame.
+template <typename Context, Context* (*make)(), size_t (*free_it)(Context*)>
+Context* Kept() {
+  struct Free {
+    void operator()(Context* context) const { free_it(context); }
+  };
+  static thread_local const std::unique_ptr<Context, Free> context(make());
+  if (!context) throw Error::Runtime("no memory for a context of zstd");
+  return context.get();
+}
+
 }  // namespace
 
 std::optional<FrameHeader> ParseFrameHeader(std::string_view bytes) {
@@ -46,8 +57,8 @@ std::string EncodeFrame(FrameHeader header, std::string_view raw) {
     throw Error::Data("a transaction of " + HumanBytes(raw.size()) + " exceeds the journal's limit of " + HumanBytes(kMaxRawFrameBytes));
   }
   std::string frame(kFrameHeaderBytes + ZSTD_compressBound(raw.size()), '\0');
-  const size_t compressed =
-      ZSTD_compress(frame.data() + kFrameHeaderBytes, frame.size() - kFrameHeaderBytes, raw.data(), raw.size(), kCompressionLevel);
+  const size_t compressed = ZSTD_compressCCtx(Kept<ZSTD_CCtx, ZSTD_createCCtx, ZSTD_freeCCtx>(), frame.data() + kFrameHeaderBytes,
+                                              frame.size() - kFrameHeaderBytes, raw.data(), raw.size(), kCompressionLevel);
   if (ZSTD_isError(compressed)) throw Error::Runtime(std::string("cannot compress a journal frame: ") + ZSTD_getErrorName(compressed));
   frame.resize(kFrameHeaderBytes + compressed);
   char* at = frame.data();
@@ -72,7 +83,8 @@ std::string DecodeFrame(const FrameHeader& header, std::string_view compressed) 
   if (compressed.size() != header.compressed_bytes || Digest(compressed) != header.digest) throw Error::Data("its digest does not fit its bytes");
   if (header.raw_bytes > kMaxRawFrameBytes) throw Error::Data("it claims " + HumanBytes(header.raw_bytes) + ", more than any frame may have");
   std::string raw(header.raw_bytes, '\0');
-  const size_t got = ZSTD_decompress(raw.data(), raw.size(), compressed.data(), compressed.size());
+  const size_t got =
+      ZSTD_decompressDCtx(Kept<ZSTD_DCtx, ZSTD_createDCtx, ZSTD_freeDCtx>(), raw.data(), raw.size(), compressed.data(), compressed.size());
   if (ZSTD_isError(got) || got != raw.size()) throw Error::Data("its entries cannot be decompressed");
   return raw;
 }

@@ -69,6 +69,7 @@ void Journal::OpenSegments() {
 }
 
 void Journal::OpenSegment(size_t index) {
+  EndSync();
   current_ = index;
   if (readers_.size() == index) readers_.push_back(files_.OpenForRead(PathOf(Current())));
   writer_.reset();
@@ -195,7 +196,7 @@ void Journal::OpenForAppending() {
     torn_bytes_ = 0;
     // The writer before may have died between its append and its sync. From here on a frame tells that everything before it is on disk: without that,
     // damage in there would pass for a torn tail.
-    if (synced_ < end_) SyncWriter();
+    if (synced_ < end_) Sync();
   }
 }
 
@@ -235,7 +236,29 @@ void Journal::Append(std::string_view raw, uint32_t num_entries) {
   ++next_sequence_;
 }
 
+void Journal::BeginSync() {
+  EndSync();
+  CheckNotBroken();
+  if (synced_ == end_) return;
+  if (!writer_) writer_ = files_.OpenForAppend(PathOf(Current()));
+  syncing_end_ = end_;
+  syncing_ = std::async(std::launch::async, [file = writer_] { file->Sync(); });
+}
+
+/// Waits for the sync that was begun.
+void Journal::EndSync() {
+  if (!syncing_.valid()) return;
+  try {
+    syncing_.get();
+  } catch (const Error& error) {
+    broken_ = true;
+    throw WithSpaceHint(error);
+  }
+  synced_ = std::max(synced_, syncing_end_);
+}
+
 void Journal::Sync() {
+  EndSync();
   CheckNotBroken();
   if (synced_ == end_) return;
   // Needs no lock, so it must not cut anything: what stands behind `end_` may be another writer's.
@@ -291,14 +314,13 @@ void Journal::RaiseEpoch() {
 }
 
 std::shared_ptr<const std::string> Journal::ReadFrame(Position at) {
-  const auto found =
-      std::find_if(cache_.begin(), cache_.end(), [&](const CachedFrame& frame) { return frame.segment == at.segment && frame.frame == at.frame; });
-  if (found != cache_.end()) {
-    cache_.splice(cache_.begin(), cache_, found);
-    return found->raw;
+  const FrameName name(at.segment, at.frame);
+  if (const auto found = cached_.find(name); found != cached_.end()) {
+    cache_.splice(cache_.begin(), cache_, found->second);
+    return found->second->raw;
   }
   const auto segment =
-      std::find_if(manifest_.segments.begin(), manifest_.segments.end(), [&](const SegmentName& name) { return name.number == at.segment; });
+      std::find_if(manifest_.segments.begin(), manifest_.segments.end(), [&](const SegmentName& one) { return one.number == at.segment; });
   if (segment == manifest_.segments.end()) throw Error::Data("segment " + std::to_string(at.segment) + " is not in the manifest");
   const std::string path = PathOf(*segment);
   const ReadableFile& source = *readers_[static_cast<size_t>(segment - manifest_.segments.begin())];
@@ -313,10 +335,12 @@ std::shared_ptr<const std::string> Journal::ReadFrame(Position at) {
   } catch (const Error& error) {
     throw Error::Data(At(path, at.frame) + ": damaged frame: " + error.message(), RepairHint(directory_));
   }
-  cache_.push_front({at.segment, at.frame, raw});
+  cache_.push_front({name, raw});
+  cached_[name] = cache_.begin();
   cached_bytes_ += raw->size();
   while (cached_bytes_ > limits_.cache_bytes && cache_.size() > 1) {
     cached_bytes_ -= cache_.back().raw->size();
+    cached_.erase(cache_.back().name);
     cache_.pop_back();
   }
   return raw;

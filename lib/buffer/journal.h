@@ -3,10 +3,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/file.h"
@@ -71,6 +74,11 @@ class Journal {
   void Append(std::string_view raw, uint32_t num_entries);
   /// Everything that was read or appended is on disk when this returns. After a failure the journal takes no more. Needs no lock.
   void Sync();
+  /// The same beside the caller's work: in a thread of its own, while more is appended. The next BeginSync or Sync waits for it and throws what it
+  /// met.
+  void BeginSync();
+  /// A sync was begun, and neither waited for.
+  bool syncing() const { return syncing_.valid(); }
   /// A sync failed, or a tail could not be cut: what the disk holds is unknown, and this process must not go on writing.
   bool broken() const { return broken_; }
   /// Begins a segment under a higher writer epoch, which shuts out every writer of the old one.
@@ -85,9 +93,9 @@ class Journal {
   uint64_t size_bytes() const { return sealed_bytes_ + end_; }
 
  private:
+  using FrameName = std::pair<uint32_t, uint64_t>;  ///< its segment's number, its offset
   struct CachedFrame {
-    uint32_t segment;
-    uint64_t frame;
+    FrameName name;
     std::shared_ptr<const std::string> raw;
   };
   void OpenSegments();
@@ -100,6 +108,7 @@ class Journal {
   void CheckNotBroken() const;
   void OpenForAppending();
   void SyncWriter();
+  void EndSync();
   void BeginSegment(uint64_t epoch);
   void RotateIfFull();
 
@@ -109,17 +118,20 @@ class Journal {
   Manifest manifest_;
   size_t current_ = 0;                                  ///< index of the segment being read
   std::vector<std::unique_ptr<ReadableFile>> readers_;  ///< of each segment, held open: a compaction may remove its file
-  std::unique_ptr<WritableFile> writer_;                ///< of the last segment
+  std::shared_ptr<WritableFile> writer_;                ///< of the last segment
   uint64_t end_ = 0;                                    ///< offset behind the last whole frame of the current segment
   uint64_t sealed_bytes_ = 0;                           ///< of the segments before
   uint64_t synced_ = 0;                                 ///< of the current segment
+  uint64_t syncing_end_ = 0;                            ///< what `synced_` will be after `syncing_`
   uint64_t last_frame_ = 0, last_header_ = 0;           ///< of the frame before `end_`: its offset, its header's digest
   uint64_t next_sequence_ = 1;
   uint64_t torn_bytes_ = 0;
   uint64_t writer_epoch_ = 0;  ///< under which this object appends; 0 until it does
   bool broken_ = false;
   std::list<CachedFrame> cache_;  ///< most recently used first
+  std::map<FrameName, std::list<CachedFrame>::iterator> cached_;
   uint64_t cached_bytes_ = 0;
+  std::future<void> syncing_;
 };
 
 }  // namespace april::buffer

@@ -44,8 +44,10 @@ Store::Store(FileSystem& files, const Clock& clock, std::string directory, const
 
 void Store::Load() {
   stale_ = true;  // until all of it is read
+  if (journal_ && journal_->syncing()) Sync();
   journal_ = std::make_unique<Journal>(files_, directory_, options_.journal);
   state_ = State();
+  prompt_read_.reset();
   indexed_bytes_ = index_size_ = 0;
   if (auto index = ReadIndex(files_, directory_); index && journal_->GoTo(index->point)) {
     state_ = std::move(index->state);
@@ -188,7 +190,8 @@ void Store::Flush() {
 void Store::IndexIfOld() {
   const auto point = journal_->Here();
   // Never of a state that is ahead of the journal: whoever opens the buffer believes the index.
-  if (stale_ || unsynced_since_ || !point || journal_->size_bytes() < indexed_bytes_ + options_.index_bytes + index_size_) return;
+  if (stale_ || unsynced_since_ || journal_->syncing() || !point || journal_->size_bytes() < indexed_bytes_ + options_.index_bytes + index_size_)
+    return;
   try {
     index_size_ = WriteIndex(files_, directory_, *point, state_);
   } catch (const Error& error) {
@@ -199,17 +202,25 @@ void Store::IndexIfOld() {
 
 std::optional<int64_t> Store::SyncIfDue() {
   constexpr int64_t kNsPerMs = 1'000'000;
-  if (!unsynced_since_ || options_.durability.mode == Durability::Mode::kOs) return std::nullopt;
-  const int64_t left_ms = options_.durability.batch_ms - (clock_.MonotonicNs() - *unsynced_since_) / kNsPerMs;
+  if (options_.durability.mode == Durability::Mode::kOs) return std::nullopt;
+  const int64_t batch_ms = options_.durability.batch_ms;
+  const int64_t left_ms = unsynced_since_ ? batch_ms - (clock_.MonotonicNs() - *unsynced_since_) / kNsPerMs : 0;
   if (left_ms > 0) return left_ms;
-  Sync();
-  return std::nullopt;
+  if (!unsynced_since_ || !collecting_) {
+    Sync();
+    return std::nullopt;
+  }
+  Syncing([this] { journal_->BeginSync(); });
+  return batch_ms;
 }
 
 void Store::Sync() {
-  if (!unsynced_since_) return;
+  if (unsynced_since_ || journal_->syncing()) Syncing([this] { journal_->Sync(); });
+}
+
+void Store::Syncing(const std::function<void()>& sync) {
   try {
-    journal_->Sync();
+    sync();
   } catch (const std::exception& error) {
     NoteFailure(error);
     throw;
@@ -292,7 +303,14 @@ std::string Store::ReadPayload(Position at) {
   return std::string(ReadEntry(raw.substr(at.entry)).payload);
 }
 
-record::Prompt Store::ReadPrompt(int64_t prompt) { return DecodePayload<record::Prompt>(ReadPayload(state_.queue().prompt(prompt).payload)); }
+const record::Prompt& Store::ReadPrompt(int64_t prompt) {
+  if (prompt_read_ != prompt) {
+    prompt_read_.reset();
+    prompt_ = DecodePayload<record::Prompt>(ReadPayload(state_.queue().prompt(prompt).payload));
+    prompt_read_ = prompt;
+  }
+  return prompt_;
+}
 
 record::Rollout Store::ReadJournaled(uint64_t key) {
   const RolloutMeta& meta = state_.rollout(key);

@@ -86,7 +86,8 @@ class Store {
   void Collect() { collecting_ = true; }
   /// When it throws, none of the collected transactions happened, or it is unknown what the disk holds (CheckWritable).
   void Flush();
-  /// Syncs what has waited long enough. Returns in how many milliseconds to call again; nothing when nothing waits.
+  /// Syncs what has waited long enough; while transactions are collected only begins to, so that they go on meanwhile, and waits for what it began
+  /// before. Returns in how many milliseconds to call again; nothing when nothing waits.
   std::optional<int64_t> SyncIfDue();
   /// Syncs what waits.
   void Sync();
@@ -111,8 +112,8 @@ class Store {
 
   /// The record behind the entry at `at`, as it was put.
   std::string ReadPayload(Position at);
-  /// The prompt record of a prompt of the queue.
-  record::Prompt ReadPrompt(int64_t prompt);
+  /// The prompt record of a prompt of the queue; valid until the next call.
+  const record::Prompt& ReadPrompt(int64_t prompt);
   /// The rollout as the journal has it: its newest whole record and what was added to it since.
   record::Rollout ReadJournaled(uint64_t key);
   /// The rollout with all of its journaled tokens, as it would be issued now: status queued or partial while it is not finished.
@@ -124,6 +125,7 @@ class Store {
   void Begin(Room room);
   void Run(const std::function<void(Batch&)>& body);
   void NoteFailure(const std::exception& error);
+  void Syncing(const std::function<void()>& sync);
   void WithRoom(Room room, const std::function<void()>& write);
   void RequireReserve() const;
   void IndexIfOld();
@@ -140,7 +142,9 @@ class Store {
   std::unique_ptr<FileLock> serving_;
   Reserve reserve_;
   bool owner_checked_ = false;
-  Room room_ = Room::kReserve;                   ///< that the batch may use
+  Room room_ = Room::kReserve;          ///< that the batch may use
+  std::optional<int64_t> prompt_read_;  ///< which prompt `prompt_` is: a group's members are issued one after another
+  record::Prompt prompt_;
   std::optional<Batch> batch_;                   ///< of the transactions under way: their payloads are not in the journal yet
   std::unique_ptr<FileLock> lock_;               ///< held while there is a batch
   uint64_t indexed_bytes_ = 0, index_size_ = 0;  ///< of the journal, up to the index; of the index

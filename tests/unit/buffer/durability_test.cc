@@ -24,6 +24,13 @@ int64_t NumFrames(FileSystem& files, const std::string& directory) {
   return frames;
 }
 
+void PutWaiting(buffer::Store& store, const record::Rollout& rollout) {
+  buffer::PutCounts counts;
+  std::set<uint64_t> leases;
+  store.Transact([&](buffer::Batch& batch) { PutRecord(store, batch, record::EncodeRecord(rollout), &counts, &leases); }, Wait::kAsLongAsAllowed);
+  CHECK(counts.accepted == 1);
+}
+
 /// A buffer with eight prompts on files that lose power.
 struct Unsafe {
   MemoryFiles files;
@@ -46,12 +53,7 @@ struct Unsafe {
     files.RestartSynced();
     Open("sync");
   }
-  void PutLater(const record::Rollout& rollout) {
-    buffer::PutCounts counts;
-    std::set<uint64_t> leases;
-    store->Transact([&](buffer::Batch& batch) { PutRecord(*store, batch, record::EncodeRecord(rollout), &counts, &leases); }, Wait::kAsLongAsAllowed);
-    CHECK(counts.accepted == 1);
-  }
+  void PutLater(const record::Rollout& rollout) { PutWaiting(*store, rollout); }
 };
 
 TEST_CASE("durability is one of three, or refused") {
@@ -142,6 +144,32 @@ TEST_CASE("what did not happen is in no index") {
     buffer.Reopen(options);
     CHECK(buffer.state().rollout(collect ? 1 : 0).state == buffer::RolloutState::kLeased);
   }
+}
+
+TEST_CASE("a store that collects is synced beside its work, and told of a failure before the next one") {
+  ScratchBuffer buffer;
+  FailingFiles files;
+  buffer::Store store(files, buffer.clock, buffer.directory, {.durability = {buffer::Durability::Mode::kBatch, 10}});
+  store.Collect();
+  const auto taken = Take(store, 2, 1);
+  store.Flush();
+  const auto put = [&](const record::Rollout& rollout) {
+    PutWaiting(store, rollout);
+    store.Flush();
+  };
+  put(Generate(taken[0], 5, 1));
+  CHECK(store.SyncIfDue() == 10);
+  buffer.clock.now_ns += 10'000'000;
+  files.syncs_to_fail = 1;
+  CHECK(store.SyncIfDue() == 10);  // it has begun
+  put(Generate(taken[1], 7, 1));   // meanwhile
+  SECTION("by what is due next") {
+    buffer.clock.now_ns += 10'000'000;
+    CHECK_THROWS_WITH(store.SyncIfDue(), Catch::Contains("cannot sync"));
+  }
+  SECTION("by what may not wait") { CHECK_THROWS_WITH(store.Sync(), Catch::Contains("cannot sync")); }
+  CHECK(files.syncs_to_fail == 0);
+  CHECK_THROWS_WITH(store.CheckWritable(), Catch::Contains("could not be made durable"));
 }
 
 TEST_CASE("when the collected ones cannot be appended, none of them happened, and the next ones can") {
