@@ -21,12 +21,6 @@ bool Counts(const State& state, const GroupMeta& group) {
   return !IsExpired(state, group) && !IsAhead(state, group);
 }
 
-/// The run takes whatever became ready first, and waits for nothing in particular.
-bool IsPlain(const State& state) {
-  const RunConfig& config = state.config();
-  return config.admission.kind == Kind::kFirstFinished && !config.max_staleness && state.left_version() == 0 && state.overdue().empty();
-}
-
 /// The first groups, by admission, that count: all of them under first-finished.
 std::set<uint64_t> Window(const State& state, int64_t num_groups) {
   const Admission& admission = state.config().admission;
@@ -80,6 +74,11 @@ std::vector<uint64_t> ReadyFirst(const State& state, int64_t num_groups) {
 }
 
 }  // namespace
+
+bool IsPlain(const State& state) {
+  const RunConfig& config = state.config();
+  return config.admission.kind == Kind::kFirstFinished && !config.max_staleness && state.left_version() == 0 && state.overdue().empty();
+}
 
 bool IsFilteredOut(const State& state, const GroupMeta& group) {
   return state.filter() == GroupFilter::kNonzeroStd && group.state == GroupState::kReady && group.equal_rewards;
@@ -138,6 +137,11 @@ Outlook LookAhead(const State& state, int64_t num_groups, const std::set<uint64_
     if (expires || stands_first) outlook.awaited.insert(outlook.awaited.end(), admission);
   }
   return outlook;
+}
+
+int64_t NumMissing(const State& state, int64_t num_groups, const std::set<uint64_t>& presumed) {
+  if (!IsPlain(state) || state.filter() != GroupFilter::kNone) return LookAhead(state, num_groups, presumed).missing;
+  return std::max<int64_t>(0, num_groups - static_cast<int64_t>(state.ready().size() + presumed.size()));
 }
 
 int64_t NumCountingGroups(const State& state) {

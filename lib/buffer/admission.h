@@ -24,6 +24,11 @@ struct Outlook {
 /// `presumed`: open groups that are as good as ready, because what they lack is on its way.
 Outlook LookAhead(const State& state, int64_t num_groups, const std::set<uint64_t>& presumed = {});
 
+/// The `missing` of an outlook alone.
+int64_t NumMissing(const State& state, int64_t num_groups, const std::set<uint64_t>& presumed = {});
+/// The run takes whatever became ready first and waits for nothing in particular: an outlook has nothing beyond `takes` and `missing`.
+bool IsPlain(const State& state);
+
 /// A ready group that every claim drops: its rewards tell nothing.
 bool IsFilteredOut(const State& state, const GroupMeta& group);
 /// Some of its tokens are too stale for any claim.

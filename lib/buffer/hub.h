@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "buffer/hub_client.h"
@@ -48,6 +49,8 @@ class Hub {
   int64_t num_requests() const { return num_requests_; }
 
  private:
+  static constexpr std::string_view kSubject = "request to the hub";
+  static constexpr int64_t kNsPerMs = 1'000'000;
   struct Session {
     std::string worker, role;
     int64_t seen_ns = 0;
@@ -59,6 +62,7 @@ class Hub {
 
   Session& Touch(const stream::Map& request);
   bool IsLive(const Session& session) const;
+  static std::string NameOf(uint64_t id, const Session& session);
   stream::Map Hello(const stream::Map& request, uint64_t id, Session& session);
   stream::Map Lease(const stream::Map& request, uint64_t id, Session& session);
   stream::Map Put(const stream::Map& request, Session& session);
@@ -70,7 +74,7 @@ class Hub {
   stream::Map Drop(const stream::Map& request);
   stream::Map Bye(uint64_t id, Session& session);
   void NoteHeld(const stream::Map& request, uint64_t id, Session& session, std::vector<uint64_t>* lost);
-  std::vector<uint64_t> NewLeases(const stream::Map& request, uint64_t id, const Session& session);
+  std::vector<uint64_t> NewLeases(const stream::Map& request, uint64_t id, const Session& session, Demand demand);
   void CloseIfOver(uint64_t lease);
   void LookForRoom();
   void ReleaseInPipe(uint64_t lease, int64_t min_age_ns);

@@ -19,7 +19,7 @@ int64_t GroupsToClaim(const State& state) { return std::max<int64_t>(0, GroupTar
 /// New groups that the run's policies allow now.
 int64_t GroupsToOpen(const State& state) {
   const int64_t limit = OpenGroupsLimit(state), to_claim = GroupsToClaim(state);
-  if (to_claim > 0 && LookAhead(state, to_claim).nothing_else) return 0;
+  if (to_claim > 0 && !IsPlain(state) && LookAhead(state, to_claim).nothing_else) return 0;
   return limit == std::numeric_limits<int64_t>::max() ? state.queue().num_groups() : limit - NumCountingGroups(state);
 }
 
@@ -65,7 +65,7 @@ OpenedGroup NextGroup(Store& store, int64_t place) {
 
 int64_t GroupsWanted(const State& state, const std::set<uint64_t>& presumed) {
   const int64_t to_claim = GroupsToClaim(state);
-  return to_claim == 0 ? 0 : LookAhead(state, to_claim, presumed).missing;
+  return to_claim == 0 ? 0 : NumMissing(state, to_claim, presumed);
 }
 
 int64_t RolloutsWanted(const State& state) { return std::max<int64_t>(0, state.config().in_flight - state.num_leased()); }
@@ -80,7 +80,7 @@ bool IsExhausted(const State& state) {
 std::vector<uint64_t> IssueOrder(const State& state, const LeaseRequest& request, size_t limit) {
   std::vector<uint64_t> keys;
   const int64_t to_claim = GroupsToClaim(state);
-  const Outlook outlook = to_claim == 0 ? Outlook{} : LookAhead(state, to_claim);
+  const Outlook outlook = to_claim == 0 || IsPlain(state) ? Outlook{} : LookAhead(state, to_claim);
   const bool plain = outlook.awaited.empty() && state.overdue().empty();
   if (plain && request.order == TakeOrder::kPartialsFirst) {
     for (const std::set<uint64_t>* some : {&state.partial(), &state.queued()}) {
