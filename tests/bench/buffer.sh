@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # buffer.sh [ROUNDS]: the buffer's appending against `zstd -3 -T1` and a sync of the same bytes, bytes on disk per token, opening a million rollouts
-# (BENCH_ROLLOUTS) with and without the index, the hub's operations a second with 64 workers (for BENCH_SECONDS), and the hub's memory meanwhile.
+# (BENCH_ROLLOUTS) with and without the index, the hub's operations a second with 64 workers (for BENCH_SECONDS), and the hub's memory meanwhile: after
+# a tenth of the time, half of it, and all.
 . "$(dirname "$0")/lib.sh"
-case ${1:-} in -h | --help) sed -n '2,3s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case ${1:-} in -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 rounds=${1:-5} rollouts=${BENCH_ROLLOUTS:-1000000} seconds=${BENCH_SECONDS:-20}
-need_programs partial-buffer bench_buffer
+need_programs partial-buffer bench_buffer bench_hub
 cd "$work"
 model=$root/tests/data/tiny-model
 # buffer DIR GROUP-SIZE PROMPTS [INIT OPTIONS...]
@@ -44,17 +45,21 @@ rm -rf many
 
 seq 2000 | awk '{ printf "{\"prompt\": \"q %d\", \"label\": \"1\"}\n", $1 }' >prompts.jsonl
 for durability in batch:10 sync; do
-  partial-buffer init -q -s hub.$durability --model "$model" --group-size 8 --groups-per-step 64 --in-flight 100000 --max-tokens 64 --retain-steps 0
+  partial-buffer init -q -s hub.$durability --model "$model" --group-size 8 --groups-per-step 256 --run-ahead 1 \
+    --in-flight 100000 --max-tokens 64 --retain-steps 0
   partial-buffer add -q -s hub.$durability --prompts prompts.jsonl --epochs 100000
   partial-buffer serve -q -s hub.$durability --bind zmq+ipc://socket --durability $durability --term-ms 5000 &
   server=$!
   sleep 1
-  bench_buffer hub zmq+ipc://socket "$seconds" 64 &
+  bench_hub zmq+ipc://socket "$seconds" 64 $server &
   load=$!
-  sleep $((seconds / 4))
-  first=$(ps -o rss= -p $server)
+  resident() { ps -o rss= -p $server; }
+  sleep $((seconds / 10))
+  tenth=$(resident)
+  sleep $((seconds * 2 / 5))
+  half=$(resident)
   wait $load
-  echo "{\"figure\": \"hub_resident_kB\", \"durability\": \"$durability\", \"after_a_quarter\": $first, \"at_the_end\": $(ps -o rss= -p $server)}"
+  echo "{\"figure\": \"hub_resident_kB\", \"durability\": \"$durability\", \"tenth\": $tenth, \"half\": $half, \"end\": $(resident)}"
   kill $server
   wait $server || true
 done
