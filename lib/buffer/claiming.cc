@@ -125,6 +125,8 @@ ClaimInfo InfoOf(const ClaimMeta& claim, bool replay) {
   return info;
 }
 
+bool MustRepeat(const State& state, const ClaimMeta& claim) { return claim.state != GroupState::kClaimed || state.left_version() == 0; }
+
 record::Control ControlOf(const ClaimInfo& info) {
   record::Control control;
   control.kind = "claim";

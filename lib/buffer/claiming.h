@@ -22,6 +22,9 @@ std::string MakeClaim(const State& state, Batch& batch, int64_t num_groups, cons
 void SetFilter(const State& state, Batch& batch, const std::string& name);
 
 ClaimInfo InfoOf(const ClaimMeta& claim, bool replay);
+/// Whether a claim that is given out again must become the weights that it became before. After a rewind nothing is known of one without a commit:
+/// what was published under its version may be of the course that was left.
+bool MustRepeat(const State& state, const ClaimMeta& claim);
 /// The control record of kind "claim" that heads a claim in a stream.
 record::Control ControlOf(const ClaimInfo& info);
 

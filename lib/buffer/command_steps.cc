@@ -96,7 +96,7 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
   ClaimWriter writer(options, state.config(), state.policy_version(), invocation);
   for (int64_t step = first; step < state.next_step(); ++step) {
     const ClaimMeta& claim = *state.FindClaim(step);
-    writer.Head(InfoOf(claim, step != made));
+    writer.Head(InfoOf(claim, step != made && MustRepeat(state, claim)));
     for (int64_t next = 0;;) {
       const std::vector<std::string> records = ClaimRecords(store, claim, next, HubClient::kMaxRecordBytes);
       if (records.empty()) break;

@@ -1,7 +1,8 @@
 """Kills the programs of a small run with -9 at random instants, lets it go on, and proves from its journal that nothing was lost or trained twice.
 
 Rounds of plain pipes (as pipelines/round.sh composes them) first, then the resident loop (as pipelines/april.sh does), with the tiny model generating
-and training. In the end the recorded claims are trained once more, undisturbed: every version must have the killed run's bits.
+and training. Now and then a group is dropped, or the run goes back to an older checkpoint; these are killed too. In the end the recorded claims are
+trained once more, undisturbed: every version must have the killed run's bits.
 
     crash.py KILLS SEED [PROGRAM...]    only these programs are killed (default: all); prints a summary
 """
@@ -26,6 +27,9 @@ GROUPS, GROUP_SIZE = 3, 4
 LIMIT_S = 60  # for anything that has to end
 # What a program may end with when its neighbours are killed: done, cut input, peer gone, not ready, stopped.
 GOOD_ENDS = (0, 3, 6, 7, 75)
+# Only who stands behind the generator takes something with it that was emitted: at most what two pipes hold, and the programs behind them.
+BEHIND_GENERATOR = {"reward-score", "put"}
+HELD_BYTES = 4 * 65536
 
 BUFFER = ["partial-buffer"]
 GENERATE = ["rollout-gen", "--weights", "weights", "--threads", "1", "--kernels", "portable", "--progress-every", str(PROGRESS_EVERY)]
@@ -71,6 +75,8 @@ class Program:
         except subprocess.TimeoutExpired:
             self.process.kill()
             fail(f"{self.name} did not end within {LIMIT_S} s")
+        if self.name == "drop" and code == 2:
+            return 0  # its group was claimed meanwhile
         if not self.killed and code not in good and self.name != "tee":
             fail(f"{self.name} ended with {code}")
         return code
@@ -93,25 +99,38 @@ class Judge:
 
     def __init__(self):
         self.journal = Journal("b")
-        self.issued, self.tokens, self.chains, self.claims, self.trained = set(), collections.Counter(), {}, {}, {}
-        self.emitted, self.emitted_bytes = collections.Counter(), 0
+        self.members, self.issued, self.dropped, self.tokens, self.chains = {}, set(), set(), collections.Counter(), {}
+        self.claims, self.trained, self.rewinds = {}, {}, 0
+        self.emitted_bytes, self.late = 0, collections.Counter()
         self.told = collections.Counter()  # tokens that were counted already
-        self.recovered = self.generated = 0
+        self.sums, self.most_held_bytes = collections.Counter(), 0
 
     def read(self):
         for entry in self.journal.new_entries():
             kind = entry["type"]
             if kind == "lease":
-                self.issued.update(uid for group in entry["groups"] for uid in group[3])
+                for group in entry["groups"]:
+                    self.members[group[0]] = group[3]
+                    self.issued.update(group[3])
             elif kind in ("rollout", "progress"):
                 uid, tokens, chain = entry["uid"], entry["tokens"], entry["chain"]
                 if self.chains.setdefault((uid, tokens), chain) != chain:
                     fail(f"rollout {uid:016x}: two different responses of {tokens} tokens are journaled")
                 self.tokens[uid] = max(self.tokens[uid], tokens)
+            elif kind == "superseded":
+                self.late[entry["uid"]] += entry["tokens"]
+            elif kind == "drop":
+                self.dropped.update(uid for group in entry["groups"] for uid in self.members[group])
             elif kind == "claim":
                 self.claims[entry["claim"]] = (entry["step"], [uid for group in entry["groups"] for uid in group[1]])
+                if not self.dropped.isdisjoint(self.claims[entry["claim"]][1]):
+                    fail(f"claim {entry['claim']} has rollouts of a dropped group")
             elif kind == "abandon":
                 del self.claims[entry["claim"]]
+            elif kind == "rewind":
+                self.rewinds += 1
+                self.claims = {claim: what for claim, what in self.claims.items() if what[0] < entry["to_step"]}
+                self.trained = {step: what for step, what in self.trained.items() if step < entry["to_step"]}
             elif kind == "commit":
                 step, uids = self.claims[entry["claim"]]
                 if self.trained.setdefault(step, (entry["claim"], entry["weights"])) != (entry["claim"], entry["weights"]):
@@ -120,23 +139,38 @@ class Judge:
         if len(uids) != len(set(uids)):
             fail("a rollout is in two trained steps")
 
-    def count_recovered(self):
-        """After a kill: what generators had emitted, and what of it is journaled."""
+    def account(self, killed):
+        """Behind the end of a generation in which `killed` were: what the generator emitted, and what became of it."""
         with open("emitted", "rb") as file:
             file.seek(self.emitted_bytes)
-            records, used = values(file.read())
-        # A killed writer may have cut its last record; what follows was written by the next.
-        self.emitted_bytes = os.path.getsize("emitted")
-        for record in records:
-            if not isinstance(record, dict) or record.get("type") not in ("rollout", "progress"):
-                continue
-            end = record.get("start", 0) + len(record["tokens"]) // 4
-            self.emitted[record["uid"]] = max(self.emitted[record["uid"]], end)
-        for uid, tokens in self.emitted.items():
-            self.generated += max(0, tokens - self.told[uid])
-            self.recovered += max(0, min(tokens, self.tokens[uid]) - self.told[uid])
+            data = file.read()
+        self.emitted_bytes += len(data)
+        records, at = [], 0
+        for value, end in values(data):  # a killed writer may have cut its last record; what follows was written by the next
+            if isinstance(value, dict) and value.get("type") in ("rollout", "progress"):
+                records.append((value["uid"], value.get("start", 0) + len(value["tokens"]) // 4, end - at))
+            at = end
+        ends, furthest = {}, collections.Counter()
+        for uid, end, size in records:
+            begin = ends.get(uid, min(self.told[uid], end))
+            if end - begin > PROGRESS_EVERY:
+                fail(f"rollout {uid:016x}: {end - begin} tokens were generated without a sign of progress, expected {PROGRESS_EVERY} at most")
+            ends[uid] = end
+            furthest[uid] = max(furthest[uid], end)
+        lost = collections.Counter()
+        for uid, end in furthest.items():
+            # Of a lease that had ended, or of a dropped group: not kept, and counted.
+            late = min(self.late[uid], max(0, end - self.tokens[uid]))
+            lost[uid] = max(0, end - self.tokens[uid] - late)
+            self.sums.update(emitted=max(0, end - self.told[uid]), journaled=max(0, min(end, self.tokens[uid]) - self.told[uid]), late=late)
             self.told[uid] = self.tokens[uid]
-        self.emitted.clear()
+        self.late.clear()
+        self.sums.update(lost=lost.total(), cuts=len(killed & BEHIND_GENERATOR))
+        held_bytes = sum(size for uid, end, size in records if lost[uid] > 0 and end > self.tokens[uid])
+        self.most_held_bytes = max(self.most_held_bytes, held_bytes)
+        if held_bytes > (HELD_BYTES if killed & BEHIND_GENERATOR else 0):
+            fail(f"{lost.total()} tokens that a generator emitted are not in the journal, in {held_bytes} bytes of records; killed: "
+                 f"{', '.join(killed) or 'none'}")
 
     def finish(self):
         listed = {}
@@ -149,6 +183,9 @@ class Judge:
         for uid, tokens in self.tokens.items():
             if listed[uid]["tokens"] != tokens:
                 fail(f"rollout {uid:016x} has {listed[uid]['tokens']} tokens, {tokens} were journaled")
+        dropped = {uid for uid, rollout in listed.items() if rollout["group_state"] == "dropped"}
+        if dropped != self.dropped:
+            fail(f"{len(dropped ^ self.dropped)} rollouts are dropped by the journal or by ls, but not by both")
         trained = {uid for claim, _ in self.trained.values() for uid in self.claims[claim][1]}
         consumed = {uid for uid, rollout in listed.items() if rollout["group_state"] in ("trained", "consumed") and rollout["state"] == "scored"}
         if trained != consumed:
@@ -190,6 +227,45 @@ class Run:
     def compact(self):
         return Program("compact", BUFFER + ["compact", "-s", "b"])
 
+    def drop(self, store):
+        """One group that is open or ready; nothing while there is none."""
+        groups = subprocess.run(BUFFER + ["ls", "-q", "-s", "b", "--groups", "--json"], stdout=subprocess.PIPE, check=True).stdout.splitlines()
+        names = [group["group_id"] for group in map(json.loads, groups) if group["state"] in ("open", "ready")]
+        command = BUFFER + ["drop", "-s", store, "--reason", "test", "--peer-timeout-ms", "2000"]
+        return Program("drop", command + [self.random.choice(names)]) if names else None
+
+    def rewind(self, kill):
+        """To any whole checkpoint. A killed one is repeated: if it did anything, `claim` refuses the newer checkpoints until then. The published weights
+        go back too, or generators would go on with those of the course that was left. Then the run goes another way, or the same one."""
+        whole = []
+        for name in sorted(os.listdir("checkpoints")):
+            if os.path.exists(f"checkpoints/{name}/manifest.json"):
+                with open(f"checkpoints/{name}/manifest.json") as file:
+                    manifest = json.load(file)
+                if manifest["step"] <= stat()["first_uncommitted_step"]:  # else it waits for the commit
+                    whole.append((name, str(manifest["version"])))
+        if not whole:
+            return
+        name, version = self.random.choice(whole)
+        command = BUFFER + ["rewind", "-s", "b", "--to", f"checkpoints/{name}"]
+        rewinds = self.judge.rewinds
+        program = Program("rewind", command)
+        if kill:
+            time.sleep(self.random.uniform(0, 1.1) * self.life["rewind"])
+            self.killed["rewind"] += program.kill()
+        program.end(good=(0,))
+        self.life["rewind"] = self.life["rewind"] if kill else time.monotonic() - program.born
+        self.check()
+        if program.killed and (self.judge.rewinds > rewinds or self.random.random() < 0.7):
+            program = Program("rewind", command)
+            program.end(good=(0,))
+        if not program.killed:
+            subprocess.run(["weight-sync", "publish", "-q", "--model", f"weights/v{version:0>8}", "--to", "weights", "--version", version, "--supersede",
+                            "--keep", "100000"], check=True)
+        if self.random.random() < 0.5 and (drop := self.drop("b")):
+            drop.end(good=(0,))
+        self.check()
+
     # One step's stages in plain pipes: generation while groups are wanted, then training; now and then the journal is compacted beside them.
     def round(self, kill):
         if stat()["groups"]["wanted"] > 0:
@@ -200,9 +276,11 @@ class Run:
                                 ("grpo-step", TRAIN + ["--from", "checkpoints", "--publish", "weights"]), ("commit", BUFFER + ["commit", "-s", "b"]))
         if self.random.random() < 0.3:
             programs.append(self.compact())
+        if self.random.random() < 0.2 and (drop := self.drop("b")):
+            programs.append(drop)
         candidates = [program for program in programs if self.may_kill(program)]
         if kill and candidates:
-            victim = self.random.choice(candidates)
+            victim = programs[-1] if programs[-1].name == "drop" and self.may_kill(programs[-1]) else self.random.choice(candidates)
             time.sleep(max(0, victim.born + self.random.uniform(0, 1.1) * self.life[victim.name] - time.monotonic()))
             self.killed[victim.name] += victim.kill()
             codes = [program.end() for program in programs]
@@ -219,7 +297,7 @@ class Run:
             if any(code not in (0, 7) for code in codes):
                 fail("undisturbed, " + ", ".join(f"{program.name} ended with {code}" for program, code in zip(programs, codes)))
         self.check()
-        self.judge.count_recovered()
+        self.judge.account({program.name for program in programs if program.killed})
 
     def plain(self, kills):
         for _ in range(4):
@@ -228,7 +306,10 @@ class Run:
         for attempt in range(100 * kills):
             if self.killed.total() >= enough:
                 return
-            self.round(kill=True)
+            if (not self.victims or "rewind" in self.victims) and os.path.exists("checkpoints") and self.random.random() < 0.3:
+                self.rewind(kill=self.random.random() < 0.8)
+            else:
+                self.round(kill=True)
         fail(f"only {self.killed.total()} of {enough} kills hit a living program")
 
     # The resident loop: every program stays up around the hub; what a kill ends is started again, as a supervisor would.
@@ -253,16 +334,19 @@ class Run:
             if self.random.random() < 0.3:
                 self.parts["compact"] = [self.compact()]
                 time.sleep(self.random.uniform(0, 1.1) * self.life["compact"])
+            elif self.random.random() < 0.2 and (drop := self.drop(HUB)):
+                self.parts["drop"] = [drop]
+                time.sleep(self.random.uniform(0, 1.1) * self.life["drop"])
             part, victim = self.random.choice([(part, program) for part in self.parts for program in self.parts[part] if self.may_kill(program)])
             if victim.kill():
                 self.killed[victim.name] += 1
-            elif part != "compact":
+            elif part not in ("compact", "drop"):
                 fail(f"{victim.name} had ended with {victim.process.returncode} before it was killed")
-            for program in self.parts[part] + self.parts.pop("compact", []):
+            for program in self.parts[part] + self.parts.pop("compact", []) + self.parts.pop("drop", []):
                 program.end()
             self.check()
             if part == "generation":
-                self.judge.count_recovered()
+                self.judge.account({victim.name})
             if part in self.parts:
                 self.start(part)
         step = stat()["first_uncommitted_step"]
@@ -276,7 +360,7 @@ class Run:
             for program in self.parts[part]:
                 program.end(good=(0, 75))
         self.check()
-        self.judge.count_recovered()
+        self.judge.account(set())
 
     def finish(self):
         # Undisturbed, it goes on.
@@ -322,10 +406,13 @@ def main():
     run.resident(kills // 2)
     run.finish()
     run.train_again()
-    judge = run.judge
-    print(f"{run.killed.total()} kills in {time.monotonic() - begin:.0f} s (" + ", ".join(f"{name} {count}" for name, count in sorted(run.killed.items())) +
-          f"): {len(judge.issued)} rollouts, 0 lost; {len(judge.trained)} steps, 0 rollouts trained twice, weights as undisturbed; "
-          f"recovered {judge.recovered} of {judge.generated} emitted tokens")
+    judge, sums = run.judge, run.judge.sums
+    kills_of = ", ".join(f"{name} {count}" for name, count in sorted(run.killed.items()))
+    print(f"{run.killed.total()} kills in {time.monotonic() - begin:.0f} s ({kills_of}): "
+          f"{len(judge.issued)} rollouts, 0 lost, {len(judge.dropped)} dropped; {len(judge.trained)} steps after {judge.rewinds} rewinds, "
+          "0 rollouts trained twice, weights as undisturbed; "
+          f"of {sums['emitted']} emitted tokens {sums['journaled']} journaled, {sums['late']} too late or dropped, {sums['lost']} in pipes that "
+          f"{sums['cuts']} kills ended, at most {judge.most_held_bytes} bytes in one; none unsaid beyond {PROGRESS_EVERY} a rollout")
 
 
 main()

@@ -59,15 +59,14 @@ def unpack(data, at=0):
 
 
 def values(data):
-    """The whole msgpack values at the front of data, and where they end."""
-    found, at = [], 0
+    """Each whole msgpack value at the front of data, and the offset behind it."""
+    at = 0
     while at < len(data):
         try:
             value, at = unpack(data, at)
         except (IndexError, struct.error):
             break
-        found.append(value)
-    return found, at
+        yield value, at
 
 
 class Journal:

@@ -471,6 +471,21 @@ TEST_CASE("rewind: what has tokens of versions that the trainer has not reached 
   CHECK(run.ClaimedBy(4) == Admissions{8});
 }
 
+TEST_CASE("rewind: a claim of the new course need not become the weights of the old one, until it is committed") {
+  Run run(With([](auto& config) { config.retain_steps = 100; }), 20);
+  TrainFour(run);
+  run.TakeAll(6);
+  run.Finish(8, 4), run.Finish(9, 4);
+  REQUIRE(run.Claim().empty());
+  CHECK(buffer::MustRepeat(run.state(), *run.state().FindClaim(4)));
+  run.Rewind(3, 3);
+  REQUIRE(run.Claim().empty());
+  CHECK_FALSE(buffer::MustRepeat(run.state(), *run.state().FindClaim(3)));
+  CHECK(buffer::MustRepeat(run.state(), *run.state().FindClaim(2)));
+  run.Commit();
+  CHECK(buffer::MustRepeat(run.state(), *run.state().FindClaim(3)));
+}
+
 TEST_CASE("rewind: versions of tokens that no claim can have any more are not waited for") {
   Run run(With([](auto& config) { config.retain_steps = 100; }), 20);
   TrainFour(run);
