@@ -492,7 +492,11 @@ TEST_CASE("rewind: versions of tokens that no claim can have any more are not wa
   run.TakeAll(9);
   run.Finish(8, 4), run.Finish(9, 4);
   REQUIRE(run.Claim().empty());
-  for (uint64_t i = 0; i < 3; ++i) run.PutOne(Failed(Generate(run.Held(10, i), 2, 5)));  // of a version that was published, but never committed
+  for (uint64_t i = 0; i < 3; ++i) {
+    const record::Rollout next = Generate(run.Held(10, i), 2, 5);  // by a version that was published, but never committed
+    REQUIRE(Put(*run.store, {Delta(run.Held(10, i), next)}).accepted == 1);
+    run.PutOne(Failed(next));
+  }
   run.store->Transact([&](buffer::Batch& batch) { buffer::AbandonClaim(run.state(), batch, run.state().FindClaim(4)->id, "test"); });
   run.Rewind(3, 3);
   CHECK(run.state().left_version() == 4);
