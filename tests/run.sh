@@ -131,9 +131,9 @@ if ! $fast; then
 fi
 
 # Under a sanitizer, with clang: without the real model and the cases tagged [heavy], which would take minutes.
-sanitized() {  # SANITIZERS TARGET...: -O1, for half the time to build, and traces that still name what was called
+sanitized() {  # SANITIZERS TARGET...
   local sanitizers=$1 folder=build/sanitize-${1%%,*} executable
-  build "$folder" "${*:2}" -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="-O1 -gline-tables-only" -DCMAKE_CXX_COMPILER=clang++ -DAPRIL_WERROR=$werror \
+  build "$folder" "${*:2}" -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="-gline-tables-only" -DCMAKE_CXX_COMPILER=clang++ -DAPRIL_WERROR=$werror \
     -DAPRIL_SANITIZE="$sanitizers" -DAPRIL_TORCH=OFF -DAPRIL_FUZZ=$([ "$sanitizers" = thread ] && echo OFF || echo ON)
   for executable in "$folder"/bin/unit_*; do
     start unit "${sanitizers%%,*}/${executable##*unit_}" env -u APRIL_MODEL -u APRIL_MODEL_HF "$executable" '~[.]~[model]~[slow]~[heavy]'
