@@ -10,7 +10,7 @@ namespace {
 
 // The layout is the build's own: another build's index is ignored, so it needs no table in the formats.
 constexpr uint32_t kMagic = 0x58525041;  // "APRX"
-constexpr uint32_t kLayout = 1;
+constexpr uint32_t kLayout = 2;
 
 struct Head {
   uint32_t magic, layout;
@@ -21,7 +21,7 @@ struct Head {
 
 uint64_t VersionDigest() { return Digest(APRIL_VERSION); }
 
-std::string PathOf(const std::string& directory) { return JoinPath(directory, "index"); }
+std::string PathOf(const std::string& directory) { return JoinPath(directory, kIndex); }
 
 }  // namespace
 

@@ -11,6 +11,8 @@
 
 namespace april::buffer {
 
+inline constexpr char kIndex[] = "index";  ///< its name in the buffer's directory
+
 /// Replaces the index; not synced. Returns its size in bytes. `point` must be on disk.
 uint64_t WriteIndex(FileSystem& files, const std::string& directory, const JournalPoint& point, const State& state);
 

@@ -7,6 +7,7 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "buffer/index_fields.h"
 
 namespace april::buffer {
 namespace {
@@ -36,7 +37,7 @@ void PromptQueue::AddPlan(uint64_t add, int64_t num_prompts, int64_t epochs, std
   for (const uint64_t id : pending.ids) {
     if (ids_.contains(id) || !ids.insert(id).second) throw Error::Data("a plan brings a prompt that the queue has already, of digest " + HexU64(id));
   }
-  plans_.push_back({this->num_prompts(), num_prompts, num_groups_, epochs, shuffle});
+  plans_.push_back({this->num_prompts(), num_prompts, num_groups_, epochs, shuffle.has_value(), shuffle.value_or(0)});
   prompts_.insert(prompts_.end(), pending.prompts.begin(), pending.prompts.end());
   ids_.merge(ids);
   num_groups_ += num_prompts * epochs;
@@ -50,13 +51,13 @@ PromptQueue::Group PromptQueue::At(int64_t place) const {
   const Plan& plan = *std::prev(after);
   const int64_t epoch = (place - plan.first_place) / plan.num_prompts;
   const int64_t index = (place - plan.first_place) % plan.num_prompts;
-  if (!plan.shuffle) return {plan.first_prompt + index, epoch};
+  if (!plan.is_shuffled) return {plan.first_prompt + index, epoch};
   const int64_t plan_index = &plan - plans_.data();
   if (permuted_plan_ != plan_index || permuted_epoch_ != epoch) {
     permutation_.resize(static_cast<size_t>(plan.num_prompts));
     std::iota(permutation_.begin(), permutation_.end(), 0u);
     for (uint64_t i = permutation_.size() - 1; i > 0; --i) {
-      std::swap(permutation_[i], permutation_[RandomBits(*plan.shuffle, RandomUse::kShuffle, static_cast<uint64_t>(epoch), i) % (i + 1)]);
+      std::swap(permutation_[i], permutation_[RandomBits(plan.seed, RandomUse::kShuffle, static_cast<uint64_t>(epoch), i) % (i + 1)]);
     }
     permuted_plan_ = plan_index;
     permuted_epoch_ = epoch;
@@ -66,49 +67,43 @@ PromptQueue::Group PromptQueue::At(int64_t place) const {
 
 namespace {
 
-template <typename T>
-void SaveList(const std::vector<T>& list, std::string* out) {
-  AppendLe(*out, uint64_t{list.size()});
-  for (const T& item : list) AppendLe(*out, item);
-}
-
-template <typename T>
-std::vector<T> LoadList(const std::function<std::string_view(size_t)>& next) {
-  const auto size = LoadLe<uint64_t>(next(sizeof(uint64_t)).data());
-  if (size > (uint64_t{1} << 40)) throw Error::Data("the index has a list of " + std::to_string(size));
-  const std::string_view raw = next(size * sizeof(T));
-  std::vector<T> list;
-  list.reserve(size);
-  for (size_t i = 0; i < size; ++i) list.push_back(LoadLe<T>(raw.data() + i * sizeof(T)));
-  return list;
-}
+/// Both ways: `fields` writes them or reads them.
+constexpr auto kPromptFields = [](auto& fields, auto& prompt) { fields(prompt.payload, prompt.tokens); };
+constexpr auto kPlanFields = [](auto& fields, auto& plan) {
+  fields(plan.first_prompt, plan.num_prompts, plan.first_place, plan.epochs, plan.is_shuffled, plan.seed);
+};
 
 }  // namespace
 
-void PromptQueue::Save(std::string* out) const {
-  SaveList(prompts_, out);
-  SaveList(std::vector<uint64_t>(ids_.begin(), ids_.end()), out);
-  SaveList(plans_, out);
-  AppendLe(*out, uint64_t{pending_.size()});
+void PromptQueue::Save(FieldWriter& fields) const {
+  std::vector<uint64_t> ids(ids_.begin(), ids_.end());
+  std::sort(ids.begin(), ids.end());
+  fields.List(prompts_, kPromptFields);
+  fields.List(ids);
+  fields.List(plans_, kPlanFields);
+  fields(uint64_t{pending_.size()});
   for (const auto& [add, pending] : pending_) {
-    AppendLe(*out, add);
-    SaveList(pending.prompts, out);
-    SaveList(pending.ids, out);
+    fields(add);
+    fields.List(pending.prompts, kPromptFields);
+    fields.List(pending.ids);
   }
-  AppendLe(*out, num_groups_);
+  fields(num_groups_);
 }
 
-void PromptQueue::Load(const std::function<std::string_view(size_t)>& next) {
-  prompts_ = LoadList<PromptMeta>(next);
-  const std::vector<uint64_t> ids = LoadList<uint64_t>(next);
+void PromptQueue::Load(FieldReader& fields) {
+  std::vector<uint64_t> ids;
+  fields.List(prompts_, kPromptFields);
+  fields.List(ids);
   ids_ = {ids.begin(), ids.end()};
-  plans_ = LoadList<Plan>(next);
-  for (auto left = LoadLe<uint64_t>(next(sizeof(uint64_t)).data()); left > 0; --left) {
-    Pending& pending = pending_[LoadLe<uint64_t>(next(sizeof(uint64_t)).data())];
-    pending.prompts = LoadList<PromptMeta>(next);
-    pending.ids = LoadList<uint64_t>(next);
+  fields.List(plans_, kPlanFields);
+  uint64_t num_pending = 0;
+  for (fields(num_pending); num_pending > 0; --num_pending) {
+    uint64_t add = 0;
+    fields(add);
+    fields.List(pending_[add].prompts, kPromptFields);
+    fields.List(pending_[add].ids);
   }
-  num_groups_ = LoadLe<int64_t>(next(sizeof(int64_t)).data());
+  fields(num_groups_);
 }
 
 }  // namespace april::buffer

@@ -2,17 +2,18 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <unordered_set>
 #include <vector>
 
 #include "buffer/journal.h"
 
 namespace april::buffer {
+
+class FieldReader;
+class FieldWriter;
 
 struct PromptMeta {
   Position payload;  ///< of its prompt entry
@@ -40,14 +41,15 @@ class PromptQueue {
   /// The group at `place`, 0 being the first of the run.
   Group At(int64_t place) const;
 
-  /// As bytes, for the same build to read again. `next` gives so many of them, and throws when there are fewer.
-  void Save(std::string* out) const;
-  void Load(const std::function<std::string_view(size_t)>& next);
+  /// For the index.
+  void Save(FieldWriter& fields) const;
+  void Load(FieldReader& fields);
 
  private:
   struct Plan {
-    int64_t first_prompt, num_prompts, first_place, epochs;
-    std::optional<uint64_t> shuffle;
+    int64_t first_prompt = 0, num_prompts = 0, first_place = 0, epochs = 0;
+    bool is_shuffled = false;
+    uint64_t seed = 0;
   };
   struct Pending {
     std::vector<PromptMeta> prompts;

@@ -11,6 +11,8 @@
 #include "buffer/buffer_manifest.h"
 #include "buffer/cut.h"
 #include "buffer/following.h"
+#include "buffer/index_check.h"
+#include "buffer/index_file.h"
 #include "buffer/journal_files.h"
 #include "buffer/owner.h"
 #include "buffer/segment_scan.h"
@@ -29,6 +31,7 @@ class Repairer {
     CheckIsBuffer();
     if (!options_.dry_run) LockBuffer();
     ReadManifestOrRebuild();
+    CheckIndex();
     std::optional<Cut> cut = FindCut(files_, directory_, manifest_.segments);
     if (cut && !cut->torn) cut = TryBeforeCompaction(*cut);
     if (cut) Explain(*cut);
@@ -94,6 +97,13 @@ class Repairer {
     if (!options_.dry_run && files_.Exists(Path("manifest.json"))) Copy("manifest.json", 0, Folder() + "/manifest.json");
   }
 
+  void CheckIndex() {
+    const std::string what = manifest_changed_ ? "" : CompareIndex(files_, directory_);
+    if (what.empty()) return;
+    Say(std::string(kIndex) + ": " + what + ": " + Did("moved", "would move") + " it aside; the next writer makes a new one, and nothing is lost");
+    if (!options_.dry_run) Move(kIndex);
+  }
+
   /// The newest compaction's files are damaged, but those that they replaced are still whole.
   std::optional<Cut> TryBeforeCompaction(const Cut& cut) {
     std::vector<SegmentName> before = BeforeCompaction(files_, directory_, manifest_);
@@ -152,7 +162,7 @@ class Repairer {
     const std::string target = Folder() + "/" + name.substr(name.find('/') + 1);
     files_.Rename(Path(name), Path(target));
     files_.SyncDirectory(Path(Folder()));
-    files_.SyncDirectory(Path("journal"));
+    files_.SyncDirectory(DirectoryOf(Path(name)));
   }
 
   /// A copy first, then the cut; the files behind it first, then the manifest that does not name them: no crash in between loses a byte, nor lets a

@@ -12,6 +12,8 @@
 #include "base/error.h"
 #include "buffer/audit.h"
 #include "buffer/buffer_manifest.h"
+#include "buffer/index_check.h"
+#include "buffer/index_file.h"
 #include "buffer/payloads.h"
 #include "buffer/segment_scan.h"
 #include "buffer/store.h"
@@ -81,6 +83,7 @@ class Verifier {
     if (state_ && state_->initialised() && state_->config().run != manifest_.run) {
       Find("manifest.json", "it is of run \"" + manifest_.run + "\", the journal of \"" + state_->config().run + "\"", "");
     }
+    if (report_.findings.empty()) CheckIndex();
     if (report_.findings.empty()) {
       ReadBack();
       CheckModel();
@@ -228,6 +231,11 @@ class Verifier {
       if (!continues) throw Error::Data("rollout " + HexU64(entry->uid) + ": progress that does not continue what is journaled of it");
     }
     state_->Apply(decoded, at);
+  }
+
+  void CheckIndex() {
+    if (std::string what = CompareIndex(files_, directory_); !what.empty())
+      Find(kIndex, std::move(what), "move it aside: the next writer makes a new one, and nothing is lost");
   }
 
   /// Every rollout as other commands read it: by the positions that the state keeps.

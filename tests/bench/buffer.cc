@@ -2,7 +2,7 @@
 //   bench_buffer fill STORE GROUPS TOKENS   opens GROUPS groups of a buffer and puts a partial response of TOKENS tokens into every member
 //   bench_buffer stream STORE GROUPS TOKENS FILE RECORDS
 //                                           leases GROUPS groups, writes their finished rollouts as a stream to FILE and the bare records to RECORDS
-//   bench_buffer open STORE [ROUNDS]        seconds and memory of opening it
+//   bench_buffer open STORE                 seconds and memory of opening it
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,20 +51,22 @@ std::vector<uint64_t> Lease(Store& store, int64_t groups) {
 void Fill(const std::string& directory, int64_t groups, int64_t tokens) {
   Store store(SystemFiles(), SystemClock(), directory, {.durability = {Durability::Mode::kOs, 0}});
   constexpr int64_t kGroupsAtOnce = 1000;
+  std::vector<uint64_t> keys;  // all leased before any is put: what was put would be leased again first
   for (int64_t done = 0; done < groups; done += kGroupsAtOnce) {
-    const std::vector<uint64_t> keys = Lease(store, std::min(kGroupsAtOnce, groups - done));
-    for (size_t next = 0; next < keys.size();) {
-      PutCounts counts;
-      std::set<uint64_t> leases;
-      const auto put = [&](Batch& batch) {
-        for (; next < keys.size() && batch.size_bytes() < 1u << 20; ++next) {
-          record::Rollout rollout = store.ReadRollout(keys[next]);
-          bench::Extend(&rollout, tokens);
-          PutRecord(store, batch, record::EncodeRecord(rollout), &counts, &leases);
-        }
-      };
-      store.Transact(put, Wait::kAsLongAsAllowed);
-    }
+    const std::vector<uint64_t> more = Lease(store, std::min(kGroupsAtOnce, groups - done));
+    keys.insert(keys.end(), more.begin(), more.end());
+  }
+  for (size_t next = 0; next < keys.size();) {
+    PutCounts counts;
+    std::set<uint64_t> leases;
+    const auto put = [&](Batch& batch) {
+      for (; next < keys.size() && batch.size_bytes() < 1u << 20; ++next) {
+        record::Rollout rollout = store.ReadRollout(keys[next]);
+        bench::Extend(&rollout, tokens);
+        PutRecord(store, batch, record::EncodeRecord(rollout), &counts, &leases);
+      }
+    };
+    store.Transact(put, Wait::kAsLongAsAllowed);
   }
   store.Sync();
 }
@@ -83,20 +85,18 @@ void Stream(const std::string& directory, int64_t groups, int64_t tokens, const 
   writer.Finish(stream::EndStatus::kOk);
 }
 
-void Open(const std::string& directory, int rounds) {
-  for (int round = 0; round < rounds; ++round) {
-    const int64_t before = ResidentBytes();
-    const double begin = Seconds();
-    const Store store(SystemFiles(), SystemClock(), directory);
-    const double seconds = Seconds() - begin;
-    int64_t rollouts = 0;
-    for (const auto& [admission, group] : store.state().groups()) rollouts += static_cast<int64_t>(group.members.size());
-    Print({{"figure", "buffer_open"},
-           {"rollouts", rollouts},
-           {"seconds", seconds},
-           {"bytes_a_rollout", static_cast<double>(ResidentBytes() - before) / static_cast<double>(std::max<int64_t>(rollouts, 1))},
-           {"journal_bytes", store.journal().size_bytes()}});
-  }
+void Open(const std::string& directory) {
+  const int64_t before = ResidentBytes();
+  const double begin = Seconds();
+  const Store store(SystemFiles(), SystemClock(), directory);
+  const double seconds = Seconds() - begin;
+  int64_t rollouts = 0;
+  for (const auto& [admission, group] : store.state().groups()) rollouts += static_cast<int64_t>(group.members.size());
+  Print({{"figure", "buffer_open"},
+         {"rollouts", rollouts},
+         {"seconds", seconds},
+         {"bytes_a_rollout", static_cast<double>(ResidentBytes() - before) / static_cast<double>(std::max<int64_t>(rollouts, 1))},
+         {"journal_bytes", store.journal().size_bytes()}});
 }
 
 int Run(const std::vector<std::string>& arguments) {
@@ -104,7 +104,7 @@ int Run(const std::vector<std::string>& arguments) {
   const std::string& what = arguments.at(0);
   if (what == "fill") return Fill(arguments.at(1), number(2), number(3)), 0;
   if (what == "stream") return Stream(arguments.at(1), number(2), number(3), arguments.at(4), arguments.at(5)), 0;
-  if (what == "open") return Open(arguments.at(1), arguments.size() > 2 ? static_cast<int>(number(2)) : 1), 0;
+  if (what == "open") return Open(arguments.at(1)), 0;
   return 2;
 }
 

@@ -7,7 +7,9 @@ case ${1:-} in -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 rounds=${1:-5} rollouts=${BENCH_ROLLOUTS:-1000000} seconds=${BENCH_SECONDS:-20}
 need_programs partial-buffer bench_buffer bench_hub
 cd "$work"
-model=$root/tests/data/tiny-model
+cp -r "$root/tests/data/tiny-model" model # with room for long responses
+sed -i 's/\("max_position_embeddings": *\)[0-9]*/\18192/' model/config.json
+model=$work/model
 # buffer DIR GROUP-SIZE PROMPTS [INIT OPTIONS...]
 buffer() {
   rm -rf "$1"
@@ -15,6 +17,7 @@ buffer() {
   partial-buffer init -q -s "$1" --model "$model" --group-size "$2" --seed 1 "${@:4}"
   partial-buffer add -q -s "$1" --prompts prompts.jsonl
 }
+open_rounds() { local round; for round in $(seq "$rounds"); do bench_buffer open many; done; }
 timed() { local begin; begin=$(now); "$@"; echo "$(now) $begin" | awk '{ printf "%.4f\n", $1 - $2 }'; }
 packed() { zstd -q -f -3 -T1 "$1" -o packed.zst && sync packed.zst; }
 
@@ -36,11 +39,11 @@ buffer many 8 $((rollouts / 8)) --max-tokens 1024 --in-flight $((rollouts * 2))
 bench_buffer fill many $((rollouts / 8)) 200
 rm -f many/index
 echo '{"with": "no index"}'
-bench_buffer open many "$rounds"
+open_rounds
 partial-buffer take -q -s many --rollouts 1 --out /dev/null # a writer makes the index
 [ -e many/index ] || die 1 "no index was written"
 echo '{"with": "the index"}'
-bench_buffer open many "$rounds"
+open_rounds
 rm -rf many
 
 seq 2000 | awk '{ printf "{\"prompt\": \"q %d\", \"label\": \"1\"}\n", $1 }' >prompts.jsonl

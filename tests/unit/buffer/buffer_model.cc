@@ -12,6 +12,7 @@
 #include "buffer/claiming.h"
 #include "buffer/compaction.h"
 #include "buffer/dropping.h"
+#include "buffer/index_check.h"
 #include "buffer/rewinding.h"
 
 namespace april::test {
@@ -112,6 +113,7 @@ void BufferModel::Step() {
     Compare();
     CompareTokens();
     Audit();
+    REQUIRE(buffer::CompareIndex(files_, kDirectory).empty());
   }
 }
 

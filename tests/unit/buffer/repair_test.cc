@@ -6,6 +6,7 @@
 #include "buffer/audit.h"
 #include "buffer/claiming.h"
 #include "buffer/compaction.h"
+#include "buffer/index_file.h"
 #include "buffer/repairing.h"
 #include "buffer/verification.h"
 #include "buffer_support.h"
@@ -269,6 +270,26 @@ TEST_CASE("a repair that is killed at any moment can be run again, and still not
     }
     if (done) break;
   }
+}
+
+TEST_CASE("an index that says otherwise than the journal is found, and moved aside") {
+  const auto files = FilesOf(MakeBuffer());
+  buffer::StoreOptions options;
+  options.index_bytes = 0;
+  Take(*std::make_unique<Store>(*files, kClock, kDirectory, options), 1, 21);
+  std::optional<buffer::Index> index = buffer::ReadIndex(*files, kDirectory);
+  REQUIRE(index);
+  CHECK(Verify(*files).findings.empty());
+  buffer::DecodedEntry spoil;
+  spoil.entry = buffer::ReleaseEntry{21, "ended", index->state.leases().at(21).last_uids};
+  index->state.Apply(spoil, {});
+  buffer::WriteIndex(*files, kDirectory, index->point, index->state);
+  const buffer::VerifyReport report = Verify(*files);
+  REQUIRE(report.findings.count == 1);
+  CHECK(report.findings.kept[0].where == "index");
+  RequireRepairs(*files, AllOf(*files));
+  CHECK_FALSE(files->Exists("b/index"));
+  CHECK(Store(*files, kClock, kDirectory).state().num_leased() == 1);
 }
 
 TEST_CASE("repair of a sound buffer changes nothing") {
