@@ -157,7 +157,7 @@ Map Hub::Claim(const Map& request, uint64_t id) {
   }
   const ClaimMeta* claim = state.FindClaim(step);
   const auto made_for = claimed_by_.find(claim->id);
-  const bool replay = made_for == claimed_by_.end() || made_for->second != id;
+  const bool replay = (made_for == claimed_by_.end() || made_for->second != id) && MustRepeat(state, *claim);
   return {{"state", "granted"}, {"claim", InfoMap(InfoOf(*claim, replay))}};
 }
 

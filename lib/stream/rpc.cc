@@ -222,8 +222,13 @@ class Server final : public RpcServer {
       log::WarnOnce("request " + name_, name_ + ": a request that cannot be read was ignored: " + error.message());
       return 0;
     }
-    const auto same_client = [&](const Pending& item) { return item.entry.incarnation == *incarnation && item.entry.seq >= *seq; };
-    if (std::any_of(pending->begin(), pending->end(), same_client)) return 0;  // repeated while its first copy waits
+    const auto first_copy = std::find_if(pending->begin(), pending->end(),
+                                         [&](const Pending& item) { return item.entry.incarnation == *incarnation && item.entry.seq >= *seq; });
+    if (first_copy != pending->end()) {
+      // Repeated while its first copy waits: over a new connection, which the answer must take.
+      if (first_copy->entry.seq == *seq) first_copy->peer = parts[0];
+      return 0;
+    }
     const AnswerCache::Entry* last = cache_.Find(*incarnation);
     if (last && *seq < last->seq) return 0;  // a late repetition of a request whose answer has arrived
     if (last && *seq == last->seq) {

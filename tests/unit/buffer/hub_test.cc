@@ -299,6 +299,29 @@ TEST_CASE("a hub that ends waits for a step in training while its committer live
   }
 }
 
+TEST_CASE("a claim that another trainer left is a replay, but not when the run goes another way since a rewind") {
+  ScratchBuffer scratch(SmallConfig(), 12);
+  Hub hub(*scratch.store, {});
+  Generator generator(hub, 1, "g");
+  const auto finish_step = [&] {
+    generator.Lease(6);
+    std::vector<record::Rollout> scored;
+    while (!generator.held.empty()) scored.push_back(Scored(Generate(generator.Emit(), 2, 0), 1));
+    PutTo(hub, scored);
+  };
+  const auto is_replay = [&](int64_t step, uint64_t session) {
+    const Map answer = CallAs(hub, session, "claim", "claim", {{"step", step}, {"groups", 0}, {"parent", Value()}});
+    return buffer::MapFields(stream::Find(answer, "claim")->AsMap(), "claim").Bool("replay");
+  };
+  finish_step();
+  CHECK_FALSE(is_replay(0, 600));
+  CHECK(is_replay(0, 601));
+  CommitTo(hub, scratch.state(), 0);
+  scratch.store->Transact([](buffer::Batch& batch) { batch.Add(buffer::RewindEntry{0, "c", 0}); });
+  CHECK_FALSE(is_replay(0, 600));
+  CHECK_FALSE(is_replay(0, 601));
+}
+
 TEST_CASE("unknown requests and missing keys are refused by name") {
   ScratchBuffer scratch;
   Hub hub(*scratch.store, {});
