@@ -3,7 +3,7 @@
 #   --fast       no model, no pipelines, no faults, nothing that mostly waits: under a minute on two processors, once built
 #   --werror     warnings are errors
 #   --sanitize   also builds with clang, without LibTorch, and runs the unit tests under the address and undefined sanitizers, those of sockets and
-#                buffer under the thread sanitizer too; and the fuzz targets over their corpus
+#                buffer under the thread sanitizer too; and each fuzz target for 30 s
 #   NAME         (again if wanted) only tests whose name contains NAME, e.g. unit/stream or cli/rollout-cat
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -143,7 +143,8 @@ sanitized() {  # SANITIZERS TARGET...
 fuzzed() {
   local corpus
   for corpus in tests/fuzz/corpus/*; do
-    start script "fuzz/${corpus##*/}" 120 "$root/build/sanitize-address/bin/fuzz_${corpus##*/}" -runs=0 -rss_limit_mb=2048 -timeout=10 "$root/$corpus"
+    start script "fuzz/${corpus##*/}" 120 "$root/build/sanitize-address/bin/fuzz_${corpus##*/}" -seed=1 -max_total_time=30 -rss_limit_mb=2048 -timeout=10 \
+      -print_final_stats=1 . "$root/$corpus"
   done
   wait
 }
