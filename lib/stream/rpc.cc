@@ -182,7 +182,7 @@ class Server final : public RpcServer {
 
  private:
   struct Pending {
-    std::string peer;
+    std::vector<std::string> peers;  ///< one, or every connection over which it was repeated
     AnswerCache::Entry entry;
   };
 
@@ -204,7 +204,10 @@ class Server final : public RpcServer {
       }
     }
     // Send's false: the client's queue is full or it is gone; it asks again if it lives.
-    for (Pending& item : pending) socket_.Send({item.peer, cache_.Put(std::move(item.entry)).answer});
+    for (Pending& item : pending) {
+      const AnswerCache::Entry& entry = cache_.Put(std::move(item.entry));
+      for (const std::string& peer : item.peers) socket_.Send({peer, entry.answer});
+    }
     return num_repeated + static_cast<int64_t>(pending.size());
   }
 
@@ -225,8 +228,8 @@ class Server final : public RpcServer {
     const auto first_copy = std::find_if(pending->begin(), pending->end(),
                                          [&](const Pending& item) { return item.entry.incarnation == *incarnation && item.entry.seq >= *seq; });
     if (first_copy != pending->end()) {
-      // Repeated while its first copy waits: over a new connection, which the answer must take.
-      if (first_copy->entry.seq == *seq) first_copy->peer = parts[0];
+      // Repeated while its first copy waits: over a new connection, which the answer must take too.
+      if (first_copy->entry.seq == *seq) first_copy->peers.push_back(parts[0]);
       return 0;
     }
     const AnswerCache::Entry* last = cache_.Find(*incarnation);
@@ -235,7 +238,7 @@ class Server final : public RpcServer {
       socket_.Send({parts[0], last->answer});
       return 1;
     }
-    pending->push_back({parts[0], {*incarnation, *seq, Handle(request.AsMap(), *incarnation, *seq, handler)}});
+    pending->push_back({{parts[0]}, {*incarnation, *seq, Handle(request.AsMap(), *incarnation, *seq, handler)}});
     return 0;
   }
 
