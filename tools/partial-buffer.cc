@@ -1,8 +1,8 @@
 // partial-buffer: the durable store of prompts and rollouts, finished or not.
 // Keeps a directory; take, claim and serve give rollouts out of it, add, put and commit bring them in. formats/buffer.md describes files and
 // requests.
-//   partial-buffer take -s run/buffer | rollout-gen --weights run/weights --target-groups 8 | reward-score --scorer gsm8k | partial-buffer put -s
-//   run/buffer
+//   partial-buffer take -s run/buffer | rollout-gen --weights run/weights --target-groups 8 | reward-score --scorer gsm8k --model MODEL |
+//   partial-buffer put -s run/buffer
 #include "buffer/commands.h"
 #include "buffer/look_commands.h"
 #include "buffer/look_help.h"
@@ -33,9 +33,9 @@ int main(int argc, char** argv) {
       "  partial-buffer add -s run/buffer --prompts prompts.jsonl --epochs 4 --shuffle 1\n"
       "  weight-sync publish --model MODEL --to run/weights --version 0\n"
       "  partial-buffer take -s run/buffer --worker me | rollout-gen --weights run/weights --target-groups 8 |\n"
-      "    reward-score --scorer gsm8k | partial-buffer put -s run/buffer\n"
-      "  partial-buffer claim -s run/buffer --checkpoints run/checkpoints | grpo-step --from run/checkpoints --publish run/weights |\n"
-      "    partial-buffer commit -s run/buffer\n"
+      "    reward-score --scorer gsm8k --model MODEL | partial-buffer put -s run/buffer\n"
+      "  partial-buffer claim -s run/buffer --checkpoints run/checkpoints |\n"
+      "    grpo-step --model MODEL --from run/checkpoints --publish run/weights | partial-buffer commit -s run/buffer\n"
       "\n"
       "Resident: serve, with the other programs around its address (pipelines/april.sh).",
       {
@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
               "that a whole\n"
               "stream did not mention return to the queue; of a cut stream (exit 3) everything that arrived is kept.\n"
               "\n"
-              "  … | reward-score --scorer gsm8k | partial-buffer put -s zmq+ipc://run/hub",
+              "  … | reward-score --scorer gsm8k --model MODEL | partial-buffer put -s zmq+ipc://run/hub",
               &RunPut, {.metrics = true, .progress = true}),
           cli::MakeCommand(
               "claim", "give the next step's groups to the trainer",
@@ -125,7 +125,8 @@ int main(int argc, char** argv) {
               "for them (exit 75). While it runs, writers by path are refused; ls, show, stat and the like go on.\n"
               "\n"
               "  partial-buffer serve -s run/buffer --bind zmq+ipc://run/hub &\n"
-              "  rollout-gen --from zmq+ipc://run/hub --weights run/weights | reward-score --scorer gsm8k | partial-buffer put -s zmq+ipc://run/hub "
+              "  rollout-gen --from zmq+ipc://run/hub --weights run/weights | reward-score --scorer gsm8k --model MODEL | partial-buffer put -s "
+              "zmq+ipc://run/hub "
               "&\n"
               "  partial-buffer claim -s zmq+ipc://run/hub --follow --steps 60 | grpo-step … | partial-buffer commit -s zmq+ipc://run/hub",
               &RunServe, {.metrics = true}),

@@ -1,8 +1,8 @@
 // rollout-gen: generate responses, finished or not.
 // Reads queued and partial rollouts (--in, default -) or leases them from a buffer's hub (--from); writes finished, unfinished and progress records
 // (--out, default -). Keeps no state: what is unfinished at the end is in its output.
-//   partial-buffer take -s run/buffer | rollout-gen --weights run/weights --target-groups 8 | reward-score --scorer gsm8k | partial-buffer put -s
-//   run/buffer
+//   partial-buffer take -s run/buffer | rollout-gen --weights run/weights --target-groups 8 | reward-score --scorer gsm8k --model MODEL |
+//   partial-buffer put -s run/buffer
 #include <cstdint>
 #include <string>
 
@@ -45,7 +45,8 @@ constexpr const char* kDescription =
     "once. What is unfinished at the end is written as partial, and a later run goes on at its token, under newer weights if there are any.\n"
     "\n"
     "  partial-buffer take -s run/buffer | rollout-gen --weights run/weights --target-groups 8 | partial-buffer put -s run/buffer\n"
-    "  rollout-gen --from zmq+ipc://run/hub --weights run/weights | reward-score --scorer gsm8k | partial-buffer put -s zmq+ipc://run/hub\n"
+    "  rollout-gen --from zmq+ipc://run/hub --weights run/weights | reward-score --scorer gsm8k --model MODEL | partial-buffer put -s "
+    "zmq+ipc://run/hub\n"
     "  rollout-gen --model MODEL --prompt \"What is 3 + 5?\"\n"
     "\n"
     "Seed, temperature, stop tokens and budget come with each rollout. On SIGINT, SIGTERM or SIGUSR1 everything unfinished is written; exit 75.";

@@ -31,6 +31,7 @@ class Auditor {
   AuditReport Finish(const Journal& journal) {
     report_.torn_bytes = journal.torn_bytes();
     const auto complain = [&](const std::string& what) { report_.findings.Add({"the whole journal", what, ""}); };
+    if (report_.entries == 0 && report_.findings.empty()) complain("it is empty");
     ledger_.Finish(complain);
     report_.accounts = ledger_.Sum();
     report_.claims = ledger_.num_claims();
@@ -40,7 +41,7 @@ class Auditor {
     return std::move(report_);
   }
 
-  void Damaged(const Error& error) { report_.findings.Add({"journal", error.message(), error.hint()}); }
+  void Damaged(const Error& error) { report_.findings.Add({"journal", error.message() + "; what follows is not in the sums", ""}); }
 
  private:
   void ReadOne(const DecodedEntry& decoded, Position at) {

@@ -1,4 +1,5 @@
 // export: rollouts as JSON lines.
+#include <filesystem>
 #include <memory>
 
 #include "base/clock.h"
@@ -16,7 +17,9 @@ namespace {
 class LineWriter {
  public:
   explicit LineWriter(const std::string& path) : path_(path) {
-    if (path_ != "-") file_ = SystemFiles().Create(path_ + ".tmp");
+    if (path_ == "-") return;
+    if (std::filesystem::is_directory(path_)) throw Error::Usage("cannot write lines to " + path_ + ": it is a directory");
+    file_ = SystemFiles().Create(path_ + ".tmp");
   }
   void Write(const std::string& line) {
     if (!file_) return PrintOut(line);

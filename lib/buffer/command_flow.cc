@@ -143,6 +143,7 @@ std::unique_ptr<Sink> OpenSink(const PutOptions& options) {
 
 void RunTake(const TakeOptions& options, Invocation& invocation) {
   if (options.rollouts > 0 && options.groups > 0) throw Error::Usage("--rollouts and --groups exclude each other");
+  stream::Writer::RequireOpens(options.io.out);
   Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
   const State& state = store.state();
   const uint64_t lease = RandomId();

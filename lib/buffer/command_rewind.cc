@@ -1,6 +1,4 @@
 // abandon, rewind, drop: what is taken back, or left out for good.
-#include <algorithm>
-
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -48,9 +46,10 @@ void RunRewind(const RewindOptions& options, Invocation& invocation) {
   for (const std::string& name : aside) log::Info("checkpoint " + name + " is newer and set aside: its manifest is manifest.json.rewound now");
   if (counts.steps > 0) {
     const std::string version = std::to_string(target.version);
-    log::Info("weights of later versions that are published still are what generators read, and what they make of them does not count, until: " +
-              ("weight-sync publish --supersede --model WEIGHTS/v" + std::string(8 - std::min<size_t>(8, version.size()), '0') + version) +
-              " --to WEIGHTS --version " + version);
+    log::Info(
+        "weights of later versions that are published still are what generators read, and what they make of them does not count, until: "
+        "weight-sync publish --supersede --model " +
+        options.to + " --to WEIGHTS --version " + version);
   }
   invocation.Report("went back to step " + std::to_string(target.step) + ", policy version " + std::to_string(target.version) + ": undid " +
                         std::to_string(counts.steps) + " steps, " + std::to_string(counts.groups) + " groups with " +

@@ -80,6 +80,7 @@ std::optional<std::string> NameOf(const std::optional<CheckpointInfo>& checkpoin
 void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
   if (options.follow)
     throw Error::Usage("--follow needs a hub", "partial-buffer serve -s " + options.store.store + " --bind zmq+ipc://…, then -s zmq+ipc://… here");
+  stream::Writer::RequireOpens(options.io.out);
   Store store(SystemFiles(), SystemClock(), options.store.store, {.take_over = options.store.take_over});
   const State& state = store.state();
   const auto checkpoint = FindCheckpoint(options);

@@ -77,6 +77,7 @@ class Repairer {
     if (!compacting_) throw Error::Runtime(directory_ + " is being compacted by another program", "wait until it has ended, or stop it");
     lock_ = files_.Lock(Path("lock"), options_.lock_timeout_ms);
     if (!lock_) throw Error::Runtime(directory_ + ": another process holds the lock", "stop it first: fuser -v " + Path("lock"));
+    if (!files_.Exists(Path("journal"))) MakeDirectoryDurably(files_, Path("journal"));
     if (IsServed(files_, directory_))
       throw Error::Runtime(directory_ + " is served by a hub: nothing was changed", "stop the hub first, then run repair again");
   }
@@ -127,6 +128,7 @@ class Repairer {
     const size_t more = manifest_.segments.size() - cut.segment - 1;
     if (more > 0) text += ", " + std::to_string(more) + " more segments too";
     Say(text);
+    if (cut.missing) report_.lost.push_back(segment.name + ": all that it held; how much that was, nothing tells");
     if (cut.segment == 0 && cut.frames == 0 && !files_.Exists(Path(kInitCopy)))
       throw Error::Data(directory_ + ": not even the run's first entry is whole, and there is no " + kInitCopy, "restore the buffer from a copy");
   }

@@ -305,6 +305,7 @@ std::string CheckEntry(const DecodedEntry& decoded) {
 std::vector<std::string> UnnamedFiles(FileSystem& files, const std::string& directory, const Manifest& manifest) {
   std::vector<std::string> named = manifest.retired, unnamed;
   for (const SegmentName& segment : manifest.segments) named.push_back(segment.name);
+  if (!files.Exists(JoinPath(directory, "journal"))) return {};
   for (const std::string& file : files.List(JoinPath(directory, "journal"))) {
     const std::string name = "journal/" + file;
     if (std::find(named.begin(), named.end(), name) == named.end()) unnamed.push_back(name);

@@ -174,7 +174,8 @@ std::optional<std::string> CheckpointStore::FindNewest() {
   for (const std::string& name : Names()) {
     const std::string path = PathOf(name), manifest_path = JoinPath(path, kManifest);
     if (!files_.Exists(manifest_path)) {
-      log::Info("checkpoint " + path + " has no manifest: its writing was cut short; passed over");
+      const bool set_aside = files_.Exists(manifest_path + ".rewound");
+      log::Info("checkpoint " + path + (set_aside ? " was set aside by a rewind" : " has no manifest: its writing was cut short; passed over"));
       continue;
     }
     std::string damage;

@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "stream/zstd_io.h"
 
@@ -239,14 +240,23 @@ std::unique_ptr<ByteSource> OpenSource(const std::string& address, bool for_stdo
   return compressed ? MakeZstdSource(std::move(source)) : std::move(source);
 }
 
-std::unique_ptr<ByteSink> OpenSink(const std::string& address, bool compress) {
+void RequireSink(const std::string& address) {
   if (address == "-") {
     if (::isatty(1)) throw Error::Usage("stdout is a terminal, and the stream is binary", "give --out FILE, or a pipe: … | rollout-cat --json");
-    return std::make_unique<FdSink>(1, "stdout", "");
+    return;
   }
   struct stat info;
+  const bool is_new = ::stat(address.c_str(), &info) != 0 || S_ISREG(info.st_mode);
+  if (!is_new && S_ISDIR(info.st_mode)) throw Error::Usage("cannot write a stream to " + address + ": it is a directory");
+  const std::string written = is_new ? DirectoryOf(address) : address;
+  if (::access(written.c_str(), W_OK) != 0) throw Error::System("cannot write into", written, errno);
+}
+
+std::unique_ptr<ByteSink> OpenSink(const std::string& address, bool compress) {
+  RequireSink(address);
+  if (address == "-") return std::make_unique<FdSink>(1, "stdout", "");
+  struct stat info;
   if (::stat(address.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
-    if (S_ISDIR(info.st_mode)) throw Error::Usage("cannot write a stream to " + address + ": it is a directory");
     const int fd = ::open(address.c_str(), O_WRONLY | O_CLOEXEC);
     if (fd < 0) throw Error::System("cannot open", address, errno);
     return std::make_unique<FdSink>(fd, address, "");

@@ -36,5 +36,7 @@ class ByteSink {
 
 /// "-" or a path. Regular files are written as PATH.tmp, compressed if asked. Throws Usage for a terminal, Runtime, Peer for a closed pipe.
 std::unique_ptr<ByteSink> OpenSink(const std::string& address, bool compress);
+/// Throws what OpenSink would throw, and opens nothing.
+void RequireSink(const std::string& address);
 
 }  // namespace april::stream

@@ -1,6 +1,7 @@
 #include "stream/open.h"
 
 #include "base/error.h"
+#include "stream/byte_io.h"
 
 namespace april::stream {
 
@@ -14,6 +15,11 @@ std::unique_ptr<Reader> Reader::Open(const std::string& endpoint, const ReaderOp
 std::unique_ptr<Writer> Writer::Open(const std::string& endpoint, std::string_view header, const WriterOptions& options) {
   const Endpoint parsed = Endpoint::Parse(endpoint);
   return parsed.kind == Endpoint::Kind::kZmq ? OpenZmqWriter(parsed, header, options) : OpenByteWriter(parsed, header, options);
+}
+
+void Writer::RequireOpens(const std::string& endpoint) {
+  const Endpoint parsed = Endpoint::Parse(endpoint);
+  if (parsed.kind != Endpoint::Kind::kZmq) RequireSink(parsed.address);
 }
 
 }  // namespace april::stream

@@ -22,6 +22,8 @@ class Writer {
  public:
   /// Opens and writes the header record. A file is written as PATH.tmp and renamed by Finish. Refuses a terminal. Throws Usage, Runtime, Peer.
   static std::unique_ptr<Writer> Open(const std::string& endpoint, std::string_view header, const WriterOptions& options);
+  /// Throws what Open would throw for want of a place to write to, and opens nothing: for whoever changes something else first.
+  static void RequireOpens(const std::string& endpoint);
   virtual ~Writer() = default;
   /// One msgpack map. Throws Runtime (disk full), Peer (closed pipe, lost socket).
   virtual void Write(std::string_view record) = 0;

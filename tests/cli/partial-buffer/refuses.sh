@@ -14,6 +14,13 @@ fails "^partial-buffer take: error: unknown option --wroker" 2 partial-buffer ta
 make 20
 mkdir -p run/metrics && cp -r b run/buffer
 fails "hint: did you mean -s run/buffer" 2 partial-buffer stat -s run
+size() { cat b/journal/* | wc -c; }
+before=$(size)
+fails "cannot write into nowhere" 1 partial-buffer take -s b -o nowhere/taken
+fails "cannot write into nowhere" 1 partial-buffer claim -s b -o nowhere/claim
+fails "it is a directory" 2 partial-buffer export -s b -o run
+expect "$(size)" "$before" "bytes of the journal after commands that could not write"
+[ ! -e run.tmp ] || { echo "export left a file"; exit 1; }
 fails "is not empty" 2 partial-buffer init -s b --model "$model" --max-tokens 16
 fails "follow needs a hub" 2 partial-buffer claim -s b --follow
 fails "max-wait-ms belongs to --follow" 2 partial-buffer claim -s b --max-wait-ms 500

@@ -16,7 +16,7 @@ fails "is no whole checkpoint" 2 partial-buffer rewind -s b --to checkpoints
 fails "to is missing" 2 partial-buffer rewind -s b
 partial-buffer rewind -s b --to checkpoints/step-00000003/ 2>log
 grep -q "checkpoint step-00000006 is newer and set aside" log && grep -q "went back to step 3, policy version 3: undid 5 steps, 10 groups with [0-9]* rollouts" log &&
-  grep -q "weight-sync publish --supersede --model WEIGHTS/v00000003 --to WEIGHTS --version 3" log || { cat log; exit 1; }
+  grep -q "weight-sync publish --supersede --model checkpoints/step-00000003/ --to WEIGHTS --version 3" log || { cat log; exit 1; }
 expect "$(number first_uncommitted_step)" 3 "next step"
 partial-buffer audit -q -s b >log || { cat log; exit 1; }
 APRIL_STEPS=3 audit

@@ -46,7 +46,7 @@ fails 1 'No space left' bash -c 'rollout-cat whole.stream >/dev/full'
 fails 1 'No space left' bash -c 'rollout-cat --json --head 1 whole.stream >/dev/full'
 fails 1 'No space left' bash -c 'rollout-cat --count whole.stream >/dev/full'
 fails 1 'No space left' bash -c 'rollout-cat --canonical whole.stream >/dev/full'
-fails 1 'cannot create' rollout-cat --out nowhere/out.stream whole.stream
+fails 1 'cannot write into nowhere' rollout-cat --out nowhere/out.stream whole.stream
 [ ! -e nowhere ]
 
 # The program that wrote the stream failed: all of it is shown or copied, with the same end.
