@@ -99,14 +99,14 @@ void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& file
   int64_t reported_step = store.state().first_uncommitted_step();
   double reported_s = SystemClock().MonotonicSeconds();
   for (;;) {
-    server->Serve([&](const stream::Map& request) { return hub.Answer(request); }, sync_in_ms, [&] { store.Flush(); }, max_round);
+    server->Serve([&](const stream::Map& request) { return hub.Answer(request); }, sync_in_ms, [&] { store.Settle(); }, max_round);
     invocation.summary = Summary(store, hub);
     store.CheckWritable();
     sync_in_ms = std::min(look_ms, store.SyncIfDue().value_or(look_ms));
     if (SystemClock().MonotonicNs() < tick_at_ns) continue;
     tick_at_ns = SystemClock().MonotonicNs() + kTickMs * 1'000'000;
     hub.Tick();
-    store.Flush();
+    store.Settle();
     const double now_s = SystemClock().MonotonicSeconds();
     if (store.state().first_uncommitted_step() != reported_step || now_s - reported_s >= kMetricsIntervalS) {
       reported_step = store.state().first_uncommitted_step();

@@ -138,6 +138,7 @@ Map Hub::Claim(const Map& request, uint64_t id) {
     throw Error::Usage("step " + std::to_string(step) + " is asked for, but the next one is " + std::to_string(state.next_step()));
   }
   if (step < state.first_kept_step()) throw Error::Runtime("the groups of step " + std::to_string(step) + " are no longer kept");
+  if (fields.Int("groups") < 0) throw Error::Usage("a claim of " + std::to_string(fields.Int("groups")) + " groups");
   if (step == state.next_step()) {
     if (fields.Has("filter") && ParseFilter(fields.Text("filter")) != state.filter())
       store_.Transact([&](Batch& batch) { SetFilter(state, batch, fields.Text("filter")); });

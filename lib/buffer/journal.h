@@ -77,6 +77,8 @@ class Journal {
   /// The same beside the caller's work: in a thread of its own, while more is appended. The next BeginSync or Sync waits for it and throws what it
   /// met.
   void BeginSync();
+  /// Everything that was read or appended is known to be on disk.
+  bool synced() const { return synced_ == end_ && !syncing(); }
   /// A sync was begun, and neither waited for.
   bool syncing() const { return syncing_.valid(); }
   /// A sync failed, or a tail could not be cut: what the disk holds is unknown, and this process must not go on writing.

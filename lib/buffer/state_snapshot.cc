@@ -49,6 +49,14 @@ MemberEntry State::SnapshotOf(uint64_t admission, size_t index) const {
 
 void State::On(const SnapshotEntry& entry, const DecodedEntry&, Position) {
   if (groups_admitted_ != 0) throw Error::Data("a snapshot stands behind groups");
+  if (entry.admitted < 0 || entry.admitted > queue_.num_groups())
+    throw Error::Data("a snapshot of " + std::to_string(entry.admitted) + " groups, but the queue has " + std::to_string(queue_.num_groups()));
+  int64_t step = entry.first_step;
+  for (const ClaimMeta& claim : entry.claims) {
+    if (claim.step != step)
+      throw Error::Data("claim " + claim.id + " of a snapshot is of step " + std::to_string(claim.step) + ", expected " + std::to_string(step));
+    ++step;
+  }
   groups_admitted_ = entry.admitted;
   next_ready_order_ = entry.next_ready;
   first_kept_step_ = entry.first_step;
@@ -64,6 +72,8 @@ void State::On(const SnapshotEntry& entry, const DecodedEntry&, Position) {
 void State::On(const GroupEntry& entry, const DecodedEntry&, Position) {
   if (static_cast<int64_t>(entry.admission) >= groups_admitted_ || (!groups_.empty() && groups_.rbegin()->first >= entry.admission))
     throw Error::Data("group " + HexU64(entry.group_id) + " of a snapshot is out of order");
+  if (entry.prompt < 0 || entry.prompt >= queue_.num_prompts())
+    throw Error::Data("group " + HexU64(entry.group_id) + " of a snapshot is of prompt " + std::to_string(entry.prompt) + ", which is not there");
   GroupMeta& group = groups_.emplace_hint(groups_.end(), entry.admission, GroupMeta())->second;
   group.group_id = entry.group_id;
   group.prompt = entry.prompt;

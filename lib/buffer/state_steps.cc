@@ -81,6 +81,7 @@ void State::Untrain(const ClaimMeta& claim) {
       totals_.trained_lengths.Remove(member.tokens);
       if (!member.has_versions) continue;
       const auto count = totals_.trained_staleness.find(static_cast<int64_t>(claim.version.value_or(0)) - member.oldest);
+      if (count == totals_.trained_staleness.end()) throw Error::Data("claim " + claim.id + " is undone, but the sums do not count its tokens");
       if (--count->second == 0) totals_.trained_staleness.erase(count);
     }
   }
@@ -112,6 +113,7 @@ void State::Forget() {
 
 void State::ForgetGroup(uint64_t admission) {
   const auto group = groups_.find(admission);
+  if (group == groups_.end()) throw Error::Data("a claim names a group that is not there");
   for (const RolloutMeta& member : group->second.members) keys_.erase(member.uid);
   admissions_.erase(group->second.group_id);
   groups_.erase(group);

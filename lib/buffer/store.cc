@@ -183,15 +183,24 @@ void Store::Flush() {
     NoteFailure(error);
     close();
     stale_ = true;  // the state is ahead of the journal
+    if (collecting_) lost_ = std::current_exception();
     throw;
   }
+}
+
+void Store::Settle() {
+  try {
+    Flush();
+  } catch (const std::exception&) {  // noted, as any before it
+  }
+  if (const std::exception_ptr lost = std::exchange(lost_, nullptr)) std::rethrow_exception(lost);
+  CheckWritable();
 }
 
 void Store::IndexIfOld() {
   const auto point = journal_->Here();
   // Never of a state that is ahead of the journal: whoever opens the buffer believes the index.
-  if (stale_ || unsynced_since_ || journal_->syncing() || !point || journal_->size_bytes() < indexed_bytes_ + options_.index_bytes + index_size_)
-    return;
+  if (stale_ || !journal_->synced() || !point || journal_->size_bytes() < indexed_bytes_ + options_.index_bytes + index_size_) return;
   try {
     index_size_ = WriteIndex(files_, directory_, *point, state_);
   } catch (const Error& error) {

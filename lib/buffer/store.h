@@ -86,6 +86,8 @@ class Store {
   void Collect() { collecting_ = true; }
   /// When it throws, none of the collected transactions happened, or it is unknown what the disk holds (CheckWritable).
   void Flush();
+  /// Flushes, and throws what any Flush since the last Settle threw: those whose transactions were collected then were told of no failure yet.
+  void Settle();
   /// Syncs what has waited long enough; while transactions are collected only begins to, so that they go on meanwhile, and waits for what it began
   /// before. Returns in how many milliseconds to call again; nothing when nothing waits.
   std::optional<int64_t> SyncIfDue();
@@ -141,6 +143,7 @@ class Store {
   State state_;
   std::unique_ptr<FileLock> serving_;
   Reserve reserve_;
+  std::exception_ptr lost_;  ///< what a Flush of collected transactions met since Settle
   bool owner_checked_ = false;
   Room room_ = Room::kReserve;          ///< that the batch may use
   std::optional<int64_t> prompt_read_;  ///< which prompt `prompt_` is: a group's members are issued one after another

@@ -27,8 +27,15 @@ void Upgrade(FileSystem& files, const Clock& clock, const std::string& source, c
   Manifest manifest;
   manifest.run = store.state().config().run;
   manifest.segments = std::move(written.segments);
-  manifest.segments.back().frames.reset();  // goes on to grow
-  manifest.next_number = manifest.segments.back().number + 1;
+  // What was copied is closed, so that damage in it is told; writers go on in a segment of their own.
+  const SegmentName& last = manifest.segments.back();
+  const SegmentName open = {last.number + 1, SegmentPath(last.number + 1), last.epoch, last.first + *last.frames, std::nullopt};
+  const auto file = files.Create(JoinPath(destination, open.name));
+  file->Sync();
+  file->Close();
+  files.SyncDirectory(JoinPath(destination, "journal"));
+  manifest.segments.push_back(open);
+  manifest.next_number = open.number + 1;
   WriteManifest(files, destination, manifest);
 }
 

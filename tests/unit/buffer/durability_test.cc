@@ -172,6 +172,56 @@ TEST_CASE("a store that collects is synced beside its work, and told of a failur
   CHECK_THROWS_WITH(store.CheckWritable(), Catch::Contains("could not be made durable"));
 }
 
+TEST_CASE("those who were collected before a flush that failed in the middle are told as well") {
+  ScratchBuffer buffer;
+  FailingFiles files;
+  buffer::Store store(files, buffer.clock, buffer.directory);
+  store.Collect();
+  const auto taken = Take(store, 2, 1);
+  store.Settle();
+  Put(store, {Generate(taken[0], 5, 1)});
+  const auto add = [&](bool fails, size_t bytes) {
+    store.Transact([&](buffer::Batch& batch) {
+      batch.Add(buffer::PromptEntry{77, "p", 3}, std::string(bytes, 'x'));
+      if (fails) throw Error::Runtime("half way");
+    });
+  };
+  SECTION("by a transaction that makes too much of it") {
+    files.room = 10;
+    CHECK_THROWS_AS(add(false, 17u << 20), Error);
+  }
+  SECTION("by a transaction that failed itself") {
+    files.room = 10;
+    CHECK_THROWS_AS(add(true, 10), Error);
+  }
+  SECTION("by a sync") {
+    files.syncs_to_fail = 1;
+    CHECK_THROWS_AS(add(false, 17u << 20), Error);
+  }
+  files.room = 1 << 30;
+  CHECK_THROWS_AS(store.Settle(), Error);
+}
+
+TEST_CASE("an index is made of nothing that may not be on disk") {
+  ScratchBuffer buffer;
+  buffer::StoreOptions options;
+  options.index_bytes = 0;
+  options.durability = {buffer::Durability::Mode::kOs, 0};
+  buffer.Reopen(options);
+  buffer.store->Collect();
+  const auto taken = Take(*buffer.store, 2, 1);
+  buffer.store->Settle();
+  std::remove((buffer.directory + "/index").c_str());
+  PutWaiting(*buffer.store, Generate(taken[0], 5, 1));
+  buffer.store->Settle();
+  // As after kill -9: another process finds the frame, and has nothing to add.
+  buffer.Reopen(options);
+  buffer.store->Transact([](buffer::Batch&) {});
+  CHECK_FALSE(SystemFiles().Exists(buffer.directory + "/index"));
+  Take(*buffer.store, 1, 2);
+  CHECK(SystemFiles().Exists(buffer.directory + "/index"));
+}
+
 TEST_CASE("when the collected ones cannot be appended, none of them happened, and the next ones can") {
   ScratchBuffer buffer;
   FailingFiles files;

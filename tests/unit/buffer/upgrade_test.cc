@@ -42,6 +42,20 @@ TEST_CASE("a copy outlives a loss of power right after it, in directories that w
   CHECK(buffer::Audit(files, "new/run/buffer").Clean());
 }
 
+TEST_CASE("damage anywhere in a fresh copy is told") {
+  MemoryFiles files;
+  MakeSource(files);
+  buffer::Upgrade(files, kClock, "old", "new");
+  const std::string path = "new/journal/" + files.List("new/journal").front(), whole = ReadFile(files, path);
+  for (size_t i = 0; i < whole.size(); i += 7) {
+    std::string damaged = whole;
+    damaged[i] = static_cast<char>(damaged[i] ^ 1);
+    files.Create(path)->Append(damaged);
+    INFO("byte " << i);
+    CHECK_FALSE(buffer::Audit(files, "new").Clean());
+  }
+}
+
 TEST_CASE("a copy has its own copy of the run's first entry, for repair") {
   MemoryFiles files;
   MakeSource(files);
