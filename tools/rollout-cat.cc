@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/printing.h"
 #include "base/utf8.h"
 #include "cli/main.h"
 #include "record/io.h"
@@ -107,7 +108,7 @@ void Run(const Options& options, cli::Context& context) {
   const stream::EndStatus status = whole ? reader->end_status() : stream::EndStatus::kOk;
   viewer.Finish(status);
   if (viewer.is_copy() && status == stream::EndStatus::kStopped) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
-  if (!viewer.open()) context.ExitWith(static_cast<int>(ErrorKind::kPeer));
+  if (!viewer.open()) throw ReaderGone();
   context.Summary(counts.Text() + (whole ? std::string(", ended ") + stream::EndStatusText(status) : ", not to the end"));
   if (!options.allow_truncated) record::RequireGoodEnd(status);  // of a truncated stream a copy ends with status error: that was asked for
 }

@@ -3,8 +3,6 @@
 #include <cerrno>
 #include <cstdio>
 
-#include "base/error.h"
-
 namespace april {
 namespace {
 
@@ -12,11 +10,13 @@ constexpr std::string_view kReplacement = "\xef\xbf\xbd";
 
 [[noreturn]] void Fail(int error_number) {
   std::clearerr(stdout);  // told now
-  if (error_number == EPIPE) throw Error::Peer("standard output was closed by its reader");
+  if (error_number == EPIPE) throw ReaderGone();
   throw Error::System("cannot write", "standard output", error_number != 0 ? error_number : EIO);
 }
 
 }  // namespace
+
+ReaderGone::ReaderGone() : Error(ErrorKind::kPeer, "standard output was closed by its reader") {}
 
 void PrintOut(std::string_view text) {
   errno = 0;

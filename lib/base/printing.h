@@ -4,9 +4,18 @@
 #include <string>
 #include <string_view>
 
+#include "base/error.h"
+
 namespace april {
 
-/// Writes to stdout, through its buffer. Throws Runtime when it cannot (a full disk), Peer when nobody reads it any more; either is told only once.
+/// Nobody reads the text on stdout any more (`… | head`): a program that only shows something ends with the exit code of a lost peer, without a
+/// message. Streams of records are not printed by PrintOut: their writers end loudly.
+class ReaderGone : public Error {
+ public:
+  ReaderGone();
+};
+
+/// Writes to stdout, through its buffer. Throws Runtime when it cannot (a full disk), ReaderGone when nobody reads it; either is told only once.
 void PrintOut(std::string_view text);
 
 /// Writes what the buffer holds. Throws as PrintOut, and also when an earlier write failed without anyone being told.

@@ -33,7 +33,12 @@ void RunRepair(const RepairCommandOptions& options, Invocation& invocation) {
   how.dry_run = options.dry_run;
   how.take_over = options.store.take_over;
   const RepairReport report = Repair(SystemFiles(), SystemClock(), options.store.store, how);
-  PrintOut(Printable(Text(report, options.dry_run)));
+  try {
+    PrintOut(Printable(Text(report, options.dry_run)));
+    FlushOut();
+  } catch (const ReaderGone&) {
+    // The repair stands, and the summary says so; its report is in lost+found.
+  }
   if (options.dry_run) {
     invocation.summary = "nothing was changed: --dry-run";
     return;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <sstream>
+#include <string_view>
 
 namespace april::cli {
 namespace {
@@ -22,6 +23,11 @@ std::string Paragraphs(const std::string& text) {
   return joined;
 }
 
+/// Columns on a terminal, of text whose characters have one each: the continuation bytes of UTF-8 have none.
+size_t Width(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+}
+
 /// Breaks `text` at spaces so that no line is longer than `width`; keeps the text's own line ends.
 void AppendWrapped(const std::string& text, size_t indent, size_t first_column, size_t width, std::string* out) {
   std::istringstream lines(text);
@@ -39,13 +45,13 @@ void AppendWrapped(const std::string& text, size_t indent, size_t first_column, 
     std::string word;
     bool first_word = true;
     while (!verbatim && words >> word) {
-      if (!first_word && column + 1 + word.size() > width) {
+      if (!first_word && column + 1 + Width(word) > width) {
         *out += "\n" + std::string(indent, ' ');
         column = indent;
         first_word = true;
       }
       *out += (first_word ? "" : " ") + word;
-      column += word.size() + (first_word ? 0 : 1);
+      column += Width(word) + (first_word ? 0 : 1);
       first_word = false;
     }
     if (verbatim) *out += line;
@@ -92,11 +98,10 @@ void AppendRows(const OptionTable& table, const CommonEffects& effects, size_t w
       *out += "\n" + (section.empty() ? default_section : section) + ":\n";
     }
     std::string spelling = Spelling(row);
-    if (spelling.size() + 2 > kHelpColumn) {
+    if (Width(spelling) + 2 > kHelpColumn) {
       *out += spelling + "\n" + std::string(kHelpColumn, ' ');
     } else {
-      spelling.resize(kHelpColumn, ' ');
-      *out += spelling;
+      *out += spelling + std::string(kHelpColumn - Width(spelling), ' ');
     }
     AppendWrapped(HelpOf(row), kHelpColumn, kHelpColumn, width, out);
   }
@@ -136,7 +141,7 @@ std::string OverviewText(const Program& program, size_t width) {
     out += name;
     AppendWrapped(command.summary, 14, 14, width, &out);
   }
-  out += "\n\"" + program.name + " COMMAND --help\" tells more.\n";
+  out += "\n\"" + program.name + " help COMMAND\" (or COMMAND --help) tells more.\n";
   return out;
 }
 

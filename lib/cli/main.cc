@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <new>
 
 #include "base/bytes.h"
@@ -66,6 +67,13 @@ std::string LinePrefix(const Program& program, const std::vector<std::string>& a
   return program.name;
 }
 
+/// What is missing to a user whom the system refused.
+std::string PermissionHint(const Error& error) {
+  if (error.error_number() == EROFS) return "that file system is mounted read-only";
+  if (error.error_number() != EACCES && error.error_number() != EPERM) return "";
+  return "this user may not do that: ls -ld of it and of its folder says who may";
+}
+
 int RunCommand(const Program& program, const Parsed& parsed, const CommonOptions& common, const std::vector<std::string>& argv) {
   const double start_s = SystemClock().MonotonicSeconds();
   Context context(program.name, common, argv, parsed.given);
@@ -77,6 +85,9 @@ int RunCommand(const Program& program, const Parsed& parsed, const CommonOptions
   try {
     parsed.command->run(context);
     CloseStdout();
+  } catch (const ReaderGone&) {
+    context.progress().Erase();  // who looks no further needs no summary of what was shown
+    throw;
   } catch (...) {
     finish();
     throw;
@@ -163,8 +174,10 @@ int Main(const Program& program, int argc, char** argv) {
   log::Configure(LinePrefix(program, arguments), log::Level::kNormal);
   try {
     return RunProgram(program, arguments);
+  } catch (const ReaderGone& error) {
+    return static_cast<int>(error.kind());
   } catch (const Error& error) {
-    log::Failure(error.message(), error.hint());
+    log::Failure(error.message(), error.hint().empty() ? PermissionHint(error) : error.hint());
     return static_cast<int>(error.kind());
   } catch (const std::bad_alloc&) {
     log::Failure("out of memory", "");

@@ -133,9 +133,14 @@ Error Unexpected(const CLI::App& app, const std::string& argument, const std::st
 }
 
 /// Which subcommand the arguments name, so that only its options are registered.
+/// "help COMMAND" is "COMMAND --help".
 const Command* ChooseCommand(const Program& program, std::vector<std::string>* arguments) {
   if (program.commands.size() == 1 && program.commands[0].name.empty()) return &program.commands[0];
   if (arguments->empty()) throw Error::Usage("which command?", "\"" + program.name + " --help\" lists them");
+  if (arguments->front() == "help") {
+    arguments->erase(arguments->begin());
+    arguments->push_back("--help");
+  }
   const std::string& first = arguments->front();
   if (first == "-h" || first == "--help" || first == "--version") return nullptr;
   for (const Command& command : program.commands) {

@@ -167,3 +167,31 @@ TEST_CASE("help answers whatever else is wrong, and shows name, default and choi
     start = end + 1;
   }
 }
+
+TEST_CASE("help COMMAND is COMMAND --help, and help alone the overview") {
+  cli::Program program{"tool", "tests", "a test", {}};
+  for (const char* name : {"add", "take"}) program.commands.push_back({name, "tests", "a test", [](OptionsVisitor&) {}, [](cli::Context&) {}});
+  const auto parse = [&](std::vector<std::string> arguments) {
+    cli::CommonOptions common_options;
+    cli::OptionTable own, common;
+    return cli::Parse(program, arguments, &common_options, &own, &common);
+  };
+  const cli::Parsed parsed = parse({"help", "take"});
+  CHECK(parsed.outcome == cli::ParseOutcome::kHelp);
+  CHECK(parsed.command == &program.commands[1]);
+  CHECK(parse({"help"}).outcome == cli::ParseOutcome::kHelp);
+  CHECK(parse({"help"}).command == nullptr);
+  CHECK_THROWS_WITH(parse({"help", "tkae"}), "unknown command \"tkae\"");
+}
+
+TEST_CASE("what an option does stands in one column, whatever characters its value's name has") {
+  cli::OptionTable own;
+  std::string columns, state;
+  own.Text("columns", &columns, "A,B,…", "these");
+  own.Text("state", &state, "STATE,…", "those");
+  const cli::Program program{"tool", "tests", "a test", {}};
+  const cli::Command command{"", "tests", "a test", {}, {}};
+  const std::string help = cli::HelpText(program, command, own, {}, 100);
+  CHECK(help.find("      --columns A,B,…       these\n") != std::string::npos);
+  CHECK(help.find("      --state STATE,…       those\n") != std::string::npos);
+}
