@@ -70,7 +70,8 @@ int main(int argc, char** argv) {
               "put", "bring finished, unfinished and progress records back",
               "Journals each record as it arrives, synced before it counts. Records of old leases change nothing and are counted. Leased rollouts "
               "that a whole\n"
-              "stream did not mention return to the queue; of a cut stream (exit 3) everything that arrived is kept.\n"
+              "stream did not mention return to the queue; of a cut stream (exit 3) everything that arrived is kept. A complete rollout without a\n"
+              "reward is kept and waits for one: export --state complete --stream gives it to a scorer.\n"
               "\n"
               "  … | reward-score --scorer gsm8k --model MODEL | partial-buffer put -s zmq+ipc://run/hub",
               &RunPut, {.metrics = true, .progress = true}),
@@ -78,8 +79,9 @@ int main(int argc, char** argv) {
               "claim", "give the next step's groups to the trainer",
               "Claims ready groups as init --admission says, records the claim and writes it: a control record, then each group with its members. A "
               "recorded claim\n"
-              "that is not committed, or that the newest checkpoint lacks, is written again instead. Exit 7: too little is ready, nothing was "
-              "changed.\n"
+              "that is not committed, or that the newest checkpoint lacks, is written again instead. Exit 7: too little is ready, and no claim was "
+              "made;\n"
+              "a --filter that was given holds from then on all the same.\n"
               "\n"
               "  partial-buffer claim -s run/buffer --checkpoints run/checkpoints | grpo-step --from run/checkpoints … | partial-buffer commit -s "
               "run/buffer\n"
@@ -134,7 +136,8 @@ int main(int argc, char** argv) {
               "compact", "make the journal as small as what it adds up to",
               "Writes what the journal adds up to into new files, and lets these take its place, while readers, writers and a hub go on. What it "
               "replaces is\n"
-              "deleted by the next compaction, so that a program that has just begun to read still finds it.\n"
+              "deleted by the next compaction, so that a program that has just begun to read still finds it. States, tokens and accounts stay; what\n"
+              "goes is history: show then tells of what came before only where a rollout stood, and nothing of those that are no longer kept.\n"
               "\n"
               "  partial-buffer compact -s run/buffer",
               &RunCompact),
@@ -150,7 +153,7 @@ int main(int argc, char** argv) {
           Look(kShowHelp, &RunShow),
           Look(kStatHelp, &RunStat),
           Look(kGrepHelp, &RunGrep),
-          Look(kExportHelp, &RunExport),
+          Look(kExportHelp, &RunExport, {.provenance = true}),
           Look(kAuditHelp, &RunAudit),
           Look(kVerifyHelp, &RunVerify, {.progress = true}),
           Look(kRepairHelp, &RunRepair),

@@ -161,6 +161,18 @@ int64_t OpenGroupsLimit(const State& state) {
   return limit;
 }
 
+int64_t NumAwaitingScore(const State& state) {
+  int64_t rollouts = 0;
+  for (const uint64_t admission : state.unclaimed()) {
+    const GroupMeta& group = state.group(admission);
+    if (group.state != GroupState::kOpen) continue;
+    const bool stalled = group.AllEnded();
+    rollouts += std::count_if(group.members.begin(), group.members.end(),
+                              [&](const RolloutMeta& member) { return member.state == RolloutState::kComplete && (stalled || !member.ungraded); });
+  }
+  return rollouts;
+}
+
 void CheckPolicies(const RunConfig& config) {
   const Admission& admission = config.admission;
   const int64_t at_once = config.groups_per_step * (1 + config.run_ahead);

@@ -40,6 +40,13 @@ int64_t NumCountingGroups(const State& state);
 /// How many may count or be claimed before no new one is opened.
 int64_t OpenGroupsLimit(const State& state);
 
+/// Complete rollouts without whose score their group cannot become ready: those that nobody has judged yet, and in stalled groups those that could
+/// not be judged.
+int64_t NumAwaitingScore(const State& state);
+/// What brings these scores.
+inline constexpr const char* kScoreCommand =
+    "partial-buffer export -s DIR --state complete --stream | reward-score --rescore --scorer … --model … | partial-buffer put -s DIR";
+
 /// What a program may say of run and policies that do not go together. Throws Usage.
 void CheckPolicies(const RunConfig& config);
 

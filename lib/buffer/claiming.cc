@@ -24,6 +24,8 @@ std::string DescribeSupply(const State& state) {
                      std::to_string(state.queued().size()) + " queued in open groups, " +
                      Count(state.queue().num_groups() - state.groups_admitted(), "group", "groups") + " not issued yet";
   if (state.num_stalled() > 0) text += ", " + Count(state.num_stalled(), "group", "groups") + " with too few scored members";
+  if (const int64_t unscored = NumAwaitingScore(state); unscored > 0)
+    text += ", " + Count(unscored, "complete rollout waits", "complete rollouts wait") + " for a score (" + kScoreCommand + ")";
   if (state.left_version() > 0) {
     const auto ahead =
         std::count_if(state.ready().begin(), state.ready().end(), [&](const auto& item) { return IsAhead(state, state.group(item.second)); });
@@ -202,6 +204,10 @@ bool CommitStep(const State& state, Batch& batch, const record::Step& step) {
 void AbandonClaim(const State& state, Batch& batch, const std::string& claim_id, const std::string& why) {
   const ClaimMeta* claim = state.FindClaim(claim_id);
   const ClaimMeta* newest = state.FindClaim(state.next_step() - 1);
+  if (!claim && state.WasAbandoned(claim_id)) {
+    throw Error::Usage("claim " + claim_id + " was given back before, by abandon or rewind: its groups are ready or in a later claim",
+                       "nothing is left to do; partial-buffer stat names the uncommitted claims");
+  }
   if (!claim || claim->state != GroupState::kClaimed) {
     throw Error::Usage("claim " + claim_id + (claim ? " is already " + std::string(Name(claim->state)) : " is not one of this buffer"),
                        "partial-buffer stat names the uncommitted claims");
@@ -231,9 +237,11 @@ int64_t FirstStepToEmit(const State& state, const std::optional<CheckpointInfo>&
   const int64_t uncommitted = state.first_uncommitted_step();
   const int64_t first = checkpoint ? std::min(checkpoint->step, uncommitted) : state.first_unconsumed_step();
   if (checkpoint && checkpoint->step > state.next_step()) {
-    throw Error::Runtime("checkpoint " + checkpoint->name + " contains " + std::to_string(checkpoint->step) +
-                             " steps, but this buffer claimed only " + std::to_string(state.next_step()),
-                         "the checkpoint belongs to another run, or the buffer is an older copy");
+    throw Error::Runtime(
+        "checkpoint " + checkpoint->name + " contains " + std::to_string(checkpoint->step) + " steps, but this buffer claimed only " +
+            std::to_string(state.next_step()),
+        "the checkpoint belongs to another run, or the buffer is an older copy; when a rewind was cut short, give the same command again: "
+        "partial-buffer rewind -s DIR --to CHECKPOINTS/step-…");
   }
   if (first < state.first_kept_step()) {
     throw Error::Runtime("step " + std::to_string(first) + " has to be trained again, but its groups are no longer kept: the oldest kept step is " +

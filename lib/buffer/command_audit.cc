@@ -7,6 +7,7 @@
 #include "base/printing.h"
 #include "buffer/audit.h"
 #include "buffer/look_commands.h"
+#include "buffer/printed_lines.h"
 
 namespace april::buffer {
 namespace {
@@ -61,9 +62,10 @@ void RunAudit(const AuditOptions& options, Invocation&) {
   }
   if (!report.Clean()) throw NotSound(options.store.store, report.findings);
   if (options.json) return;
-  PrintOut("clean: journaled = trained + held + dropped + superseded; " + std::to_string(report.claims) + " claims, " +
-           std::to_string(report.commits) + " commits; " + std::to_string(report.entries) + " entries in " + std::to_string(report.frames) +
-           " transactions" + (report.torn_bytes == 0 ? "" : "; " + std::to_string(report.torn_bytes) + " bytes of an unfinished one") + "\n");
+  PrintOut("clean: journaled = trained + held + dropped + superseded; " + Count(static_cast<int64_t>(report.claims), "claim") + ", " +
+           Count(static_cast<int64_t>(report.commits), "commit") + "; " + std::to_string(report.entries) + " entries in " +
+           Count(static_cast<int64_t>(report.frames), "transaction") +
+           (report.torn_bytes == 0 ? "" : "; " + std::to_string(report.torn_bytes) + " bytes of an unfinished one") + "\n");
 }
 
 }  // namespace april::buffer

@@ -1,14 +1,15 @@
-// export: rollouts as JSON lines.
+// export: rollouts as JSON lines, or as a stream that a scorer reads.
 #include <filesystem>
 #include <memory>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/printing.h"
-#include "base/utf8.h"
 #include "buffer/listing.h"
+#include "buffer/printed_lines.h"
+#include "buffer/readable.h"
+#include "record/io.h"
 #include "record/view.h"
-#include "text/tokenizer.h"
 
 namespace april::buffer {
 namespace {
@@ -50,8 +51,8 @@ Json LineOf(const RolloutRow& row, const record::Rollout& rollout, const ExportO
   json["state"] = Name(row.rollout.state);
   json["group_state"] = Name(row.group.state);
   if (tokenizer) {
-    json["prompt"] = ReplaceInvalidUtf8(tokenizer->Decode(rollout.prompt_tokens, false));
-    json["text"] = ReplaceInvalidUtf8(tokenizer->Decode(rollout.tokens, false));
+    json["prompt"] = PromptText(*tokenizer, rollout);
+    json["text"] = ResponseText(*tokenizer, rollout);
   }
   if (!options.tokens) {
     for (const char* key : {"prompt_tokens", "tokens", "logprobs", "sampled_logprobs", "per_token"}) json.erase(key);
@@ -61,24 +62,55 @@ Json LineOf(const RolloutRow& row, const record::Rollout& rollout, const ExportO
   return json;
 }
 
+/// Rollouts that were written, and their response tokens.
+struct Written {
+  int64_t rollouts = 0, tokens = 0;
+  void Add(const record::Rollout& rollout) {
+    ++rollouts;
+    tokens += static_cast<int64_t>(rollout.tokens.size());
+  }
+};
+
+Written WriteLines(Store& store, const ExportOptions& options) {
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  if (options.text) tokenizer = LoadTokenizer(options.model, store);
+  LineWriter out(options.out);
+  Written written;
+  ForEachRollout(store, options.select, [&](const RolloutRow& row) {
+    const record::Rollout rollout = store.ReadRollout(row.key);
+    out.Write(LineOf(row, rollout, options, tokenizer.get()).dump() + "\n");
+    written.Add(rollout);
+  });
+  out.Finish();
+  return written;
+}
+
+/// Without their leases: a put that reads them takes new scores, and ends the work of nobody who holds the others of a lease.
+Written WriteStream(Store& store, const ExportOptions& options, const Invocation& invocation) {
+  record::RecordWriter out(options.out, record::Signed(StreamHeader(store.state().config()), invocation), {});
+  Written written;
+  ForEachRollout(store, options.select, [&](const RolloutRow& row) {
+    record::Rollout rollout = store.ReadRollout(row.key);
+    rollout.lease.reset();
+    out.Write(rollout);
+    written.Add(rollout);
+  });
+  out.Finish();
+  return written;
+}
+
 }  // namespace
 
 void RunExport(const ExportOptions& options, Invocation& invocation) {
   if (!options.text && invocation.given("model")) throw Error::Usage("--model has no effect with --no-text", "leave one of them out");
+  for (const char* name : {"tokens", "text", "model"}) {
+    if (options.stream && invocation.given(name))
+      throw Error::Usage(std::string("--") + name + " has no effect with --stream", "leave one of them out");
+  }
   Store store(SystemFiles(), SystemClock(), options.store.store);
   const Filter<RolloutRow> checked(RolloutColumns(), options.select);  // before a file is made
-  std::shared_ptr<const text::Tokenizer> tokenizer;
-  if (options.text) tokenizer = text::Tokenizer::Load(options.model.empty() ? store.state().config().model : options.model);
-  LineWriter out(options.out);
-  int64_t rollouts = 0, tokens = 0;
-  ForEachRollout(store, options.select, [&](const RolloutRow& row) {
-    const record::Rollout rollout = store.ReadRollout(row.key);
-    out.Write(LineOf(row, rollout, options, tokenizer.get()).dump() + "\n");
-    ++rollouts;
-    tokens += static_cast<int64_t>(rollout.tokens.size());
-  });
-  out.Finish();
-  invocation.summary = "exported " + std::to_string(rollouts) + " rollouts with " + std::to_string(tokens) + " response tokens";
+  const Written written = options.stream ? WriteStream(store, options, invocation) : WriteLines(store, options);
+  invocation.summary = "exported " + Count(written.rollouts, "rollout") + " with " + Count(written.tokens, "response token");
 }
 
 }  // namespace april::buffer

@@ -10,12 +10,15 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/signals.h"
+#include "buffer/admission.h"
 #include "buffer/commands.h"
 #include "buffer/hub_client.h"
 #include "buffer/leasing.h"
 #include "buffer/owner.h"
+#include "buffer/printed_lines.h"
 #include "buffer/putting.h"
 #include "buffer/record_queue.h"
+#include "buffer/stop_notice.h"
 #include "buffer/store.h"
 #include "record/io.h"
 
@@ -47,8 +50,11 @@ std::string WhyNothing(const State& state) {
     throw Error::NotReady("nothing to take: rollouts are leased by " + workers,
                           "when such a worker is dead: partial-buffer take --worker NAME takes its rollouts back");
   }
+  if (const int64_t unscored = NumAwaitingScore(state); unscored > 0)
+    return "nothing to take: " + Count(unscored, "complete rollout") + " of its last groups " + (unscored == 1 ? "waits" : "wait") +
+           " for a score: " + kScoreCommand;
   if (state.num_stalled() > 0 && state.groups_admitted() == state.queue().num_groups()) {
-    return "nothing to take: every prompt was issued; " + std::to_string(state.num_stalled()) + " groups have too few scored members";
+    return "nothing to take: every prompt was issued; " + Count(state.num_stalled(), "group") + " with too few scored members";
   }
   return "nothing to take: every prompt was issued; partial-buffer add brings more";
 }
@@ -59,6 +65,9 @@ record::Control TakeControl(const State& state, uint64_t lease, size_t rollouts)
   control.values = {{"lease", lease}, {"rollouts", uint64_t{rollouts}}, {"groups_wanted", GroupsWanted(state)}};
   return control;
 }
+
+constexpr const char* kCutHint =
+    "what arrived is kept; partial-buffer take --worker NAME, with the name of the take that it is of, gives the rest out again";
 
 /// Where `put` puts: the buffer by path, or its hub.
 class Sink {
@@ -182,9 +191,9 @@ void RunTake(const TakeOptions& options, Invocation& invocation) {
     give_back();
     invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
   }
-  invocation.Report(
-      "took " + std::to_string(written) + " rollouts, of them " + std::to_string(resumed) + " to resume; reclaimed " + std::to_string(reclaimed),
-      {{"rollouts", written}, {"resumed", resumed}, {"reclaimed", reclaimed}});
+  invocation.Report("took " + Count(static_cast<int64_t>(written), "rollout") + ", of them " + std::to_string(resumed) + " to resume; reclaimed " +
+                        std::to_string(reclaimed),
+                    {{"rollouts", written}, {"resumed", resumed}, {"reclaimed", reclaimed}});
   if (keys.empty()) log::Info(WhyNothing(state));
 }
 
@@ -200,7 +209,7 @@ void RunPut(const PutOptions& options, Invocation& invocation) {
     std::string line = "read " + std::to_string(read) + ", accepted " + std::to_string(counts.accepted) + ", repeated " +
                        std::to_string(counts.repeated) + ", superseded " + std::to_string(counts.superseded) + ", rejected " +
                        std::to_string(counts.rejected) + ", other " + std::to_string(other);
-    if (whole && returned > 0) line += "; " + std::to_string(returned) + " leased rollouts returned to the queue";
+    if (whole && returned > 0) line += "; " + Count(returned, "leased rollout") + " returned to the queue";
     invocation.Report(std::move(line),
                       {{"read", read},
                        {"accepted", counts.accepted},
@@ -211,8 +220,9 @@ void RunPut(const PutOptions& options, Invocation& invocation) {
                        {"returned", returned}},
                       read);
   };
+  StopNotice stop("put");
   try {
-    for (std::vector<std::string> records; queue.Take(sink->BeatMs(), &records);) {
+    for (std::vector<std::string> records; stop.Take(queue, sink->BeatMs(), &records);) {
       if (records.empty()) {
         sink->Beat();
         continue;
@@ -226,13 +236,14 @@ void RunPut(const PutOptions& options, Invocation& invocation) {
     returned = sink->End();
   } catch (const Error& error) {
     summarise(false);
-    if (error.kind() == ErrorKind::kData) sink->Cut();
-    throw;
+    if (error.kind() != ErrorKind::kData) throw;
+    sink->Cut();
+    throw error.WithHint(error.hint().empty() ? kCutHint : std::string(kCutHint) + "; " + error.hint());
   }
   summarise(true);
   const PutCounts& counts = sink->counts();
   if (counts.rejected > options.max_rejects) {
-    throw Error(ErrorKind::kRejects, std::to_string(counts.rejected) + " defective records, allowed are " + std::to_string(options.max_rejects) +
+    throw Error(ErrorKind::kRejects, Count(counts.rejected, "defective record") + ", allowed are " + std::to_string(options.max_rejects) +
                                          "; the first: " + counts.first_reject);
   }
   record::RequireGoodEnd(queue.end_status());

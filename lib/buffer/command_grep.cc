@@ -7,10 +7,10 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/printing.h"
-#include "base/utf8.h"
 #include "buffer/listing.h"
+#include "buffer/printed_lines.h"
+#include "buffer/readable.h"
 #include "text/regex.h"
-#include "text/tokenizer.h"
 
 namespace april::buffer {
 namespace {
@@ -33,8 +33,8 @@ class Grep {
   void Search(const RolloutRow& row) {
     ++searched_;
     const record::Rollout rollout = row.store.ReadRollout(row.key);
-    if (options_.prompts) SearchText(row, "prompt", rollout.prompt_tokens);
-    SearchText(row, "response", rollout.tokens);
+    if (options_.prompts) SearchText(row, "prompt", PromptText(*tokenizer_, rollout));
+    SearchText(row, "response", ResponseText(*tokenizer_, rollout));
   }
 
   int64_t searched() const { return searched_; }
@@ -42,8 +42,8 @@ class Grep {
   int64_t rollouts() const { return static_cast<int64_t>(rollouts_); }
 
  private:
-  void SearchText(const RolloutRow& row, const char* where, const std::vector<uint32_t>& tokens) {
-    const std::vector<std::string> lines = Lines(ReplaceInvalidUtf8(tokenizer_->Decode(tokens, false)));
+  void SearchText(const RolloutRow& row, const char* where, const std::string& searched) {
+    const std::vector<std::string> lines = Lines(searched);
     size_t told = 0;  // lines before this one were printed
     for (size_t i = 0; i < lines.size(); ++i) {
       std::vector<text::Regex::Group> groups;
@@ -101,14 +101,13 @@ class Grep {
 void RunGrep(const GrepOptions& options, Invocation& invocation) {
   if (options.count && invocation.given("context")) throw Error::Usage("--context has no effect with --count", "leave one of them out");
   Store store(SystemFiles(), SystemClock(), options.store.store);
-  Grep grep(options, text::Tokenizer::Load(options.model.empty() ? store.state().config().model : options.model));
+  Grep grep(options, LoadTokenizer(options.model, store));
   ForEachRollout(store, options.select, [&](const RolloutRow& row) { grep.Search(row); });
   if (options.count) {
     PrintOut(options.json ? Json{{"lines", grep.lines()}, {"rollouts", grep.rollouts()}, {"searched", grep.searched()}}.dump() + "\n"
                           : std::to_string(grep.lines()) + "\n");
   }
-  invocation.summary =
-      std::to_string(grep.lines()) + " lines in " + std::to_string(grep.rollouts()) + " of " + std::to_string(grep.searched()) + " rollouts";
+  invocation.summary = Count(grep.lines(), "line") + " in " + std::to_string(grep.rollouts()) + " of " + Count(grep.searched(), "rollout");
   if (grep.lines() == 0) invocation.exit_code = static_cast<int>(ErrorKind::kRuntime);
 }
 

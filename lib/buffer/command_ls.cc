@@ -16,22 +16,15 @@ using Chosen = std::vector<const Column<Row>*>;
 template <typename Row>
 Chosen<Row> ChooseColumns(const std::vector<Column<Row>>& columns, const std::string& names, const char* usual) {
   Chosen<Row> chosen;
-  const std::string list = names.empty() ? usual : names;
-  for (size_t begin = 0; begin <= list.size();) {
-    const size_t end = std::min(list.find(',', begin), list.size());
-    chosen.push_back(&FindColumn(columns, list.substr(begin, end - begin)));
-    begin = end + 1;
-  }
+  for (const std::string& name : SplitList(names.empty() ? usual : names)) chosen.push_back(&FindColumn(columns, name));
   return chosen;
 }
 
-/// What JSON has unless columns are named: everything that costs no read.
+/// What JSON has unless columns are named.
 template <typename Row>
 Chosen<Row> AllColumns(const std::vector<Column<Row>>& columns) {
   Chosen<Row> chosen;
-  for (const auto& column : columns) {
-    if (!column.on_request) chosen.push_back(&column);
-  }
+  for (const auto& column : columns) chosen.push_back(&column);
   return chosen;
 }
 

@@ -47,7 +47,8 @@ record::Sampling SamplingOptions::Sampling() const {
 void InitOptions::Register(OptionsVisitor& options) {
   store.Register(options, false, false);
   options.Section("Run");
-  options.Text("model", &model, "PATH", "model directory or .gguf file: its tokenizer and chat template are those of the run");
+  options.Text("model", &model, "PATH",
+               "model directory or .gguf file: its tokenizer and chat template are those of the run; its absolute path is kept");
   options.Text("run", &run, "NAME", "name of the run, part of every rollout's uid: the same name, seed, prompts and weights give the same rollouts");
   options.Choice("purpose", &purpose, {"train", "eval"}, "what the rollouts are for; streams of another purpose are refused");
   sampling.Register(options);
@@ -133,7 +134,9 @@ void ClaimOptions::Register(OptionsVisitor& options) {
   store.Register(options, true, true);
   options.Section("What to claim");
   options.Integer("groups", &groups, 0, 1 << 20, "groups of a step; 0 = the run's");
-  options.Choice("filter", &filter, {"", "none", "nonzero-std"}, "from now on groups pass by this one instead of the run's filter");
+  options.Choice(
+      "filter", &filter, {"", "none", "nonzero-std"},
+      "from now on, also when no claim can be made yet, groups pass by this one instead of the run's filter: every later claim drops what does not");
   options.Text("checkpoints", &checkpoints, "DIR",
                "the trainer's checkpoints: recorded claims that the newest whole one lacks are emitted again, in order, before a new one is made");
   options.Flag("follow", &follow, "hub only: claim step after step, each once the one before it is committed; wait while too little is ready");

@@ -1,7 +1,9 @@
 // init and add: what a run is, and which prompts it has.
 #include <algorithm>
+#include <filesystem>
 #include <initializer_list>
 #include <set>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -11,7 +13,9 @@
 #include "buffer/commands.h"
 #include "buffer/leasing.h"
 #include "buffer/payloads.h"
+#include "buffer/printed_lines.h"
 #include "buffer/prompts.h"
+#include "buffer/settings.h"
 #include "buffer/store.h"
 #include "record/io.h"
 
@@ -51,7 +55,7 @@ class PromptSource {
       return;
     }
     const std::string& path = options.model.empty() ? config.model : options.model;
-    const PromptModel model = PromptModel::Load(path);
+    const PromptModel model = LoadModel(path);
     CheckTokenizer(model.tokenizer->digest(), path);
     if (model.chat && config.template_digest && model.chat->digest() != *config.template_digest) {
       throw Error::Incompatible(path + " has another chat template than the run");
@@ -85,6 +89,15 @@ class PromptSource {
   const std::set<std::string>& ids() const { return ids_; }
 
  private:
+  PromptModel LoadModel(const std::string& path) const {
+    try {
+      return PromptModel::Load(path);
+    } catch (const Error& error) {
+      if (!options_.model.empty()) throw;
+      throw error.Within("the model that init was given").WithHint("if it is elsewhere now: --model PATH");
+    }
+  }
+
   int64_t Limit() const { return options_.max_prompt_tokens > 0 ? options_.max_prompt_tokens : config_.max_prompt_tokens; }
 
   void WarnOfUnlabelled() const {
@@ -168,8 +181,8 @@ void AddToStore(const AddOptions& options, Invocation& invocation) {
         },
         Wait::kNo, Room::kFree);
   }
-  invocation.Report("added " + std::to_string(plan.prompts) + " prompts, " + std::to_string(plan.prompts * plan.epochs) + " groups of " +
-                        std::to_string(config.group_size) + " rollouts; skipped " + std::to_string(source.skipped()),
+  invocation.Report("added " + Count(plan.prompts, "prompt") + ", " + Count(plan.prompts * plan.epochs, "group") + " of " +
+                        Count(config.group_size, "rollout") + "; skipped " + std::to_string(source.skipped()),
                     {{"prompts", plan.prompts}, {"groups", plan.prompts * plan.epochs}, {"skipped", source.skipped()}});
 }
 
@@ -196,9 +209,9 @@ void WriteEvaluation(const AddOptions& options, Invocation& invocation) {
     for (int64_t index = 0; index < config.group_size; ++index) writer.Write(NewRollout(config, *prompt, 0, index));
   }
   writer.Finish();
-  invocation.Report("wrote " + std::to_string(prompts * config.group_size) + " rollouts of " + std::to_string(prompts) + " prompts; skipped " +
-                        std::to_string(source.skipped()),
-                    {{"prompts", prompts}, {"rollouts", prompts * config.group_size}, {"skipped", source.skipped()}});
+  invocation.Report(
+      "wrote " + Count(prompts * config.group_size, "rollout") + " of " + Count(prompts, "prompt") + "; skipped " + std::to_string(source.skipped()),
+      {{"prompts", prompts}, {"rollouts", prompts * config.group_size}, {"skipped", source.skipped()}});
 }
 
 }  // namespace
@@ -212,7 +225,7 @@ void RunInit(const InitOptions& options, Invocation& invocation) {
   config.run = options.run;
   config.purpose = options.purpose;
   config.seed = invocation.seed;
-  config.model = options.model;
+  config.model = std::filesystem::absolute(options.model).lexically_normal().string();  // later commands may run in another folder
   config.tokenizer = model.tokenizer->digest();
   if (model.chat) config.template_digest = model.chat->digest();
   config.group_size = options.sampling.group_size;
@@ -236,7 +249,10 @@ void RunInit(const InitOptions& options, Invocation& invocation) {
   config.filter = *ParseFilter(options.filter);
   CheckPolicies(config);
   Store::Init(SystemFiles(), SystemClock(), options.store.store, config);
-  invocation.summary = "made " + options.store.store + ": run " + config.run + ", " + std::to_string(config.groups_per_step) + " groups of " +
+  bool first = true;
+  for (const std::string& line : SettingsLines(ToJson(SettingsMap(config))))
+    log::Info((std::exchange(first, false) ? "settings: " : "          ") + line);
+  invocation.summary = "made " + options.store.store + ": run " + config.run + ", " + Count(config.groups_per_step, "group") + " of " +
                        std::to_string(config.group_size) + " a step, " +
                        (config.Synchronous() ? "synchronous" : std::to_string(config.in_flight) + " rollouts in flight") + ", at most " +
                        std::to_string(config.max_tokens) + " tokens each";

@@ -7,6 +7,7 @@
 #include "buffer/commands.h"
 #include "buffer/dropping.h"
 #include "buffer/hub_client.h"
+#include "buffer/printed_lines.h"
 #include "buffer/rewinding.h"
 #include "buffer/store.h"
 
@@ -52,8 +53,9 @@ void RunRewind(const RewindOptions& options, Invocation& invocation) {
         options.to + " --to WEIGHTS --version " + version);
   }
   invocation.Report("went back to step " + std::to_string(target.step) + ", policy version " + std::to_string(target.version) + ": undid " +
-                        std::to_string(counts.steps) + " steps, " + std::to_string(counts.groups) + " groups with " +
-                        std::to_string(counts.rollouts) + " rollouts are ready again; set " + std::to_string(aside.size()) + " checkpoints aside",
+                        Count(counts.steps, "step") + ", " + Count(counts.groups, "group") + " with " + Count(counts.rollouts, "rollout") +
+                        (counts.groups == 1 ? " is" : " are") + " ready again; set " + Count(static_cast<int64_t>(aside.size()), "checkpoint") +
+                        " aside",
                     {{"step", target.step},
                      {"policy_version", target.version},
                      {"undone_steps", counts.steps},
@@ -77,7 +79,7 @@ void RunDrop(const DropOptions& options, Invocation& invocation) {
     store.Transact([&](Batch& batch) { dropped = DropGroups(store.state(), batch, groups, options.reason); });
   }
   const int64_t repeated = static_cast<int64_t>(groups.size()) - dropped;
-  invocation.Report("dropped " + std::to_string(dropped) + " groups; " + std::to_string(repeated) + " were dropped before",
+  invocation.Report("dropped " + Count(dropped, "group") + "; " + std::to_string(repeated) + (repeated == 1 ? " was" : " were") + " dropped before",
                     {{"dropped", dropped}, {"repeated", repeated}});
 }
 

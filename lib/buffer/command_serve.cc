@@ -7,6 +7,7 @@
 #include "base/signals.h"
 #include "buffer/commands.h"
 #include "buffer/hub.h"
+#include "buffer/printed_lines.h"
 #include "buffer/statistics.h"
 #include "buffer/store.h"
 #include "stream/rpc.h"
@@ -68,8 +69,8 @@ std::string Summary(const Store& store, const Hub& hub) {
   const PutCounts& put = hub.put_counts();
   return "leased " + std::to_string(hub.num_leased()) + ", put " + std::to_string(put.Total()) + " (accepted " + std::to_string(put.accepted) +
          ", repeated " + std::to_string(put.repeated) + ", superseded " + std::to_string(put.superseded) + ", rejected " +
-         std::to_string(put.rejected) + "), " + std::to_string(store.state().first_uncommitted_step()) + " steps committed, " +
-         std::to_string(hub.num_requests()) + " requests";
+         std::to_string(put.rejected) + "), " + Count(store.state().first_uncommitted_step(), "step") + " committed, " +
+         Count(hub.num_requests(), "request");
 }
 
 }  // namespace
@@ -90,7 +91,7 @@ void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& file
   hub_options.order = ParseTakeOrder(options.order);
   Hub hub(store, hub_options);
   const auto server = stream::RpcServer::Bind(options.bind);
-  log::Detail("serving " + options.store.store + " at " + options.bind);
+  log::Info("serving " + options.store.store + " at " + options.bind + ": give the other programs -s, and rollout-gen --from, this address");
   const int64_t silent_ms = std::min(kMaxSilentMs, options.term_ms);
   const int64_t look_ms = durability.mode == Durability::Mode::kBatch ? std::min(kTickMs, durability.batch_ms) : kTickMs;  // for what begins to wait
   const size_t max_round = durability.mode == Durability::Mode::kSync ? stream::RpcServer::kMaxRound : kUnsyncedRound;

@@ -1,6 +1,7 @@
 // show: everything about one rollout, or one group.
 #include <unistd.h>
 
+#include <algorithm>
 #include <span>
 
 #include "base/bytes.h"
@@ -11,7 +12,8 @@
 #include "buffer/history.h"
 #include "buffer/listing.h"
 #include "buffer/printed_lines.h"
-#include "text/tokenizer.h"
+#include "buffer/readable.h"
+#include "record/view.h"
 
 namespace april::buffer {
 namespace {
@@ -20,20 +22,22 @@ double AgeSeconds(const Store& store, int64_t ns) { return static_cast<double>(s
 
 /// The response, each stretch of one policy version in a colour of its own.
 std::string ColoredResponse(const text::Tokenizer& tokenizer, const record::Rollout& rollout, bool color) {
-  if (!color || rollout.weight_versions.empty()) return Printable(tokenizer.Decode(rollout.tokens, false));
+  const std::span<const uint32_t> shown = ShownTokens(tokenizer, rollout);
+  if (!color || rollout.weight_versions.empty()) return Printable(tokenizer.Decode(shown, false));
   std::string text;
   size_t next = 0;
   const auto add = [&](int64_t end, const std::string& begin_color) {
-    const std::span<const uint32_t> tokens(rollout.tokens.data() + next, static_cast<size_t>(end) - next);
-    if (!tokens.empty()) text += begin_color + Printable(tokenizer.Decode(tokens, false)) + (begin_color.empty() ? "" : "\x1b[0m");
-    next = static_cast<size_t>(end);
+    const size_t stop = std::min(static_cast<size_t>(end), shown.size());
+    if (stop > next)
+      text += begin_color + Printable(tokenizer.Decode(shown.subspan(next, stop - next), false)) + (begin_color.empty() ? "" : "\x1b[0m");
+    next = std::max(next, stop);
   };
   for (const record::WeightSpan& span : rollout.weight_versions) {
     constexpr int kColors[] = {36, 33, 35, 32, 34, 31};
     add(span.start, "");
     add(span.end, Format("\x1b[%dm", kColors[span.version % std::size(kColors)]));
   }
-  add(static_cast<int64_t>(rollout.tokens.size()), "");
+  add(static_cast<int64_t>(shown.size()), "");
   return text;
 }
 
@@ -46,7 +50,8 @@ std::string Describe(const Store& store, const record::Rollout& rollout, const G
   if (meta.state == RolloutState::kLeased) text += Line("worker", WorkerOf(store.state(), meta));
   text += Line("tokens", std::to_string(rollout.tokens.size()) + " of at most " + std::to_string(rollout.max_tokens) + ", prompt " +
                              std::to_string(rollout.prompt_tokens.size()) + ", " + std::to_string(rollout.resumes) + " resumes, issued " +
-                             std::to_string(meta.lease_epoch) + " times");
+                             std::to_string(meta.lease_epoch) + " times" +
+                             (rollout.finish == record::Finish::kNone ? "" : std::string(", finish ") + record::FinishText(rollout.finish)));
   for (const record::WeightSpan& span : rollout.weight_versions) {
     text += Line("version", std::to_string(span.version) + " made tokens " + std::to_string(span.start) + " to " + std::to_string(span.end) +
                                 ", weights " + HexU64(span.weights));
@@ -67,9 +72,9 @@ std::string Describe(const Store& store, const record::Rollout& rollout, const G
 }
 
 std::string HistoryText(const History& history) {
-  std::string text = "--- history\n";
+  std::string text = "--- history (times are UTC)\n";
   for (const HistoryEvent& event : history.events)
-    text += TimeText(event.ns) + "  " + Printable(event.what) + "\n" + Format("%23s  ", "") + DescribePosition(event.at) + "\n";
+    text += TimeText(event.ns) + "  " + Printable(event.what) + "\n" + Format("%24s  ", "") + DescribePosition(event.at) + "\n";
   return text;
 }
 
@@ -160,10 +165,9 @@ class Show {
   }
 
   void PrintTexts(const record::Rollout& rollout) {
-    const auto tokenizer = text::Tokenizer::Load(options_.model.empty() ? store_.state().config().model : options_.model);
+    const auto tokenizer = LoadTokenizer(options_.model, store_);
     const bool color = options_.color == "always" || (options_.color == "auto" && ::isatty(STDOUT_FILENO) == 1);
-    PrintOut("--- prompt\n" + Printable(tokenizer->Decode(rollout.prompt_tokens, false)) + "\n--- response\n" +
-             ColoredResponse(*tokenizer, rollout, color) + "\n");
+    PrintOut("--- prompt\n" + Printable(PromptText(*tokenizer, rollout)) + "\n--- response\n" + ColoredResponse(*tokenizer, rollout, color) + "\n");
   }
 
   const ShowOptions& options_;

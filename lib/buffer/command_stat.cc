@@ -1,14 +1,17 @@
 // stat: the numbers of a buffer.
 #include <algorithm>
 #include <cinttypes>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/printing.h"
+#include "buffer/admission.h"
 #include "buffer/hub_client.h"
 #include "buffer/look_commands.h"
 #include "buffer/printed_lines.h"
 #include "buffer/prompts.h"
+#include "buffer/settings.h"
 #include "buffer/statistics.h"
 
 namespace april::buffer {
@@ -23,9 +26,35 @@ std::string CountLine(const Json& counts) {
   return text.empty() ? "none" : text;
 }
 
+/// Below 0 stands what a rewind left: its tokens are newer than the version that the run went back to.
+std::string StalenessLine(const Json& counts) {
+  int64_t ahead = 0;
+  Json behind = Json::object();
+  for (const auto& [versions, count] : counts.items()) {
+    if (versions.starts_with('-')) {
+      ahead += count.get<int64_t>();
+    } else {
+      behind[versions] = count;
+    }
+  }
+  return CountLine(behind) + "  (versions behind, by the oldest token → rollouts)" +
+         (ahead > 0 ? "; " + Count(ahead, "rollout") + " newer than the version that a rewind went back to" : "");
+}
+
+/// Steps are numbered from 0, so that the next one's number is how many there were.
+std::string StepsLine(const Json& stat) {
+  const auto claimed = stat["next_step"].get<int64_t>(), committed = stat["first_uncommitted_step"].get<int64_t>();
+  return Count(committed, "step") + " committed, " + stat["first_unconsumed_step"].dump() + " of them in a checkpoint" +
+         (claimed > committed ? ", " + std::to_string(claimed - committed) + " claimed and not committed" : "") + "; the next claim is step " +
+         std::to_string(claimed) + "; policy version " +
+         (stat["policy_version"].is_null() ? "not known before a commit" : stat["policy_version"].dump());
+}
+
 std::string LengthLine(const Json& lengths) {
-  return Format("%" PRId64 " rollouts, mean %.1f tokens, longest %" PRId64, lengths["rollouts"].get<int64_t>(), lengths["mean_tokens"].get<double>(),
-                lengths["longest_tokens"].get<int64_t>());
+  const auto rollouts = lengths["rollouts"].get<int64_t>();
+  if (rollouts == 0) return "none";
+  return Count(rollouts, "rollout") +
+         Format(", mean %.1f tokens, longest %" PRId64, lengths["mean_tokens"].get<double>(), lengths["longest_tokens"].get<int64_t>());
 }
 
 std::string Bar(double share, double largest) {
@@ -58,20 +87,29 @@ std::string Histogram(const Json& sampled, const Json& trained) {
 
 std::string WasteText(const Json& waste) {
   const auto part = [&](const char* key) { return waste[key]["rollouts"].dump() + " (" + waste[key]["tokens"].dump() + " tokens)"; };
-  std::string text = "late records of old leases " + part("superseded") + ", dropped " + part("dropped") + ", failed " + part("failed") + "; " +
-                     Format("%.1f%% of all journaled tokens", 100 * waste["share_of_tokens"].get<double>());
-  return text;
+  std::string reasons;
+  for (const auto& [why, account] : waste["never_trained_for"].items()) {
+    if (why != "failed" && account["rollouts"] != 0) reasons += (reasons.empty() ? ": " : ", ") + why + " " + account["rollouts"].dump();
+  }
+  return "late records of old leases " + part("superseded") + ", dropped " + part("dropped") + reasons + ", failed " + part("failed") + "; " +
+         Format("%.1f%% of all journaled tokens", 100 * waste["share_of_tokens"].get<double>());
 }
 
 std::string StatText(const Json& stat) {
   std::string text = Line("run", stat["run"].get<std::string>() + (stat["synchronous"].get<bool>() ? ", synchronous" : ", over-issue"));
-  text +=
-      Line("steps", "next to claim " + stat["next_step"].dump() + ", first uncommitted " + stat["first_uncommitted_step"].dump() +
-                        ", first not in a checkpoint " + stat["first_unconsumed_step"].dump() + ", policy version " + stat["policy_version"].dump());
+  if (stat.contains("config")) {  // a hub of an earlier build has none
+    const char* name = "settings";
+    for (const std::string& line : SettingsLines(stat["config"])) text += Line(std::exchange(name, ""), line);
+    if (stat["filter"] != stat["config"].value("filter", "none"))
+      text += Line("filter", stat["filter"].get<std::string>() + " since a claim --filter; init said " + stat["config"].value("filter", "none"));
+  }
+  text += Line("steps", StepsLine(stat));
   text += Line("groups", CountLine(stat["groups"]));
   text += Line("rollouts", CountLine(stat["rollouts"]));
   text += Line("tokens", CountLine(stat["tokens"]));
-  text += Line("staleness", CountLine(stat["staleness_versions"]) + "  (versions behind, by the oldest token → rollouts)");
+  if (const auto waiting = stat.value("awaiting_score", int64_t{0}); waiting > 0)
+    text += Line("unscored", Count(waiting, "complete rollout") + (waiting == 1 ? " waits" : " wait") + " for a score: " + kScoreCommand);
+  text += Line("staleness", StalenessLine(stat["staleness_versions"]));
   text += Line("resumed", CountLine(stat["resumes"]) + "  (times taken up again → rollouts not trained yet; new weights alone do not count), " +
                               stat["finished_resumes"].dump() + " times in all finished rollouts");
   text += Line("age", CountLine(stat["ages"]) + "  (since it was opened → groups not trained yet)");
@@ -84,16 +122,16 @@ std::string StatText(const Json& stat) {
                                                                    trained["mean_reward"].get<double>(), trained["rollouts"].get<int64_t>()));
   text += Line("waste", WasteText(stat["waste"]));
   for (const Json& claim : stat["uncommitted"]) {
-    text += Line("claim",
-                 claim["claim"].get<std::string>() + " of step " + claim["step"].dump() + ": " + claim["groups"].dump() + " groups, not committed");
+    text += Line("claim", claim["claim"].get<std::string>() + " of step " + claim["step"].dump() + ": " +
+                              Count(claim["groups"].get<int64_t>(), "group") + ", not committed");
   }
   for (const Json& lease : stat["leases"]) {
-    text += Line("lease", lease["worker"].get<std::string>() + " holds " + lease["rollouts"].dump() + " rollouts, for " +
+    text += Line("lease", lease["worker"].get<std::string>() + " holds " + Count(lease["rollouts"].get<int64_t>(), "rollout") + ", for " +
                               HumanSeconds(lease["age_s"].get<double>()));
   }
   const Json& journal = stat["journal"];
   text +=
-      Line("journal", HumanBytes(journal["bytes"].get<uint64_t>()) + " in " + journal["segments"].dump() + " segments" +
+      Line("journal", HumanBytes(journal["bytes"].get<uint64_t>()) + " in " + Count(journal["segments"].get<int64_t>(), "segment") +
                           (journal["torn_bytes"] == 0 ? "" : ", " + journal["torn_bytes"].dump() + " bytes of an unfinished transaction at the end"));
   return text;
 }

@@ -13,8 +13,10 @@
 #include "buffer/commands.h"
 #include "buffer/hub_client.h"
 #include "buffer/leasing.h"
+#include "buffer/printed_lines.h"
 #include "buffer/putting.h"
 #include "buffer/record_queue.h"
+#include "buffer/stop_notice.h"
 #include "buffer/store.h"
 #include "record/io.h"
 
@@ -31,6 +33,11 @@ void Pause(int64_t milliseconds, bool to_stdout) {
 }
 
 constexpr const char* kNoPromptsHint = "no prompts are left: partial-buffer add -s DIR --prompts FILE brings more";
+
+/// What a claim that was not made has changed all the same.
+std::string FilterNote(const ClaimOptions& options) {
+  return options.filter.empty() ? "" : "; the filter " + options.filter + " holds from now on all the same";
+}
 
 class ClaimWriter {
  public:
@@ -60,8 +67,8 @@ class ClaimWriter {
     return record::Signed(header, invocation_);
   }
   void Summarise() {
-    invocation_.Report("claimed " + std::to_string(claims_ - replays_) + " steps, replayed " + std::to_string(replays_) + "; " +
-                           std::to_string(groups_) + " groups, " + std::to_string(rollouts_) + " rollouts",
+    invocation_.Report("claimed " + Count(claims_ - replays_, "step") + ", replayed " + std::to_string(replays_) + "; " + Count(groups_, "group") +
+                           ", " + Count(rollouts_, "rollout"),
                        {{"claimed_steps", claims_ - replays_}, {"replayed_steps", replays_}, {"groups", groups_}, {"rollouts", rollouts_}}, claims_);
   }
   Invocation& invocation_;
@@ -71,6 +78,15 @@ class ClaimWriter {
 
 std::optional<CheckpointInfo> FindCheckpoint(const ClaimOptions& options) {
   return options.checkpoints.empty() ? std::nullopt : NewestCheckpoint(SystemFiles(), options.checkpoints);
+}
+
+/// Throws Usage when the run has checkpoints, but not there: the trainer would be given steps that its weights do not continue.
+void RequireCheckpoint(const ClaimOptions& options, const std::optional<CheckpointInfo>& newest, int64_t first) {
+  if (options.checkpoints.empty() || newest || first == 0) return;
+  throw Error::Usage("--checkpoints " + options.checkpoints +
+                         (SystemFiles().Exists(options.checkpoints) ? " has no whole checkpoint" : " does not exist") +
+                         ", but a checkpoint of this run contains " + Count(first, "step"),
+                     "name the directory that grpo-step --from writes, with NAME/manifest.json in it");
 }
 
 std::optional<std::string> NameOf(const std::optional<CheckpointInfo>& checkpoint) {
@@ -89,6 +105,7 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
   store.Transact([&](Batch& batch) {
     SetFilter(state, batch, options.filter);
     first = FirstStepToEmit(state, checkpoint);
+    RequireCheckpoint(options, checkpoint, first);
     if (state.first_uncommitted_step() < state.next_step()) return;  // the step at hand was claimed before
     const int64_t step = state.next_step();
     waits_for = MakeClaim(state, batch, options.groups == 0 ? state.config().groups_per_step : options.groups, NameOf(checkpoint));
@@ -107,7 +124,7 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
   }
   writer.Finish(stream::EndStatus::kOk);
   if (!waits_for.empty()) {
-    throw Error::NotReady("no new step was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for,
+    throw Error::NotReady("no new step was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for + FilterNote(options),
                           IsExhausted(state) ? kNoPromptsHint : "");
   }
 }
@@ -124,8 +141,8 @@ std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options,
     if (answer.state == ClaimAnswer::State::kGranted) return answer.claim;
     if (answer.state == ClaimAnswer::State::kStopped) return std::nullopt;
     const std::string waits = "step " + std::to_string(step) + " awaits " + answer.waits_for;
-    if (answer.state == ClaimAnswer::State::kEmpty) throw Error::NotReady(waits, kNoPromptsHint);
-    if (!options.follow) throw Error::NotReady(waits);
+    if (answer.state == ClaimAnswer::State::kEmpty) throw Error::NotReady(waits + FilterNote(options), kNoPromptsHint);
+    if (!options.follow) throw Error::NotReady(waits + FilterNote(options));
     if (invocation.progress_due()) invocation.progress(static_cast<double>(step), static_cast<double>(options.steps), waits);
     const double now_s = SystemClock().MonotonicSeconds();
     if (now_s - begin_s >= static_cast<double>(options.max_wait_ms) / 1000) throw Error::NotReady(waits, "--max-wait-ms says how long it may wait");
@@ -148,7 +165,9 @@ void ClaimFromHub(const ClaimOptions& options, Invocation& invocation) {
   stream::EndStatus status = stream::EndStatus::kOk;
   try {
     const int64_t end = options.follow && options.steps > 0 ? options.steps : kNoUpperLimit;
-    for (int64_t step = hub.FirstStep(checkpoint); step < end; ++step) {
+    const int64_t first = hub.FirstStep(checkpoint);
+    RequireCheckpoint(options, checkpoint, first);
+    for (int64_t step = first; step < end; ++step) {
       const auto claim = AwaitClaim(hub, options, step, NameOf(checkpoint), invocation);
       if (!claim) {
         status = stream::EndStatus::kStopped;
@@ -243,7 +262,8 @@ void RunCommit(const CommitOptions& options, Invocation& invocation) {
                       {{"read", read}, {"committed", committed}, {"repeated", repeated}, {"other", other}}, read);
   };
   summarise();
-  for (std::vector<std::string> records; queue.Take(committer.BeatMs(), &records);) {
+  StopNotice stop("committed");
+  for (std::vector<std::string> records; stop.Take(queue, committer.BeatMs(), &records);) {
     if (records.empty()) committer.Beat();
     for (const std::string& bytes : records) {
       const record::Record record = Decode(bytes, committed + repeated + other, options.io.in);
@@ -261,6 +281,10 @@ void RunCommit(const CommitOptions& options, Invocation& invocation) {
   }
   if (writer) writer->Finish(queue.end_status());
   committer.End();
+  if (committed + repeated == 0 && queue.end_status() == stream::EndStatus::kOk) {
+    log::Warn("the stream has no step record: nothing was committed" +
+              std::string(other > 0 ? "; put takes rollouts, commit what grpo-step writes" : "; if a claim was read, it stays and is given again"));
+  }
   record::RequireGoodEnd(queue.end_status());
   if (queue.end_status() == stream::EndStatus::kStopped) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
 }

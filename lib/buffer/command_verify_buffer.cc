@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/printing.h"
 #include "buffer/look_commands.h"
+#include "buffer/printed_lines.h"
 #include "buffer/verification.h"
 
 namespace april::buffer {
@@ -18,10 +19,11 @@ void RunVerify(const VerifyCommandOptions& options, Invocation& invocation) {
   std::string text = FindingsText(report.findings);
   for (const std::string& note : report.notes) text += "note: " + Printable(note) + "\n";
   PrintOut(text);
-  invocation.summary = "verified " + HumanBytes(report.bytes) + " in " + std::to_string(report.segments) +
-                       " segments: " + std::to_string(report.frames) + " frames, " + std::to_string(report.entries) + " entries, " +
-                       std::to_string(report.payloads) + " records, " + std::to_string(report.rollouts) + " rollouts read back; " +
-                       std::to_string(report.findings.count) + (report.findings.count == 1 ? " thing is wrong" : " things are wrong");
+  invocation.summary = "verified " + HumanBytes(report.bytes) + " in " + Count(static_cast<int64_t>(report.segments), "segment") + ": " +
+                       Count(static_cast<int64_t>(report.frames), "frame") + ", " + std::to_string(report.entries) + " entries, " +
+                       Count(static_cast<int64_t>(report.payloads), "record") + ", " + Count(static_cast<int64_t>(report.rollouts), "rollout") +
+                       " read back; " + std::to_string(report.findings.count) +
+                       (report.findings.count == 1 ? " thing is wrong" : " things are wrong");
   if (!report.findings.empty()) throw NotSound(options.store.store, report.findings);
 }
 

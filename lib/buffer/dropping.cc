@@ -31,9 +31,10 @@ int64_t DropGroups(const State& state, Batch& batch, const std::vector<uint64_t>
     const GroupState group_state = state.group(*admission).state;
     if (group_state == GroupState::kDropped || std::find(entry.groups.begin(), entry.groups.end(), group_id) != entry.groups.end()) continue;
     if (!MayBecome(group_state, GroupState::kDropped)) {
-      throw Error::Usage(
-          "group " + HexU64(group_id) + " is " + std::string(Name(group_state)) + " and cannot be dropped",
-          group_state == GroupState::kClaimed ? "partial-buffer abandon gives its claim's groups back" : "it was trained; rewind undoes steps");
+      throw Error::Usage("group " + HexU64(group_id) + " is " + std::string(Name(group_state)) + " and cannot be dropped",
+                         group_state == GroupState::kClaimed
+                             ? "partial-buffer abandon -s DIR CLAIM gives its claim's groups back; stat names the claim"
+                             : "it was trained; partial-buffer rewind -s DIR --to CHECKPOINTS/step-… undoes steps");
     }
     entry.groups.push_back(group_id);
   }

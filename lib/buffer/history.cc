@@ -229,7 +229,7 @@ std::string TimeText(int64_t ns) {
   ::gmtime_r(&seconds, &parts);
   char text[48], whole[64];
   std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
-  std::snprintf(whole, sizeof whole, "%s.%03d", text, static_cast<int>(ns / 1'000'000 % 1000));
+  std::snprintf(whole, sizeof whole, "%s.%03dZ", text, static_cast<int>(ns / 1'000'000 % 1000));
   return whole;
 }
 

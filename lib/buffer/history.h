@@ -30,7 +30,7 @@ struct History {
 /// Throws Usage when there is none, or several.
 History ReadHistory(FileSystem& files, const std::string& directory, const std::string& digits);
 
-/// "2026-01-31 12:00:00.123", UTC.
+/// "2026-01-31 12:00:00.123Z": UTC.
 std::string TimeText(int64_t ns);
 
 }  // namespace april::buffer

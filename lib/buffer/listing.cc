@@ -67,6 +67,11 @@ std::optional<double> NumberOf(const Cell& cell) {
   return std::nullopt;
 }
 
+std::string Trimmed(const std::string& text) {
+  const size_t first = text.find_first_not_of(' ');
+  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(' ') - first + 1);
+}
+
 struct Comparison {
   std::string name, sign, value;
 };
@@ -77,7 +82,7 @@ Comparison ParseComparison(const std::string& text) {
   if (at == std::string::npos || at == 0)
     throw Error::Usage("--where " + text + ": no comparison", "for example --where tokens>=200, --where worker=gen1, --where uid~3fa");
   const size_t length = at + 1 < text.size() && text[at + 1] == '=' && text[at] != '=' && text[at] != '~' ? 2 : 1;
-  Comparison comparison{text.substr(0, at), text.substr(at, length), text.substr(at + length)};
+  Comparison comparison{Trimmed(text.substr(0, at)), text.substr(at, length), Trimmed(text.substr(at + length))};
   if (comparison.sign == "!") throw Error::Usage("--where " + text + ": ! is no comparison", "one of = != < <= > >= ~ (contains)");
   return comparison;
 }
@@ -94,6 +99,45 @@ bool HoldsForNumber(double seen, const std::string& sign, double wanted) {
 bool HoldsForText(const std::string& seen, const std::string& sign, const std::string& wanted) {
   if (sign == "~") return seen.find(wanted) != std::string::npos;
   return (seen == wanted) == (sign == "=");
+}
+
+std::vector<std::string> RolloutStateNames() {
+  std::vector<std::string> names;
+  for (int i = 0; i < kNumRolloutStates; ++i) names.emplace_back(Name(static_cast<RolloutState>(i)));
+  return names;
+}
+std::vector<std::string> GroupStateNames() {
+  std::vector<std::string> names;
+  for (int i = 0; i < kNumGroupStates; ++i) names.emplace_back(Name(static_cast<GroupState>(i)));
+  return names;
+}
+std::vector<std::string> StateNames(const std::vector<Column<RolloutRow>>&) { return RolloutStateNames(); }
+std::vector<std::string> StateNames(const std::vector<Column<GroupRow>>&) { return GroupStateNames(); }
+
+std::vector<std::string> FinishNames() {
+  std::vector<std::string> names;
+  for (const record::Finish finish :
+       {record::Finish::kNone, record::Finish::kStop, record::Finish::kLength, record::Finish::kAbort, record::Finish::kError})
+    names.emplace_back(record::FinishText(finish));
+  return names;
+}
+
+std::string Joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+/// A slip in one of the words that a column may hold would choose nothing, or everything.
+template <typename Row>
+void CheckWord(const std::vector<Column<Row>>& columns, const Column<Row>& column, const std::string& text, const std::string& value) {
+  const std::string_view name = column.name;
+  std::vector<std::string> known;
+  if (name == "state") known = StateNames(columns);
+  if (name == "group_state") known = GroupStateNames();
+  if (name == "finish") known = FinishNames();
+  if (known.empty() || std::find(known.begin(), known.end(), value) != known.end()) return;
+  throw Error::Usage("--where " + text + ": " + column.name + " is never \"" + value + "\"", "one of " + Joined(known));
 }
 
 template <typename Row>
@@ -119,6 +163,7 @@ std::function<bool(const Row&)> MakeCondition(const std::vector<Column<Row>>& co
       return seen && HoldsForNumber(*seen, sign, wanted);
     };
   }
+  if (comparison.sign != "~") CheckWord(columns, column, text, comparison.value);
   return [&column, comparison](const Row& row) {
     const Cell cell = column.cell(row);
     const auto* seen = std::get_if<std::string>(&cell);
@@ -126,34 +171,17 @@ std::function<bool(const Row&)> MakeCondition(const std::vector<Column<Row>>& co
   };
 }
 
-std::vector<std::string> Split(const std::string& list) {
+}  // namespace
+
+std::vector<std::string> SplitList(const std::string& list) {
   std::vector<std::string> parts;
   for (size_t begin = 0; begin <= list.size();) {
     const size_t end = std::min(list.find(',', begin), list.size());
-    parts.push_back(list.substr(begin, end - begin));
+    parts.push_back(Trimmed(list.substr(begin, end - begin)));
     begin = end + 1;
   }
   return parts;
 }
-
-std::vector<std::string> StateNames(const std::vector<Column<RolloutRow>>&) {
-  std::vector<std::string> names;
-  for (int i = 0; i < kNumRolloutStates; ++i) names.emplace_back(Name(static_cast<RolloutState>(i)));
-  return names;
-}
-std::vector<std::string> StateNames(const std::vector<Column<GroupRow>>&) {
-  std::vector<std::string> names;
-  for (int i = 0; i < kNumGroupStates; ++i) names.emplace_back(Name(static_cast<GroupState>(i)));
-  return names;
-}
-
-std::string Joined(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
-}  // namespace
 
 std::string WorkerOf(const State& state, const RolloutMeta& rollout) {
   const auto set = state.leases().find(rollout.lease_id);
@@ -172,12 +200,12 @@ const std::vector<Column<RolloutRow>>& RolloutColumns() {
       {"state", "STATE", -8, "queued, leased, partial, complete, scored, failed", [](Row row) { return Text(Name(row.rollout.state)); }},
       {"group_state", "GROUP IS", -8, "state of its group", [](Row row) { return Text(Name(row.group.state)); }},
       {"tokens", "TOKENS", 6, "journaled tokens of its response", [](Row row) { return Cell(int64_t{row.rollout.tokens}); }},
-      {"versions", "VERSIONS", -9, "policy versions that made them", [](Row row) { return Text(Versions(row.rollout)); }, true},
+      {"versions", "VERSIONS", -9, "policy versions that made them", [](Row row) { return Text(Versions(row.rollout)); }},
       {"staleness", "STALE", 5, "versions between its oldest token and the last commit",
        [](Row row) { return Staleness(row.store.state(), row.rollout); }},
       {"resumes", "RESUMES", 7, "times that it was taken up again", [](Row row) { return Cell(int64_t{row.rollout.resumes}); }},
       {"leases", "LEASES", 6, "times that it was issued", [](Row row) { return Cell(int64_t{row.rollout.lease_epoch}); }},
-      {"finish", "FINISH", -6, "stop, length, abort, error", [](Row row) { return Text(record::FinishText(row.rollout.finish)); }},
+      {"finish", "FINISH", -6, "none, stop, length, abort, error", [](Row row) { return Text(record::FinishText(row.rollout.finish)); }},
       {"changed_s", "CHANGED", 8, "seconds since the journal last named it",
        [](Row row) { return Cell(SecondsSince(row.store, row.rollout.changed_ns)); }},
       {"age_s", "AGE", 8, "seconds since its group was opened", [](Row row) { return Cell(SecondsSince(row.store, row.group.opened_ns)); }},
@@ -188,9 +216,8 @@ const std::vector<Column<RolloutRow>>& RolloutColumns() {
        [](Row row) { return row.rollout.has_versions ? Cell(int64_t{row.rollout.oldest}) : Cell(); }},
       {"newest_version", "NEWEST", 6, "policy version of its newest token",
        [](Row row) { return row.rollout.has_versions ? Cell(int64_t{row.rollout.newest}) : Cell(); }},
-      {"claimed_step", "CLAIMED", 7, "step whose claim has its group", [](Row row) { return ClaimedStep(row.store.state(), AdmissionOf(row.key)); },
-       true},
-      {"prompt_id", "PROMPT", -16, "id of its prompt", [](Row row) { return Text(row.store.ReadPrompt(row.group.prompt).prompt_id); }, true},
+      {"claimed_step", "CLAIMED", 7, "step whose claim has its group", [](Row row) { return ClaimedStep(row.store.state(), AdmissionOf(row.key)); }},
+      {"prompt_id", "PROMPT", -16, "id of its prompt", [](Row row) { return Text(row.store.ReadPrompt(row.group.prompt).prompt_id); }},
       {"worker", "WORKER", -8, "who has it leased", [](Row row) { return Text(WorkerOf(row.store.state(), row.rollout)); }},
   };
   return kColumns;
@@ -200,7 +227,7 @@ const std::vector<Column<GroupRow>>& GroupColumns() {
   using Row = const GroupRow&;
   static const std::vector<Column<GroupRow>> kColumns = {
       {"group_id", "GROUP", -16, "the rollouts of one prompt in one epoch", [](Row row) { return Text(HexU64(row.group.group_id)); }},
-      {"state", "STATE", -8, "open, ready, claimed, trained, consumed", [](Row row) { return Text(Name(row.group.state)); }},
+      {"state", "STATE", -8, "open, ready, claimed, trained, consumed, dropped", [](Row row) { return Text(Name(row.group.state)); }},
       {"prompt", "PROMPT NO", 9, "number of its prompt, in the order of add", [](Row row) { return Cell(row.group.prompt); }},
       {"epoch", "EPOCH", 6, "of the prompt", [](Row row) { return Cell(row.group.epoch); }},
       {"members", "MEMBERS", 7, "its rollouts", [](Row row) { return Cell(static_cast<int64_t>(row.group.members.size())); }},
@@ -229,15 +256,17 @@ const std::vector<Column<GroupRow>>& GroupColumns() {
        }},
       {"admitted_step", "STEP", 6, "next step when it was opened", [](Row row) { return Cell(row.group.admitted_step); }},
       {"opened_s", "OPENED", 8, "seconds since it was opened: its age", [](Row row) { return Cell(SecondsSince(row.store, row.group.opened_ns)); }},
-      {"claimed_step", "CLAIMED", 7, "step whose claim has it", [](Row row) { return ClaimedStep(row.store.state(), row.admission); }, true},
-      {"prompt_id", "PROMPT", -16, "id of its prompt", [](Row row) { return Text(row.store.ReadPrompt(row.group.prompt).prompt_id); }, true},
+      {"claimed_step", "CLAIMED", 7, "step whose claim has it", [](Row row) { return ClaimedStep(row.store.state(), row.admission); }},
+      {"prompt_id", "PROMPT", -16, "id of its prompt", [](Row row) { return Text(row.store.ReadPrompt(row.group.prompt).prompt_id); }},
   };
   return kColumns;
 }
 
 template <typename Row>
-const Column<Row>& FindColumn(const std::vector<Column<Row>>& columns, const std::string& name) {
-  static const std::pair<const char*, const char*> kShort[] = {{"length", "tokens"}, {"step", "admitted_step"}, {"age", "opened_s"}};
+const Column<Row>& FindColumn(const std::vector<Column<Row>>& columns, const std::string& text) {
+  const std::string name = Trimmed(text);
+  static const std::pair<const char*, const char*> kShort[] = {{"length", "tokens"}, {"num_tokens", "tokens"}, {"step", "admitted_step"},
+                                                               {"age", "opened_s"},  {"age_s", "opened_s"},    {"group_state", "state"}};
   std::string names;
   for (const auto& column : columns) {
     const std::string full = column.name;
@@ -256,7 +285,7 @@ const Column<Row>& FindColumn(const std::vector<Column<Row>>& columns, const std
 template <typename Row>
 Filter<Row>::Filter(const std::vector<Column<Row>>& columns, const SelectOptions& options) {
   if (!options.state.empty()) {
-    const std::vector<std::string> wanted = Split(options.state), known = StateNames(columns);
+    const std::vector<std::string> wanted = SplitList(options.state), known = StateNames(columns);
     for (const std::string& state : wanted) {
       if (std::find(known.begin(), known.end(), state) == known.end())
         throw Error::Usage("--state " + options.state + ": there is no state \"" + state + "\"", "any of " + Joined(known) + ", with commas between");

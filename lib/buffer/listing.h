@@ -36,11 +36,13 @@ struct Column {
   int width;  ///< of the table's cells; below 0: to the left
   const char* help;
   Cell (*cell)(const Row&);
-  bool on_request = false;  ///< costs a read, or repeats others: only where it is named
 };
 
 const std::vector<Column<RolloutRow>>& RolloutColumns();
 const std::vector<Column<GroupRow>>& GroupColumns();
+
+/// "a, b" is a and b.
+std::vector<std::string> SplitList(const std::string& list);
 
 /// By its name, or the short form without unit: age for age_s, length for tokens. Throws Usage naming all.
 template <typename Row>

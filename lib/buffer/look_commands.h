@@ -59,7 +59,7 @@ struct ExportOptions {
   StoreOption store;
   SelectOptions select;
   std::string out = "-", model;
-  bool tokens = true, text = true;
+  bool tokens = true, text = true, stream = false;
   void Register(OptionsVisitor& options);
 };
 void RunExport(const ExportOptions& options, Invocation& invocation);

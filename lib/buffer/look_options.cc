@@ -23,7 +23,7 @@ void LsOptions::Register(OptionsVisitor& options) {
                "by this column, largest number first: age, length, staleness, resumes, reward, …; default: the order of issue");
   options.Flag("reverse", &reverse, "the other way round");
   options.Integer("limit", &limit, 0, kNoUpperLimit, "at most so many lines; 0 = all");
-  options.Flag("json", &json, "JSON lines; every column, unless some are named");
+  options.Flag("json", &json, "JSON lines: every column, unless some are named");
 }
 
 void ShowOptions::Register(OptionsVisitor& options) {
@@ -58,6 +58,8 @@ void ExportOptions::Register(OptionsVisitor& options) {
   select.Register(options);
   options.Section("Output");
   options.Text("o,out", &out, "FILE", "- is standard output; a file has its name once it is whole");
+  options.Flag("stream", &stream,
+               "the records as a stream instead of JSON lines, without their leases: what reward-score reads and put takes scores from");
   options.Flag("tokens", &tokens, "the arrays: token ids, log-probabilities, other per-token values; --no-tokens leaves them out");
   options.Flag("text", &text, "prompt and response as text; --no-text needs no tokenizer");
   options.Text("model", &model, "PATH", "where the tokenizer is; default: the path that init was given");

@@ -1,6 +1,7 @@
-// Lines of "name  value" for a terminal.
+// Lines of "name  value" for a terminal, and counts in words.
 #pragma once
 
+#include <cstdint>
 #include <cstdio>
 #include <string>
 
@@ -16,6 +17,9 @@ std::string Format(const char* format, Values... values) {
   text.pop_back();
   return text;
 }
+
+/// "1 group", "2 groups".
+inline std::string Count(int64_t number, const std::string& one) { return std::to_string(number) + " " + one + (number == 1 ? "" : "s"); }
 
 /// What `value` holds may come from a model, a prompt or a worker's name.
 inline std::string Line(const char* name, const std::string& value) { return Format("%-10s ", name) + Printable(value) + "\n"; }

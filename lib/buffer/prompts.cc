@@ -42,6 +42,15 @@ void WarnOfOthers(const Json& object, std::initializer_list<std::string_view> kn
   }
 }
 
+std::string IdOf(const Json& id) {
+  const std::string text = id.is_string() ? id.get<std::string>() : id.dump();
+  if (!(id.is_string() || id.is_number()) || text.empty()) {
+    throw Error::Data("\"id\" is " + std::string(id.is_string() ? "empty" : id.type_name()) + ", which is no id",
+                      "an id is a text or a number, another one for each prompt; without \"id\" it is the file's name and the line");
+  }
+  return text;
+}
+
 std::vector<text::Message> Messages(const Json& json, const std::string& position) {
   if (!json.is_array() || json.empty()) throw Error::Data("\"messages\" is no list of messages");
   std::vector<text::Message> messages;
@@ -93,11 +102,7 @@ record::Prompt PromptLines::Read(const std::string& line) const {
   const Json json = ParseLine(line);
   if (!json.is_object()) throw Error::Data("expected an object with \"prompt\" or \"messages\"");
   record::Prompt prompt;
-  if (json.contains("id")) {
-    prompt.prompt_id = json["id"].is_string() ? json["id"].get<std::string>() : json["id"].dump();
-  } else {
-    prompt.prompt_id = BaseName(name_) + ":" + std::to_string(line_number_);
-  }
+  prompt.prompt_id = json.contains("id") ? IdOf(json["id"]) : BaseName(name_) + ":" + std::to_string(line_number_);
   if (json.contains("messages") == json.contains("prompt")) throw Error::Data("expected either \"prompt\" or \"messages\"");
   if (json.contains("messages")) {
     if (!model_.chat) throw Error::Data("\"messages\" need a chat template, but the model has none");

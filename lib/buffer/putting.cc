@@ -93,11 +93,13 @@ Outcome PutUnleased(Store& store, Batch& batch, const Rollout& rollout, uint64_t
   const bool finished = meta.state == RolloutState::kComplete || meta.state == RolloutState::kScored;
   const GroupState group = store.state().group(AdmissionOf(key)).state;
   const bool unclaimed = group == GroupState::kOpen || group == GroupState::kReady;
-  if (finished && same_response && rollout.status == Status::kComplete && rollout.reward && rollout.reward->status == "ok" && unclaimed) {
+  const bool has_score = rollout.reward && rollout.reward->status == "ok";
+  if (finished && same_response && rollout.status == Status::kComplete && has_score && unclaimed) {
     batch.Add(MakeEntry(rollout, RolloutState::kScored, chain), bytes);
     return Outcome::kAccepted;
   }
   const bool ends = rollout.status == Status::kComplete || rollout.status == Status::kFailed;
+  if (finished && same_response && !has_score) return Outcome::kRepeated;  // a scorer that failed again: nothing was generated anew
   if ((!ends || meta.Ended()) && AlreadyJournaled(store, key, 0, rollout.tokens, rollout.logprobs)) return Outcome::kRepeated;
   return Supersede(batch, rollout.uid, rollout.lease, rollout.tokens.size());
 }

@@ -6,8 +6,10 @@
 #include <string>
 
 #include "base/bytes.h"
+#include "buffer/admission.h"
 #include "buffer/leasing.h"
 #include "buffer/map_fields.h"
+#include "buffer/settings.h"
 
 namespace april::buffer {
 namespace {
@@ -28,7 +30,7 @@ Map LengthMap(const LengthCounts& lengths) {
   return {{"rollouts", lengths.count},
           {"tokens", lengths.tokens},
           {"mean_tokens", lengths.Mean()},
-          {"longest_tokens", lengths.longest},
+          {"longest_tokens", last == 0 ? 0 : std::min(lengths.longest, (int64_t{1} << (last - 1)) - 1)},
           {"classes", std::move(classes)}};
 }
 
@@ -165,9 +167,12 @@ Map StatMap(const Store& store) {
       {"mean_reward", totals.trained_rollouts == 0 ? Value() : Value(totals.trained_reward / static_cast<double>(totals.trained_rollouts))},
       {"staleness_versions", CountMap(totals.trained_staleness)}};
   return {{"run", state.config().run},
+          {"config", SettingsMap(state.config())},
+          {"filter", Name(state.filter())},
           {"synchronous", state.config().Synchronous()},
           {"groups", std::move(groups)},
           {"rollouts", std::move(rollouts)},
+          {"awaiting_score", NumAwaitingScore(state)},
           {"tokens", std::move(tokens)},
           {"staleness_versions", CountMap(live.staleness)},
           {"resumes", CountMap(live.resumes)},

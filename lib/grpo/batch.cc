@@ -96,7 +96,8 @@ void FindTrainedTokens(const record::Rollout& rollout, const BatchLimits& limits
     if (span.version > limits.trainer_version) {
       Reject(rollout,
              "was sampled under policy version " + std::to_string(span.version) + ", and the trainer is at " + std::to_string(limits.trainer_version),
-             "the newest whole checkpoint is older than the buffer expects: take the buffer back with `partial-buffer rewind`");
+             "the newest whole checkpoint is older than the buffer expects: take the buffer back: partial-buffer rewind -s DIR --to "
+             "CHECKPOINTS/step-… names that checkpoint");
     }
     for (int64_t i = span.start; i < span.end; ++i) {
       const auto token = static_cast<size_t>(i);

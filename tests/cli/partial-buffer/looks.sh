@@ -17,6 +17,7 @@ grep -q "^uid        $uid" shown && grep -q "^version    2 made tokens 0 to" sho
 [ "$(grep -c $'\x1b\[3[0-9]m' shown)" -gt 0 ] || { echo "no colour"; exit 1; }
 ! partial-buffer show -q -s b "$uid" | grep >/dev/null $'\x1b\[3' || { echo "colour without a terminal"; exit 1; }
 partial-buffer show -q -s b "$uid" --json | python3 -c 'import json, sys; json.load(sys.stdin)'
+grep -q "^[0-9-]* [0-9:]*[.][0-9]*Z  leased to w" shown || { echo "times without their zone"; cat shown; exit 1; }
 fails "no rollout or group of this journal begins with" 2 partial-buffer show -s b zzzz
 partial-buffer stat -q -s b --json | python3 -c '
 import json, sys
@@ -25,10 +26,17 @@ assert sum(v for k, v in stat["rollouts"].items() if k != "ungraded") == 4 * (st
 assert stat["sampled"]["rollouts"] == sum(c["rollouts"] for c in stat["sampled"]["classes"]), stat'
 partial-buffer stat -q -s b >stat
 grep -q "^staleness" stat || { echo "stat lacks the staleness"; cat stat; exit 1; }
+grep -q "^settings   --group-size 4 --groups-per-step 2 --in-flight 16 --max-tokens 64 .*--retain-steps 1000" stat &&
+  grep -q "^ *--admission first-finished --max-staleness -1 --max-resumes -1 --filter none" stat && grep -q "model $model" stat &&
+  grep -q "^steps      0 steps committed, 0 of them in a checkpoint; the next claim is step 0;" stat || { cat stat; exit 1; }
+expect "$(partial-buffer stat -q -s b --json | python3 -c 'import json, sys; c = json.load(sys.stdin)["config"]; print(c["group_size"], c["admission"], len(c["tokenizer"]))')" \
+  "4 first-finished 16" "settings in JSON"
 resumed=$(partial-buffer ls -q -s b --json | grep -c '"resumes":1') again=$(number finished_resumes)
 [ "$again" -gt 0 ] && grep -q "^resumed    1 $resumed  (times taken up again → rollouts not trained yet.* $again times in all finished rollouts" stat || { cat stat; exit 1; }
 for command in init add take put claim commit abandon serve compact ls show stat grep export audit verify repair; do
-  partial-buffer $command --help | grep >/dev/null -- "--help" || { echo "$command has no help"; exit 1; }
+  partial-buffer $command --help >help
+  grep -q -- "--help" help || { echo "$command has no help"; exit 1; }
+  partial-buffer help $command | cmp -s - help || { echo "help $command differs from $command --help"; exit 1; }
 done
 
 # Whatever prompts and models write cannot move the terminal.

@@ -29,6 +29,10 @@ fails "there is no state \"queued\"" 2 partial-buffer ls -s b --groups --state q
 fails "there is no state \"read\"" 2 partial-buffer ls -s b --state read
 fails "there is no column \"length_s\"" 2 partial-buffer ls -s b --columns uid,length_s
 fails "hint: one of uid, group_id" 2 partial-buffer ls -s b --sort nothing
+fails "state is never \"scord\"" 2 partial-buffer ls -s b --where state=scord
+grep -q "hint: one of queued, leased, partial, complete, scored, failed" stderr || { cat stderr; exit 1; }
+fails "state is never \"scored\"" 2 partial-buffer ls -s b --groups --where state!=scored
+fails "finish is never" 2 partial-buffer ls -s b --where finish=end
 fails "no comparison" 2 partial-buffer ls -s b --where tokens
 fails "\"many\" is no number" 2 partial-buffer ls -s b --where "tokens>many"
 fails "worker is text" 2 partial-buffer export -s b --where "worker>a"
@@ -37,6 +41,8 @@ fails "missing closing parenthesis" 2 partial-buffer grep -s b "("
 fails "context has no effect with --count" 2 partial-buffer grep -s b x --count --context 1
 fails "no rollout or group of this journal begins with 0xyz" 2 partial-buffer show -s b 0xyz
 fails "model has no effect with --json" 2 partial-buffer show -s b 00 --json --model x
+fails "there is no column \"toknes\"" 2 partial-buffer ls -s b --where "toknes > 1"
+partial-buffer ls -q -s b --state 'queued, leased' --where 'tokens >= 0' --columns 'uid, tokens' --sort ' tokens' >/dev/null
 fails "exclude each other" 2 partial-buffer take -s b --groups 1 --rollouts 1
 
 # Prompts: file and line are named, all of the file is refused; --skip-bad counts instead.
@@ -60,6 +66,11 @@ fails "is in the buffer already" 3 partial-buffer add -s b --prompts prompts.jso
 fails "cannot open" 1 partial-buffer add -s b --prompts missing.jsonl
 : >empty.jsonl
 fails "no prompt that can be used" 3 partial-buffer add -s b --prompts empty.jsonl
+for id in '""' null '[1]' true; do
+  echo "{\"prompt\":\"x\",\"id\":$id}" >id.jsonl
+  fails "id.jsonl:1: \"id\" is .*, which is no id" 3 partial-buffer add -s b --prompts id.jsonl
+  grep -q "hint: an id is a text or a number" stderr || { cat stderr; exit 1; }
+done
 cp -r "$model" other
 python3 -c '
 import json

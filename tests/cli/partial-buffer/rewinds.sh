@@ -24,7 +24,7 @@ APRIL_STEPS=3 audit
 mv checkpoints/step-00000006/manifest.json.rewound checkpoints/step-00000006/manifest.json
 fails "contains 6 steps, but this buffer claimed only 3" 1 partial-buffer claim -s b --checkpoints checkpoints
 partial-buffer rewind -s b --to checkpoints/step-00000003 2>log
-grep -q "undid 0 steps.*set 1 checkpoints aside" log || { cat log; exit 1; }
+grep -q "undid 0 steps.*set 1 checkpoint aside" log || { cat log; exit 1; }
 # The same groups give the same weights again.
 for ((i = 3; i < 8; ++i)); do step; done
 expect "$(sed -E 's/.*"weights":([0-9]+).*/\1/' checkpoints/step-00000006/manifest.json)" "$weights" "weights of step 6"
@@ -43,9 +43,9 @@ fails "is no group" 2 partial-buffer drop -s b --reason x 12
 fails "is not there" 2 partial-buffer drop -s b --reason x 0123456789abcdef
 fails "is consumed and cannot be dropped\|is trained and cannot be dropped" 2 partial-buffer drop -s b --reason x "$(head -n 1 trained)"
 partial-buffer drop -s b --reason "wrong label" "$group" 2>log
-grep -q "dropped 1 groups; 0 were dropped before" log || { cat log; exit 1; }
+grep -q "dropped 1 group; 0 were dropped before" log || { cat log; exit 1; }
 partial-buffer drop -s b --reason "wrong label" "$group" 2>log
-grep -q "dropped 0 groups; 1 were dropped before" log || { cat log; exit 1; }
+grep -q "dropped 0 groups; 1 was dropped before" log || { cat log; exit 1; }
 expect "$(number 'wrong label')" 1 "groups dropped for their label"
 generate <taken | partial-buffer put -s b 2>log
 grep -Eq "superseded [1-9]" log || { cat log; exit 1; }
@@ -57,7 +57,7 @@ partial-buffer take -q -s b --rollouts 8 --worker w >/dev/null
 group=$(partial-buffer ls -q -s b --groups --json | grep '"state":"open"' | sed -nE '1s/.*"group_id":"([0-9a-f]*)".*/\1/p')
 partial-buffer serve -q -s b --bind $hub & server=$!
 partial-buffer drop -s $hub --reason "wrong label" "$group" 2>log || { cat log; exit 1; }
-grep -q "dropped 1 groups" log || { cat log; exit 1; }
+grep -q "dropped 1 group" log || { cat log; exit 1; }
 fails "is served at" 1 partial-buffer rewind -s b --to checkpoints/step-00000003
 kill $server
 wait $server || expect $? 75 "exit of a hub that was stopped"

@@ -2,6 +2,7 @@
 // (tests/fault/buffer_*.sh). They need no model and start at once.
 //   unit_buffer '[.generator]' -o /dev/stderr: streams from stdin to stdout; APRIL_HUB: leases from that hub instead of stdin
 //   unit_buffer '[.trainer]'   claims on stdin, steps on stdout, checkpoints in the directory APRIL_CHECKPOINTS
+//   unit_buffer '[.scorer]'    streams from stdin to stdout: complete rollouts get APRIL_VALUE and the status APRIL_REWARD, or no reward (none)
 //   unit_buffer '[.auditor]'   proves APRIL_STORE's journal: every token, every step, every rollout once
 #include <unistd.h>
 
@@ -211,6 +212,22 @@ TEST_CASE("pretend to train", "[.trainer]") {
     writer.Flush();
     claim.reset();
     rollouts.clear();
+  }
+  writer.Finish(reader.end_status());
+}
+
+TEST_CASE("score", "[.scorer]") {
+  if (!Asked()) return;
+  record::RecordReader reader("-", {});
+  record::RecordWriter writer("-", reader.header(), Plain());
+  const std::string status = Environment("APRIL_REWARD", "none");
+  while (auto record = reader.Next()) {
+    auto* rollout = std::get_if<record::Rollout>(&*record);
+    if (rollout && rollout->status == record::Status::kComplete) {
+      rollout->reward.reset();
+      if (status != "none") *rollout = Scored(*rollout, static_cast<double>(Number("APRIL_VALUE", 1)), status);
+    }
+    writer.Write(*record);
   }
   writer.Finish(reader.end_status());
 }
