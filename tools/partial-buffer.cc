@@ -72,6 +72,9 @@ int main(int argc, char** argv) {
               "that a whole\n"
               "stream did not mention return to the queue; of a cut stream (exit 3) everything that arrived is kept. A complete rollout without a\n"
               "reward is kept and waits for one: export --state complete --stream gives it to a scorer.\n"
+              "Counted are records that told something new (accepted), known ones (repeated), those of leases that had ended (superseded), "
+              "defective\n"
+              "ones (rejected) and what is neither rollout nor progress (other).\n"
               "\n"
               "  … | reward-score --scorer gsm8k --model MODEL | partial-buffer put -s zmq+ipc://run/hub",
               &RunPut, {.metrics = true, .progress = true}),
@@ -92,7 +95,11 @@ int main(int argc, char** argv) {
               "commit", "record what the trainer made of its claims",
               "Reads the trainer's step records: a claim becomes trained, and consumed once a checkpoint that contains it is named. A step of a "
               "claim that is\n"
-              "not current is refused; one that was recomputed with other weights, too.",
+              "not current is refused; one that was recomputed with other weights, too. Counted are steps that became trained (committed), records "
+              "that\n"
+              "name a checkpoint of earlier steps (checkpointed), what was known already (repeated) and what is no step record (other).\n"
+              "\n"
+              "  … | grpo-step --from run/checkpoints … | partial-buffer commit -s run/buffer",
               &RunCommit, {.provenance = true, .metrics = true, .progress = true}),
           cli::MakeCommand(
               "abandon", "give a claim's groups back",

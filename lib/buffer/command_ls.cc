@@ -44,6 +44,7 @@ void PrintRow(const Chosen<Row>& columns, bool json, const Row& row) {
   std::string line;
   for (const auto* column : columns)
     line += (line.empty() ? "" : "  ") + Padded(Printable(CellText(*column, row)), column->width, column == columns.back());
+  line.erase(line.find_last_not_of(' ') + 1);
   PrintOut(line + "\n");
 }
 

@@ -49,8 +49,8 @@ std::string Describe(const Store& store, const record::Rollout& rollout, const G
                             HumanSeconds(AgeSeconds(store, meta.changed_ns)) + " ago");
   if (meta.state == RolloutState::kLeased) text += Line("worker", WorkerOf(store.state(), meta));
   text += Line("tokens", std::to_string(rollout.tokens.size()) + " of at most " + std::to_string(rollout.max_tokens) + ", prompt " +
-                             std::to_string(rollout.prompt_tokens.size()) + ", " + std::to_string(rollout.resumes) + " resumes, issued " +
-                             std::to_string(meta.lease_epoch) + " times" +
+                             std::to_string(rollout.prompt_tokens.size()) + ", " + Count(rollout.resumes, "resume") + ", issued " +
+                             Count(meta.lease_epoch, "time") +
                              (rollout.finish == record::Finish::kNone ? "" : std::string(", finish ") + record::FinishText(rollout.finish)));
   for (const record::WeightSpan& span : rollout.weight_versions) {
     text += Line("version", std::to_string(span.version) + " made tokens " + std::to_string(span.start) + " to " + std::to_string(span.end) +

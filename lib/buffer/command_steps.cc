@@ -13,6 +13,7 @@
 #include "buffer/commands.h"
 #include "buffer/hub_client.h"
 #include "buffer/leasing.h"
+#include "buffer/map_fields.h"
 #include "buffer/printed_lines.h"
 #include "buffer/putting.h"
 #include "buffer/record_queue.h"
@@ -208,17 +209,27 @@ class Committer {
     if (option.IsHub()) {
       hub_ = std::make_unique<HubClient>(option.store, "", option.peer_timeout_ms);
       hub_->Hello("commit");
+      const stream::Map stat = hub_->Stat();
+      next_step_ = MapFields(stat, "answer of the hub").Int("first_uncommitted_step");
     } else {
       store_ = std::make_unique<Store>(SystemFiles(), SystemClock(), option.store, StoreOptions{.take_over = option.take_over});
+      next_step_ = store_->state().first_uncommitted_step();
     }
   }
   const RunConfig& config() const { return hub_ ? hub_->config() : store_->state().config(); }
-  /// Returns false when the step was committed before.
-  bool Commit(const record::Step& step) {
-    if (hub_) return hub_->Commit(step) == CommitOutcome::kCommitted;
+  /// What a step record has told.
+  enum class Told { kStep, kCheckpoint, kNothingNew };
+  Told Commit(const record::Step& step) {
     bool is_new = false;
-    store_->Transact([&](Batch& batch) { is_new = CommitStep(store_->state(), batch, step); });
-    return is_new;
+    if (hub_) {
+      is_new = hub_->Commit(step) == CommitOutcome::kCommitted;
+    } else {
+      store_->Transact([&](Batch& batch) { is_new = CommitStep(store_->state(), batch, step); });
+    }
+    if (!is_new) return Told::kNothingNew;
+    if (step.step < next_step_) return Told::kCheckpoint;
+    next_step_ = step.step + 1;
+    return Told::kStep;
   }
   void Beat() {
     if (hub_) hub_->Beat();
@@ -231,6 +242,7 @@ class Committer {
  private:
   std::unique_ptr<Store> store_;
   std::unique_ptr<HubClient> hub_;
+  int64_t next_step_ = 0;  ///< records of earlier steps that tell something new name the checkpoint that contains them
 };
 
 }  // namespace
@@ -254,21 +266,22 @@ void RunCommit(const CommitOptions& options, Invocation& invocation) {
         stream::WriterOptions{.compress = options.io.compress, .peer_timeout_ms = options.store.peer_timeout_ms});
   }
   RecordQueue queue(std::move(reader));
-  int64_t committed = 0, repeated = 0, other = 0;
+  int64_t committed = 0, checkpointed = 0, repeated = 0, other = 0;
   const auto summarise = [&] {
-    const int64_t read = committed + repeated + other;
-    invocation.Report("read " + std::to_string(read) + ", committed " + std::to_string(committed) + ", repeated " + std::to_string(repeated) +
-                          ", other " + std::to_string(other),
-                      {{"read", read}, {"committed", committed}, {"repeated", repeated}, {"other", other}}, read);
+    const int64_t read = committed + checkpointed + repeated + other;
+    invocation.Report("read " + std::to_string(read) + ", committed " + std::to_string(committed) + ", checkpointed " + std::to_string(checkpointed) +
+                          ", repeated " + std::to_string(repeated) + ", other " + std::to_string(other),
+                      {{"read", read}, {"committed", committed}, {"checkpointed", checkpointed}, {"repeated", repeated}, {"other", other}}, read);
   };
   summarise();
   StopNotice stop("committed");
   for (std::vector<std::string> records; stop.Take(queue, committer.BeatMs(), &records);) {
     if (records.empty()) committer.Beat();
     for (const std::string& bytes : records) {
-      const record::Record record = Decode(bytes, committed + repeated + other, options.io.in);
+      const record::Record record = Decode(bytes, committed + checkpointed + repeated + other, options.io.in);
       if (const auto* step = std::get_if<record::Step>(&record)) {
-        ++(committer.Commit(*step) ? committed : repeated);
+        const Committer::Told told = committer.Commit(*step);
+        ++(told == Committer::Told::kStep ? committed : told == Committer::Told::kCheckpoint ? checkpointed : repeated);
       } else {
         ++other;
       }
@@ -281,7 +294,7 @@ void RunCommit(const CommitOptions& options, Invocation& invocation) {
   }
   if (writer) writer->Finish(queue.end_status());
   committer.End();
-  if (committed + repeated == 0 && queue.end_status() == stream::EndStatus::kOk) {
+  if (committed + checkpointed + repeated == 0 && queue.end_status() == stream::EndStatus::kOk) {
     log::Warn("the stream has no step record: nothing was committed" +
               std::string(other > 0 ? "; put takes rollouts, commit what grpo-step writes" : "; if a claim was read, it stays and is given again"));
   }

@@ -100,7 +100,7 @@ class HistoryReader {
     if (entry.newest != entry.oldest) text += " to " + std::to_string(*entry.newest);
     if (entry.resumes > 0) text += ", " + Number(entry.resumes) + " resumes";
     if (!entry.reward_status.empty()) text += ", reward " + (entry.reward ? std::to_string(*entry.reward) : entry.reward_status);
-    Tell(text + " (" + (entry.lease ? LeaseText(entry.lease) : "scored again") + ")");
+    Tell(text + " (" + (entry.lease ? LeaseText(entry.lease) : "a score that came by itself") + ")");
     Keep();
   }
 

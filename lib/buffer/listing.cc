@@ -201,7 +201,7 @@ const std::vector<Column<RolloutRow>>& RolloutColumns() {
       {"group_state", "GROUP IS", -8, "state of its group", [](Row row) { return Text(Name(row.group.state)); }},
       {"tokens", "TOKENS", 6, "journaled tokens of its response", [](Row row) { return Cell(int64_t{row.rollout.tokens}); }},
       {"versions", "VERSIONS", -9, "policy versions that made them", [](Row row) { return Text(Versions(row.rollout)); }},
-      {"staleness", "STALE", 5, "versions between its oldest token and the last commit",
+      {"staleness", "STALE", 5, "versions between its oldest token and the last commit; below 0 what a rewind left that is newer",
        [](Row row) { return Staleness(row.store.state(), row.rollout); }},
       {"resumes", "RESUMES", 7, "times that it was taken up again", [](Row row) { return Cell(int64_t{row.rollout.resumes}); }},
       {"leases", "LEASES", 6, "times that it was issued", [](Row row) { return Cell(int64_t{row.rollout.lease_epoch}); }},
@@ -245,7 +245,7 @@ const std::vector<Column<GroupRow>>& GroupColumns() {
          for (const RolloutMeta& member : row.group.members) sum += member.has_reward ? static_cast<double>(member.reward) : 0;
          return row.group.num_scored == 0 ? Cell() : Cell(sum / static_cast<double>(row.group.num_scored));
        }},
-      {"staleness", "STALE", 5, "versions between its oldest token and the last commit",
+      {"staleness", "STALE", 5, "versions between its oldest token and the last commit; below 0 what a rewind left that is newer",
        [](Row row) {
          Cell most;
          for (const RolloutMeta& member : row.group.members) {

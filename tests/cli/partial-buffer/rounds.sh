@@ -26,7 +26,7 @@ grep -q "claimed 0 steps, replayed 1" log || { cat log; exit 1; }
 train <claim >steps
 partial-buffer commit -q -s b --in steps --out passed
 partial-buffer commit -s b --in passed 2>log
-grep -q "read 1, committed 0, repeated 1, other 0" log || { cat log; exit 1; }
+grep -q "read 1, committed 0, checkpointed 0, repeated 1, other 0" log || { cat log; exit 1; }
 expect "$(number first_uncommitted_step)" 1 "next step"
 # A trainer that lost its weights gets the step again, and makes the same of it; also while too little is ready for another step.
 rm -r checkpoints
@@ -51,3 +51,13 @@ fails "was abandoned" 1 partial-buffer commit -s b --in old
 rm -r checkpoints && mv kept checkpoints
 partial-buffer claim -q -s b --checkpoints checkpoints | train | partial-buffer commit -q -s b
 audit
+
+# A checkpoint that is named after its step's commit is counted as that, and no step twice.
+rm -rf b checkpoints
+make 20
+for step in 0 1 2; do
+  until partial-buffer claim -q -s b --checkpoints checkpoints >claim 2>/dev/null; do partial-buffer take -q -s b --worker w | generate | partial-buffer put -q -s b; done
+  APRIL_LATE=1 train <claim | partial-buffer commit -s b 2>log
+done
+grep -q "read 4, committed 1, checkpointed 1, repeated 2, other 0" log || { cat log; exit 1; }
+partial-buffer stat -q -s b | grep >/dev/null "^steps      3 steps committed, 3 of them in a checkpoint" || { partial-buffer stat -s b; exit 1; }
