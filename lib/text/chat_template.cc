@@ -110,7 +110,9 @@ std::string ChatTemplate::Render(const std::vector<Message>& messages, bool add_
     for (const std::string* text : {&message.role, &message.content}) {
       if (const auto offset = FindInvalidUtf8(*text)) throw Error::Data("a message is not valid UTF-8 at byte " + std::to_string(*offset));
     }
-    list.push_back({{"role", message.role}, {"content", message.content}});
+    Json entry = {{"role", message.role}, {"content", message.content}};
+    for (const auto& [key, value] : message.more.items()) entry[key] = value;
+    list.push_back(std::move(entry));
   }
   given["messages"] = std::move(list);
   given["add_generation_prompt"] = add_generation_prompt;

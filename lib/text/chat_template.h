@@ -14,6 +14,7 @@ namespace april::text {
 struct Message {
   std::string role;  ///< system, user, assistant
   std::string content;
+  Json more = Json::object();  ///< what else a template may look at: tool_calls, reasoning_content, name; a "content" here stands for the one above
 };
 
 /// A Jinja template, compiled. Immutable.   Thread  all const functions may be called from many threads.

@@ -100,6 +100,39 @@ std::string Join(const Value& value, const Args& args) {
   return text;
 }
 
+/// select, reject: members that a test (absent: their truth) accepts or does not; selectattr, rejectattr: by the attribute named first.
+Json Select(const std::string& name, const Value& value, const Args& args, bool by_attribute) {
+  const size_t first = by_attribute ? 1 : 0;
+  if (args.size() < first) FailRender(name + " needs an attribute's name");
+  Json kept = Json::array();
+  for (Json& member : Members(value, name)) {
+    const Value looked_at = by_attribute ? Item({member}, args[0]) : Value{member};
+    const bool passes = args.size() == first
+                            ? IsTrue(looked_at)
+                            : ApplyTest(AsString(args[first], name), looked_at, Args(args.begin() + static_cast<ptrdiff_t>(first) + 1, args.end()));
+    if (passes == name.starts_with("select")) kept.push_back(std::move(member));
+  }
+  return kept;
+}
+
+/// map(attribute='name'), map('filter', arguments…).
+Json Map(const Value& value, const Args& args, const std::vector<std::pair<std::string, Value>>& kwargs) {
+  Json mapped = Json::array();
+  for (const Json& member : Members(value, "map")) {
+    Value result;
+    if (args.empty() && kwargs.size() == 1 && kwargs[0].first == "attribute") {
+      result = Item({member}, kwargs[0].second);
+    } else if (!args.empty() && kwargs.empty()) {
+      result = ApplyFilter(AsString(args[0], "map"), {member}, Args(args.begin() + 1, args.end()), {});
+    } else {
+      FailRender("map needs attribute=…, or a filter's name");
+    }
+    if (!result.defined || result.space) FailRender("map to a value of type " + std::string(TypeName(result)) + " is not supported");
+    mapped.push_back(result.json);
+  }
+  return mapped;
+}
+
 Json Pairs(const Value& value) {
   if (!value.defined || !value.json.is_object()) FailRender("items needs a mapping, found " + std::string(TypeName(value)));
   Json pairs = Json::array();
@@ -146,7 +179,10 @@ Value ApplyFilter(const std::string& name, const Value& value, const Args& args,
     }
     return {ToPythonJson(value.json, static_cast<int>(std::clamp<int64_t>(indent, -1, 16)))};
   }
+  if (name == "map") return {Map(value, args, kwargs)};
   if (!kwargs.empty()) FailRender("the filter '" + name + "' with named arguments is not supported");
+  if (name == "select" || name == "reject") return {Select(name, value, args, false)};
+  if (name == "selectattr" || name == "rejectattr") return {Select(name, value, args, true)};
   if (name == "trim") return {StripBy(value, args, true, true)};
   if (name == "length" || name == "count") return {static_cast<int64_t>(Members(value, name).size())};
   if (name == "string") return {ToText(value)};

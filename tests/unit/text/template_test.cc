@@ -19,7 +19,14 @@ const Json& Reference() {
 
 std::vector<Message> Messages(const Json& chat) {
   std::vector<Message> messages;
-  for (const Json& message : chat["messages"]) messages.push_back({message["role"], message["content"]});
+  for (const Json& message : chat["messages"]) {
+    Message& added = messages.emplace_back();
+    for (const auto& [key, value] : message.items()) {
+      if (key == "role") added.role = value;
+      if (key == "content" && value.is_string()) added.content = value;
+      if ((key != "role" && key != "content") || value.is_null()) added.more[key] = value;
+    }
+  }
   return messages;
 }
 
@@ -53,6 +60,8 @@ TEST_CASE("chats are rendered as transformers renders them") {
       const Json& expected = wanted["rendered"][i];
       if (expected.is_string()) {
         CHECK(rendered == expected);
+      } else if (expected["error"].is_null()) {  // messages that the template cannot work with
+        CHECK(rendered["kind"] == static_cast<int>(ErrorKind::kIncompatible));
       } else {
         CHECK(rendered["kind"] == static_cast<int>(ErrorKind::kUsage));
         CHECK_THAT(rendered["error"].get<std::string>(), Catch::EndsWith(expected["error"].get<std::string>()));
@@ -69,6 +78,7 @@ TEST_CASE("SmolLM2's chats have the reference's text and ids", "[model]") {
   const Json& cases = Reference()["cases"];
   for (size_t i = 0; i < cases.size(); ++i) {
     INFO("case " << i);
+    if (Reference()["smollm2"]["ids"][i].is_null()) continue;  // a content that is null
     CHECK(Render(*chat_template, cases[i]) == Reference()["smollm2"]["rendered"][i]);
     const bool prompt = cases[i]["add_generation_prompt"];
     CHECK(Json(chat_template->RenderTokens(*tokenizer, Messages(cases[i]), prompt, cases[i]["variables"])) == Reference()["smollm2"]["ids"][i]);
