@@ -1,8 +1,10 @@
 #include "text/bpe.h"
 
+#include <algorithm>
 #include <queue>
 
 #include "base/rng.h"
+#include "base/utf8.h"
 
 namespace april::text {
 namespace {
@@ -36,25 +38,32 @@ const Bpe::Merge* Bpe::MergeTable::Find(uint32_t left, uint32_t right) const {
   }
 }
 
-Bpe::Bpe(const TokenizerSpec& spec) : unknown_id_(spec.unknown_id.value_or(kNone)), fuse_unknown_(spec.fuse_unknown) {
+Bpe::Bpe(const TokenizerSpec& spec)
+    : by_character_(spec.sentencepiece.has_value()), unknown_id_(spec.unknown_id.value_or(kNone)), fuse_unknown_(spec.fuse_unknown) {
   byte_ids_.fill(kNone);
-  std::vector<bool> is_added(spec.tokens.size());
-  for (const AddedToken& token : spec.added) is_added[token.id] = true;
+  std::vector<bool> is_apart(spec.tokens.size());
+  for (const AddedToken& token : spec.added) is_apart[token.id] = true;
+  if (by_character_) {
+    const std::vector<uint32_t>& bytes = spec.sentencepiece->byte_tokens;
+    std::copy(bytes.begin(), bytes.end(), byte_ids_.begin());
+    for (const uint32_t id : bytes) is_apart[id] = true;
+  }
   for (uint32_t id = 0; id < spec.tokens.size(); ++id) {
-    if (!spec.tokens[id] || is_added[id]) continue;
-    if (spec.tokens[id]->size() == 1) byte_ids_[static_cast<unsigned char>((*spec.tokens[id])[0])] = id;
-    if (spec.ignore_merges) whole_.emplace(*spec.tokens[id], id);
+    if (!spec.tokens[id] || is_apart[id] || spec.tokens[id]->empty()) continue;
+    const std::string& text = *spec.tokens[id];
+    if (by_character_) {
+      size_t end = 0;
+      const char32_t character = NextChar(text, &end);
+      if (end == text.size()) character_ids_.emplace(character, id);
+    } else if (text.size() == 1) {
+      byte_ids_[static_cast<unsigned char>(text[0])] = id;
+    }
+    if (spec.ignore_merges) whole_.emplace(text, id);
   }
   merges_.Build(spec);
 }
 
-void Bpe::Append(std::string_view piece, std::vector<uint32_t>* ids) const {
-  if (!whole_.empty()) {
-    if (const auto found = whole_.find(piece); found != whole_.end()) {
-      ids->push_back(found->second);
-      return;
-    }
-  }
+std::vector<uint32_t> Bpe::Bytes(std::string_view piece) const {
   std::vector<uint32_t> symbols;
   symbols.reserve(piece.size());
   bool in_unknown = false;
@@ -65,6 +74,37 @@ void Bpe::Append(std::string_view piece, std::vector<uint32_t>* ids) const {
     if (!(unknown && in_unknown && fuse_unknown_)) symbols.push_back(unknown ? unknown_id_ : byte_ids_[byte]);
     in_unknown = unknown;
   }
+  return symbols;
+}
+
+std::vector<uint32_t> Bpe::Characters(std::string_view piece) const {
+  std::vector<uint32_t> symbols;
+  symbols.reserve(piece.size());
+  bool in_unknown = false;
+  for (size_t offset = 0; offset < piece.size();) {
+    const size_t start = offset;
+    const auto found = character_ids_.find(NextChar(piece, &offset));
+    const bool unknown = found == character_ids_.end() && byte_ids_[0] == kNone;  // there are byte tokens for all bytes or for none
+    if (found != character_ids_.end()) {
+      symbols.push_back(found->second);
+    } else if (!unknown) {
+      for (const char c : piece.substr(start, offset - start)) symbols.push_back(byte_ids_[static_cast<unsigned char>(c)]);
+    } else if (unknown_id_ != kNone && !(in_unknown && fuse_unknown_)) {
+      symbols.push_back(unknown_id_);
+    }
+    in_unknown = unknown;
+  }
+  return symbols;
+}
+
+void Bpe::Append(std::string_view piece, std::vector<uint32_t>* ids) const {
+  if (!whole_.empty()) {
+    if (const auto found = whole_.find(piece); found != whole_.end()) {
+      ids->push_back(found->second);
+      return;
+    }
+  }
+  std::vector<uint32_t> symbols = by_character_ ? Characters(piece) : Bytes(piece);
   if (symbols.size() < kLongPiece) {
     MergeShort(&symbols);
   } else {

@@ -1,7 +1,9 @@
-// GPT-2's printable stand-ins for bytes: 33-126, 161-172 and 174-255 stand for themselves, the other 68 bytes for U+0100 and following, in order.
+// How files write what text does not show. GPT-2's printable stand-ins for bytes: 33-126, 161-172 and 174-255 stand for themselves, the other 68
+// bytes for U+0100 and following, in order. SentencePiece's letter for the space, and its names of bytes.
 #include <array>
 
 #include "base/utf8.h"
+#include "text/split_patterns.h"
 #include "text/tokenizer_spec.h"
 
 namespace april::text {
@@ -46,5 +48,34 @@ std::optional<std::string> FromByteLevel(std::string_view text) {
   }
   return bytes;
 }
+
+namespace {
+
+constexpr char kHexDigits[] = "0123456789ABCDEF";
+
+std::string ReplaceAll(std::string_view text, std::string_view what, std::string_view with) {
+  std::string out;
+  size_t start = 0;
+  for (size_t found; (found = text.find(what, start)) != std::string_view::npos; start = found + what.size()) {
+    out.append(text, start, found - start);
+    out += with;
+  }
+  return out.append(text, start);
+}
+
+}  // namespace
+
+std::string ToSentencePiece(std::string_view text) { return ReplaceAll(text, " ", kSpaceLetter); }
+std::string FromSentencePiece(std::string_view text) { return ReplaceAll(text, kSpaceLetter, " "); }
+
+std::optional<unsigned char> ByteOfToken(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || !token.ends_with('>')) return std::nullopt;
+  const std::string_view digits = kHexDigits;
+  const size_t high = digits.find(token[3]), low = digits.find(token[4]);
+  if (high == std::string_view::npos || low == std::string_view::npos) return std::nullopt;
+  return static_cast<unsigned char>(high * 16 + low);
+}
+
+std::string TokenOfByte(unsigned char byte) { return std::string("<0x") + kHexDigits[byte >> 4] + kHexDigits[byte & 15] + ">"; }
 
 }  // namespace april::text

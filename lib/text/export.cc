@@ -12,7 +12,35 @@ namespace {
 
 using FastJson = nlohmann::json;  // for the vocabulary: base/json.h's ordered kind searches its keys one by one
 
+Json Normalizer(const TokenizerSpec& spec) {
+  if (spec.nfc) return {{"type", "NFC"}};
+  using Prefix = SentencePiece::Prefix;
+  if (!spec.sentencepiece || spec.sentencepiece->prefix == Prefix::kFirst || spec.sentencepiece->prefix == Prefix::kLacking) return nullptr;
+  if (!spec.split.empty()) return nullptr;  // Metaspace cuts, and replaces spaces, too
+  Json steps = Json::array();
+  if (spec.sentencepiece->prefix == Prefix::kAlways) steps.push_back({{"type", "Prepend"}, {"prepend", kSpaceLetter}});
+  steps.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kSpaceLetter}});
+  return {{"type", "Sequence"}, {"normalizers", steps}};
+}
+
+Json Metaspace(const TokenizerSpec& spec) {
+  using Prefix = SentencePiece::Prefix;
+  const Prefix prefix = spec.sentencepiece->prefix;
+  const char* scheme = prefix == Prefix::kFirst ? "first" : prefix == Prefix::kNone ? "never" : "always";
+  return {{"type", "Metaspace"}, {"replacement", kSpaceLetter}, {"prepend_scheme", scheme}, {"split", !spec.split.empty()}};
+}
+
+Json Decoder(const TokenizerSpec& spec) {
+  if (!spec.sentencepiece) return {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
+  Json steps = Json::array({{{"type", "Replace"}, {"pattern", {{"String", kSpaceLetter}}}, {"content", " "}}});
+  if (!spec.sentencepiece->byte_tokens.empty()) steps.push_back({{"type", "ByteFallback"}});
+  steps.push_back({{"type", "Fuse"}});
+  if (spec.sentencepiece->strips_space) steps.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  return {{"type", "Sequence"}, {"decoders", steps}};
+}
+
 Json PreTokenizer(const TokenizerSpec& spec) {
+  if (spec.sentencepiece) return Normalizer(spec).is_null() ? Metaspace(spec) : Json();
   Json steps = Json::array();
   Json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
   for (size_t i = 0; i < spec.split.size(); ++i) {
@@ -70,12 +98,17 @@ bool AddedComeLast(const TokenizerSpec& spec) {
 FastJson Model(const TokenizerSpec& spec) {
   std::vector<const AddedToken*> added(spec.tokens.size());
   for (const AddedToken& token : spec.added) added[token.id] = &token;
+  std::vector<bool> is_byte(spec.tokens.size());
+  if (spec.sentencepiece) {
+    for (const uint32_t id : spec.sentencepiece->byte_tokens) is_byte[id] = true;
+  }
   const bool leave_out_added = AddedComeLast(spec);
   std::vector<std::string> texts(spec.tokens.size());
   FastJson vocabulary = FastJson::object();
   for (uint32_t id = 0; id < spec.tokens.size(); ++id) {
     if (!spec.tokens[id]) continue;
-    texts[id] = added[id] != nullptr ? added[id]->content : ToByteLevel(*spec.tokens[id]);
+    texts[id] = added[id] != nullptr ? added[id]->content : spec.sentencepiece ? ToSentencePiece(*spec.tokens[id]) : ToByteLevel(*spec.tokens[id]);
+    if (is_byte[id]) texts[id] = TokenOfByte(static_cast<unsigned char>((*spec.tokens[id])[0]));
     if (added[id] != nullptr && leave_out_added) continue;
     if (!vocabulary.emplace(texts[id], id).second) {
       throw Error::Incompatible(spec.source + ": two tokens read '" + texts[id] + "', which tokenizer.json cannot hold");
@@ -89,7 +122,7 @@ FastJson Model(const TokenizerSpec& spec) {
                     {"continuing_subword_prefix", nullptr},
                     {"end_of_word_suffix", nullptr},
                     {"fuse_unk", spec.fuse_unknown},
-                    {"byte_fallback", false},
+                    {"byte_fallback", spec.sentencepiece && !spec.sentencepiece->byte_tokens.empty()},
                     {"ignore_merges", spec.ignore_merges},
                     {"vocab", std::move(vocabulary)},
                     {"merges", std::move(merges)}};
@@ -101,10 +134,9 @@ std::string TokenizerJson(const TokenizerSpec& spec) {
   // Written by hand at the top, so that the small parts stand before the vocabulary.
   const auto member = [](const char* name, const std::string& json) { return "  \"" + std::string(name) + "\": " + json; };
   return "{\n" + member("version", "\"1.0\"") + ",\n" + member("truncation", "null") + ",\n" + member("padding", "null") + ",\n" +
-         member("added_tokens", AddedTokens(spec).dump()) + ",\n" + member("normalizer", spec.nfc ? R"({"type":"NFC"})" : "null") + ",\n" +
+         member("added_tokens", AddedTokens(spec).dump()) + ",\n" + member("normalizer", Normalizer(spec).dump()) + ",\n" +
          member("pre_tokenizer", PreTokenizer(spec).dump()) + ",\n" + member("post_processor", PostProcessor(spec).dump()) + ",\n" +
-         member("decoder", R"({"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true})") + ",\n" +
-         member("model", Model(spec).dump()) + "\n}\n";
+         member("decoder", Decoder(spec).dump()) + ",\n" + member("model", Model(spec).dump()) + "\n}\n";
 }
 
 std::string TokenizerConfig(const TokenizerSpec& spec) {

@@ -12,5 +12,8 @@ inline constexpr char kQwen2Pattern[] =
 /// What Digits means, with and without individual_digits.
 inline constexpr char kDigitPattern[] = R"(\p{N})";
 inline constexpr char kDigitsPattern[] = R"(\p{N}+)";
+/// What Metaspace with split means, and its letter for the space (U+2581).
+inline constexpr char kWordPattern[] = " [^ ]*";
+inline constexpr char kSpaceLetter[] = "\xE2\x96\x81";
 
 }  // namespace april::text

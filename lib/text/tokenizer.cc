@@ -50,12 +50,23 @@ std::vector<AddedToken> FoundInRawText(const TokenizerSpec& spec) {
   return tokens;
 }
 
+/// Whether text is brought to another form before added tokens that are "normalized" are looked for.
+bool Normalizes(const TokenizerSpec& spec) {
+  return spec.nfc || (spec.sentencepiece && spec.sentencepiece->prefix == SentencePiece::Prefix::kAlways);
+}
+
+/// Of text that is not empty. SentencePiece's own letter for the space becomes one, whichever way it came into the text.
+std::string Normalized(const TokenizerSpec& spec, std::string_view text) {
+  std::string normal = spec.nfc ? ToNfc(text) : std::string(text);
+  if (!spec.sentencepiece) return normal;
+  normal = FromSentencePiece(normal);
+  return spec.sentencepiece->prefix == SentencePiece::Prefix::kAlways ? " " + normal : normal;
+}
+
 std::vector<AddedToken> FoundInNormalText(const TokenizerSpec& spec) {
   std::vector<AddedToken> tokens;
   std::copy_if(spec.added.begin(), spec.added.end(), std::back_inserter(tokens), [](const AddedToken& t) { return t.normalized; });
-  if (spec.nfc) {
-    for (AddedToken& token : tokens) token.content = ToNfc(token.content);
-  }
+  for (AddedToken& token : tokens) token.content = Normalized(spec, token.content);
   return tokens;
 }
 
@@ -79,12 +90,17 @@ uint64_t DigestOf(const TokenizerSpec& spec) {
   // Whether an added token counts as special is left out: GGUF converters mark more tokens so, and the ids of parsed text do not depend on it.
   for (const AddedToken& token : spec.added) {
     number(token.id);
-    number((token.lstrip ? 1u : 0u) | (token.rstrip ? 2u : 0u) | (token.single_word ? 4u : 0u) | (token.normalized && spec.nfc ? 8u : 0u));
+    number((token.lstrip ? 1u : 0u) | (token.rstrip ? 2u : 0u) | (token.single_word ? 4u : 0u) | (token.normalized && Normalizes(spec) ? 8u : 0u));
   }
   for (uint32_t id = 0; id < spec.tokens.size(); ++id) {
     if (!spec.tokens[id]) continue;
     number(id);
     text(*spec.tokens[id]);
+  }
+  if (spec.sentencepiece) {
+    text("SentencePiece");
+    number(static_cast<uint64_t>(spec.sentencepiece->prefix));
+    for (const uint32_t id : spec.sentencepiece->byte_tokens) number(id);
   }
   number(spec.merges.size());
   for (const auto& [left, right] : spec.merges) number(uint64_t{left} << 32 | right);
@@ -102,6 +118,7 @@ struct Tokenizer::Parts {
   Splitter splitter;
   Bpe bpe;
   std::vector<bool> special;  // by id
+  std::vector<bool> is_byte;  // by id: a byte token of SentencePiece
   uint64_t digest;
   mutable std::mutex cache_mutex;
   mutable PieceCache cache;
@@ -115,7 +132,11 @@ struct Tokenizer::Parts {
         splitter(spec.split),
         bpe(spec),
         special(spec.tokens.size()),
+        is_byte(spec.tokens.size()),
         digest(DigestOf(spec)) {
+    if (spec.sentencepiece) {
+      for (const uint32_t id : spec.sentencepiece->byte_tokens) is_byte[id] = true;
+    }
     for (const AddedToken& token : spec.added) special[token.id] = token.special;
   }
 
@@ -134,10 +155,15 @@ struct Tokenizer::Parts {
     pieces->Add(piece, std::move(fresh));
   }
 
-  /// `text` has no added tokens in it any more.
-  void EncodePlain(std::string_view text, PieceCache* pieces, std::vector<uint32_t>* ids) const {
+  /// `text` has no added tokens in it any more. `at_beginning`: nothing stands before it.
+  void EncodePlain(std::string_view text, bool at_beginning, PieceCache* pieces, std::vector<uint32_t>* ids) const {
+    using Prefix = SentencePiece::Prefix;
     std::vector<std::string_view> split;
     std::deque<std::string> storage;
+    const Prefix prefix = spec.sentencepiece ? spec.sentencepiece->prefix : Prefix::kNone;
+    if ((prefix == Prefix::kLacking || (prefix == Prefix::kFirst && at_beginning)) && !text.starts_with(' ')) {
+      text = storage.emplace_back(" " + std::string(text));
+    }
     splitter.Split(text, &split, &storage);
     for (const std::string_view piece : split) EncodePiece(piece, pieces, ids);
   }
@@ -171,11 +197,15 @@ std::shared_ptr<const Tokenizer> Tokenizer::Load(const std::string& path) {
   const std::string json_path = is_file ? path : JoinPath(directory, "tokenizer.json");
   if (!SystemFiles().Exists(json_path)) {
     if (!SystemFiles().Exists(path)) throw Error::Runtime("no model at " + path + ": no such file or directory");
+    if (SystemFiles().Exists(JoinPath(directory, "tokenizer.model"))) {
+      throw Error::Incompatible(path + ": has tokenizer.model alone, which is not read; tokenizer.json is missing",
+                                "make it once: python3 -c 'from transformers import AutoTokenizer as T; T.from_pretrained(\"" + directory +
+                                    "\").save_pretrained(\"" + directory + "\")' (needs transformers and sentencepiece)");
+    }
     const std::string below = LastWith(SystemFiles(), directory, "model.safetensors");
-    throw Error::Runtime(path + ": no tokenizer found there",
-                         below.empty() ? "name a model directory with a tokenizer.json, that file itself, or a .gguf file; SentencePiece's "
-                                         "tokenizer.model is not supported"
-                                       : "did you mean " + below + "?");
+    throw Error::Runtime(path + ": no tokenizer found there", below.empty()
+                                                                  ? "name a model directory with a tokenizer.json, that file itself, or a .gguf file"
+                                                                  : "did you mean " + below + "?");
   }
   std::string generation_config = ReadIfThere(JoinPath(directory, "generation_config.json"));
   if (generation_config.find("\"eos_token_id\"") == std::string::npos) generation_config = ReadIfThere(JoinPath(directory, "config.json"));
@@ -193,9 +223,11 @@ std::vector<uint32_t> Tokenizer::Encode(std::string_view text, bool parse_specia
   const std::unique_lock<std::mutex> lock(parts.cache_mutex, std::try_to_lock);
   PieceCache* pieces = lock ? &parts.cache : nullptr;
   Parts::Cut(parts.raw_finder, text, parse_special, &ids, [&](std::string_view raw) {
-    const std::string normal = parts.spec.nfc ? ToNfc(raw) : std::string();
-    Parts::Cut(parts.normal_finder, parts.spec.nfc ? std::string_view(normal) : raw, parse_special, &ids,
-               [&](std::string_view plain) { parts.EncodePlain(plain, pieces, &ids); });
+    const bool changes = parts.spec.nfc || parts.spec.sentencepiece;
+    const std::string changed = changes ? Normalized(parts.spec, raw) : std::string();
+    const std::string_view normal = changes ? std::string_view(changed) : raw;
+    Parts::Cut(parts.normal_finder, normal, parse_special, &ids,
+               [&](std::string_view plain) { parts.EncodePlain(plain, raw.data() == text.data() && plain.data() == normal.data(), pieces, &ids); });
   });
   return ids;
 }
@@ -208,13 +240,16 @@ std::vector<uint32_t> Tokenizer::EncodePlainPrompt(std::string_view text) const 
   return ids;
 }
 
-std::string Tokenizer::Decode(std::span<const uint32_t> ids, bool skip_special) const {
+std::string Tokenizer::Decode(std::span<const uint32_t> ids, bool skip_special, bool at_beginning) const {
   std::string bytes;
   for (const uint32_t id : ids) {
     if (!(skip_special && IsSpecial(id))) bytes += TokenBytes(id);
   }
+  if (at_beginning && StripsSpace() && bytes.starts_with(' ')) bytes.erase(0, 1);
   return bytes;
 }
+
+bool Tokenizer::StripsSpace() const { return parts_->spec.sentencepiece && parts_->spec.sentencepiece->strips_space; }
 
 /// Shown for an id without a token: to be seen by people, and no letter or digit that a grader would take for part of an answer.
 constexpr std::string_view kNoToken = "\xEF\xBF\xBD";
@@ -231,9 +266,13 @@ std::optional<uint32_t> Tokenizer::FindToken(std::string_view bytes) const {
     if (token.content == bytes) return token.id;
   }
   const auto& tokens = parts_->spec.tokens;
-  const auto found = std::find_if(tokens.begin(), tokens.end(), [bytes](const auto& token) { return token && *token == bytes; });
-  if (found == tokens.end()) return std::nullopt;
-  return static_cast<uint32_t>(found - tokens.begin());
+  std::optional<uint32_t> found;
+  for (uint32_t id = 0; id < tokens.size(); ++id) {
+    if (!tokens[id] || *tokens[id] != bytes) continue;
+    if (!parts_->is_byte[id]) return id;
+    found = id;  // unless a letter has the same byte
+  }
+  return found;
 }
 
 uint32_t Tokenizer::vocab_size() const { return static_cast<uint32_t>(parts_->spec.tokens.size()); }
@@ -244,7 +283,12 @@ uint64_t Tokenizer::digest() const { return parts_->digest; }
 const TokenizerSpec& Tokenizer::spec() const { return parts_->spec; }
 
 std::string Detokenizer::Append(uint32_t id) {
-  if (!(skip_special_ && tokenizer_->IsSpecial(id))) pending_ += tokenizer_->TokenBytes(id);
+  if (!(skip_special_ && tokenizer_->IsSpecial(id))) {
+    std::string_view bytes = tokenizer_->TokenBytes(id);
+    if (at_beginning_ && tokenizer_->StripsSpace() && bytes.starts_with(' ')) bytes.remove_prefix(1);
+    at_beginning_ = at_beginning_ && tokenizer_->TokenBytes(id).empty();
+    pending_ += bytes;
+  }
   const size_t ready = pending_.size() - UnfinishedUtf8(pending_);
   std::string out = ReplaceInvalidUtf8(std::string_view(pending_).substr(0, ready));
   pending_.erase(0, ready);

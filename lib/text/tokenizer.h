@@ -1,4 +1,4 @@
-// Byte-level BPE tokenizers, as tokenizer.json and GGUF metadata describe them.
+// BPE tokenizers, byte-level and SentencePiece's, as tokenizer.json and GGUF metadata describe them.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,10 @@ class Tokenizer {
   std::vector<uint32_t> EncodePlainPrompt(std::string_view text) const;
 
   /// The tokens' bytes, concatenated. They need not be valid UTF-8 (see base/utf8.h). Takes any id: a model's vocabulary may be padded beyond the
-  /// tokenizer's, and such an id can be sampled.
-  std::string Decode(std::span<const uint32_t> ids, bool skip_special) const;
+  /// tokenizer's, and such an id can be sampled. Of a SentencePiece tokenizer's text the space that begins it is left out, as the references do;
+  /// `at_beginning` false: the tokens go on with a text, and all their bytes count.
+  std::string Decode(std::span<const uint32_t> ids, bool skip_special, bool at_beginning = true) const;
+  bool StripsSpace() const;  ///< whether Decode leaves that space out
   /// Bytes of one token; those of U+FFFD for an id that has none, within the vocabulary or beyond.
   std::string_view TokenBytes(uint32_t id) const;
   bool IsSpecial(uint32_t id) const;                                ///< false for an id outside the vocabulary
@@ -65,6 +67,7 @@ class Detokenizer {
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
   bool skip_special_;
+  bool at_beginning_ = true;
   std::string pending_;
 };
 

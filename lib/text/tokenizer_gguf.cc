@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <tuple>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -11,7 +13,7 @@ namespace april::text {
 namespace {
 
 // Token types of the file format.
-constexpr int64_t kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5;
+constexpr int64_t kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5;
 
 /// GGUF names the pre-tokeniser instead of describing it; what the name stands for is what the family's tokenizer.json says.
 struct NamedPreTokenizer {
@@ -40,8 +42,10 @@ class GgufTokenizer {
   TokenizerSpec Read() {
     const std::string* model = file_.Text("tokenizer.ggml.model");
     if (model == nullptr) throw Error::Data(file_.path() + ": has no tokenizer (no key tokenizer.ggml.model)");
+    if (*model == "llama") return ReadSentencePiece();
     if (*model != "gpt2") {
-      throw Error::Incompatible(file_.path() + ": tokenizer.ggml.model '" + *model + "' is not supported", "byte-level BPE ('gpt2') is");
+      throw Error::Incompatible(file_.path() + ": tokenizer.ggml.model '" + *model + "' is not supported",
+                                "byte-level BPE ('gpt2') and SentencePiece's BPE ('llama') are");
     }
     const NamedPreTokenizer& named = PreTokenizer();
     spec_.nfc = named.nfc;
@@ -54,6 +58,67 @@ class GgufTokenizer {
   }
 
  private:
+  /// SentencePiece's BPE. The file does not say whether the space in front is put only at the text's beginning: as its readers do, at each stretch.
+  TokenizerSpec ReadSentencePiece() {
+    SentencePiece& kind = spec_.sentencepiece.emplace();
+    kind.strips_space = file_.Flag("tokenizer.ggml.add_space_prefix").value_or(true);
+    kind.prefix = kind.strips_space ? SentencePiece::Prefix::kAlways : SentencePiece::Prefix::kNone;
+    ReadTokens();
+    ReadByteTokens();
+    MakeMerges();
+    ReadNamedTokens(true);
+    return std::move(spec_);
+  }
+
+  void ReadByteTokens() {
+    std::vector<uint32_t>& bytes = spec_.sentencepiece->byte_tokens;
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      const std::string name = TokenOfByte(static_cast<unsigned char>(byte));
+      const auto found = ids_.find(name);
+      if (found == ids_.end()) throw Error::Data(file_.path() + ": the vocabulary has no token " + name);
+      bytes.push_back(found->second);
+      spec_.tokens[found->second] = std::string(1, static_cast<char>(byte));
+    }
+  }
+
+  /// Which pairs may be merged, and in which order, from the tokens' scores.   Source  what transformers makes of a SentencePiece model
+  /// (generate_merges of its convert_slow_tokenizer): the best score first; then the longer left part, then the longer right part, then the order of
+  /// the vocabulary.
+  void MakeMerges() {
+    const auto* scores = file_.Reals("tokenizer.ggml.scores");
+    const auto& types = *file_.Integers("tokenizer.ggml.token_type");
+    if (scores == nullptr || scores->size() != types.size()) {
+      throw Error::Data(file_.path() + ": tokenizer.ggml.scores has " + std::to_string(scores ? scores->size() : 0) +
+                        " entries, tokenizer.ggml.tokens " + std::to_string(types.size()));
+    }
+    struct Merge {
+      double score;
+      size_t left_length, right_length;
+      uint32_t left, right, merged;
+    };
+    std::vector<Merge> merges;
+    const auto& texts = *file_.Texts("tokenizer.ggml.tokens");
+    for (uint32_t id = 0; id < spec_.tokens.size(); ++id) {
+      if (types[id] != kNormal) continue;
+      if (!std::isfinite((*scores)[id])) throw Error::Data(file_.path() + ": tokenizer.ggml.scores has no number for token " + std::to_string(id));
+      const std::string& text = texts[id];
+      std::vector<size_t> starts;
+      for (size_t offset = 0; offset < text.size(); NextChar(text, &offset)) starts.push_back(offset);
+      for (size_t i = 1; i < starts.size(); ++i) {
+        const auto left = ids_.find(text.substr(0, starts[i])), right = ids_.find(text.substr(starts[i]));
+        if (left == ids_.end() || right == ids_.end() || types[left->second] != kNormal || types[right->second] != kNormal) continue;
+        merges.push_back({(*scores)[id], i, starts.size() - i, left->second, right->second, id});
+      }
+    }
+    std::stable_sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
+      return std::tie(a.score, a.left_length, a.right_length) > std::tie(b.score, b.left_length, b.right_length);
+    });
+    for (const Merge& merge : merges) {
+      spec_.merges.emplace_back(merge.left, merge.right);
+      spec_.merged.push_back(merge.merged);
+    }
+  }
+
   const NamedPreTokenizer& PreTokenizer() const {
     const std::string* name = file_.Text("tokenizer.ggml.pre");
     const NamedPreTokenizer* found = name == nullptr ? nullptr : FindPreTokenizer(*name);
@@ -83,7 +148,9 @@ class GgufTokenizer {
         token.content = text;
         token.special = type != kUserDefined;
         spec_.added.push_back(token);
-        spec_.tokens[id] = text;
+        spec_.tokens[id] = spec_.sentencepiece ? FromSentencePiece(text) : text;
+      } else if (spec_.sentencepiece) {
+        spec_.tokens[id] = FromSentencePiece(text);
       } else {
         spec_.tokens[id] = FromByteLevel(text).value_or(text);
       }

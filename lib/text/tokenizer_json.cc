@@ -19,12 +19,19 @@ class JsonTokenizer {
   explicit JsonTokenizer(const std::string& source) { spec_.source = source; }
 
   TokenizerSpec Read(const FastJson& root, const FastJson& config, const FastJson& generation) {
+    if (LooksLikeSentencePiece(root)) spec_.sentencepiece.emplace();
     ReadModel(root.at("model"));
     ReadAdded(root);
     ReadNormalizer(Member(root, "normalizer"));
     ReadPreTokenizer(Member(root, "pre_tokenizer"));
-    if (!byte_level_) Refuse("pre_tokenizer", "one without ByteLevel");
-    CheckDecoder(Member(root, "decoder"));
+    if (spec_.sentencepiece) {
+      if (!replaces_space_) Refuse("normalizer", "one that leaves spaces as they are");
+      CheckSentencePieceDecoder(Member(root, "decoder"));
+      if (spec_.sentencepiece->prefix == SentencePiece::Prefix::kAlways) PrefixNormalizedTokens();
+    } else {
+      if (!byte_level_) Refuse("pre_tokenizer", "one without ByteLevel");
+      CheckDecoder(Member(root, "decoder"));
+    }
     ReadPostProcessor(Member(root, "post_processor"));
     spec_.bos_id = NamedToken(config, "bos_token");
     spec_.eos_id = NamedToken(config, "eos_token");
@@ -42,7 +49,20 @@ class JsonTokenizer {
 
   [[noreturn]] void Refuse(const std::string& component, const std::string& seen) const {
     throw Error::Incompatible(spec_.source + ": " + component + ": " + seen + " is not supported",
-                              "byte-level BPE tokenizers are (SmolLM2, Llama 3, Qwen 2, 2.5 and 3)");
+                              "byte-level BPE (SmolLM2, Llama 3, Qwen 2, 2.5 and 3) and SentencePiece's BPE (Llama 1 and 2) are");
+  }
+
+  /// By a part that byte-level tokenizers do not have.
+  static bool LooksLikeSentencePiece(const FastJson& root) {
+    const FastJson& model = root.at("model");
+    if (IsTrue(model, "byte_fallback") && model.at("vocab").contains(TokenOfByte(0))) return true;
+    return HasType(Member(root, "pre_tokenizer"), "pretokenizers", "Metaspace") || HasType(Member(root, "normalizer"), "normalizers", "Replace");
+  }
+  static bool HasType(const FastJson& part, const char* list, const char* type) {
+    if (part.is_null()) return false;
+    const FastJson& parts = Member(part, list);
+    if (parts.is_array()) return std::any_of(parts.begin(), parts.end(), [&](const FastJson& inner) { return HasType(inner, list, type); });
+    return Member(part, "type") == type;
   }
 
   void SetToken(uint64_t id, std::string bytes) {
@@ -57,18 +77,24 @@ class JsonTokenizer {
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       if (Member(model, key).is_string() && !Member(model, key).get<std::string>().empty()) Refuse("model", key);
     }
-    if (IsTrue(model, "byte_fallback") && model.at("vocab").contains("<0x00>")) Refuse("model", "byte_fallback");
+    const bool byte_fallback = spec_.sentencepiece && IsTrue(model, "byte_fallback");
     spec_.ignore_merges = IsTrue(model, "ignore_merges");
     for (const auto& [text, id] : model.at("vocab").items()) {
-      SetToken(id.get<uint64_t>(), FromByteLevel(text).value_or(text));
+      const auto byte = byte_fallback ? ByteOfToken(text) : std::nullopt;
+      SetToken(id.get<uint64_t>(), byte ? std::string(1, static_cast<char>(*byte)) : BytesOf(text));
       ids_.emplace(text, id.get<uint32_t>());
     }
+    for (unsigned byte = 0; byte_fallback && byte < 256; ++byte) {
+      spec_.sentencepiece->byte_tokens.push_back(IdOf(TokenOfByte(static_cast<unsigned char>(byte)), "byte_fallback"));
+    }
     ReadMerges(model.at("merges"));
-    if (Member(model, "unk_token").is_string() && LacksBytes()) {
+    if (Member(model, "unk_token").is_string() && (spec_.sentencepiece ? !byte_fallback : LacksBytes())) {
       spec_.unknown_id = IdOf(model["unk_token"].get<std::string>(), "unk_token");
       spec_.fuse_unknown = IsTrue(model, "fuse_unk");
     }
   }
+
+  std::string BytesOf(const std::string& text) const { return spec_.sentencepiece ? FromSentencePiece(text) : FromByteLevel(text).value_or(text); }
 
   void ReadMerges(const FastJson& merges) {
     for (const FastJson& merge : merges) {
@@ -122,7 +148,7 @@ class JsonTokenizer {
       token.rstrip = IsTrue(entry, "rstrip");
       token.single_word = IsTrue(entry, "single_word");
       token.normalized = IsTrue(entry, "normalized");
-      SetToken(token.id, token.content);
+      SetToken(token.id, spec_.sentencepiece ? FromSentencePiece(token.content) : token.content);
       ids_[token.content] = token.id;
       spec_.added.push_back(std::move(token));
     }
@@ -132,8 +158,13 @@ class JsonTokenizer {
   void ReadNormalizer(const FastJson& normalizer) {
     if (normalizer.is_null()) return;
     const auto type = normalizer.at("type").get<std::string>();
-    if (type == "NFC") {
+    if (type == "NFC" && !spec_.sentencepiece) {
       spec_.nfc = true;
+    } else if (type == "Prepend" && spec_.sentencepiece && !replaces_space_ && normalizer.at("prepend") == kSpaceLetter) {
+      spec_.sentencepiece->prefix = SentencePiece::Prefix::kAlways;
+    } else if (type == "Replace" && spec_.sentencepiece && normalizer.at("pattern") == FastJson{{"String", " "}} &&
+               normalizer.at("content") == kSpaceLetter) {
+      replaces_space_ = true;
     } else if (type == "Sequence") {
       for (const FastJson& part : normalizer.at("normalizers")) ReadNormalizer(part);
     } else {
@@ -159,6 +190,11 @@ class JsonTokenizer {
       for (const FastJson& part : step.at("pretokenizers")) ReadPreTokenizer(part);
       return;
     }
+    if (type == "Metaspace" && spec_.sentencepiece) {
+      ReadMetaspace(step);
+      return;
+    }
+    if (spec_.sentencepiece) Refuse("pre_tokenizer", type + " of a SentencePiece tokenizer");
     if (byte_level_) Refuse("pre_tokenizer", type + " behind ByteLevel");
     if (type == "ByteLevel") {
       byte_level_ = true;
@@ -174,6 +210,44 @@ class JsonTokenizer {
     } else {
       Refuse("pre_tokenizer", type);
     }
+  }
+
+  void ReadMetaspace(const FastJson& step) {
+    if (replaces_space_) Refuse("pre_tokenizer", "Metaspace behind a normalizer that replaces spaces");
+    if (step.at("replacement") != kSpaceLetter) Refuse("pre_tokenizer", "Metaspace with replacement " + step["replacement"].dump());
+    replaces_space_ = true;
+    // Older files say add_prefix_space alone.
+    const std::string scheme = step.contains("prepend_scheme")        ? step["prepend_scheme"].get<std::string>()
+                               : step.value("add_prefix_space", true) ? "always"
+                                                                      : "never";
+    using Prefix = SentencePiece::Prefix;
+    if (scheme != "always" && scheme != "first" && scheme != "never") Refuse("pre_tokenizer", "Metaspace with prepend_scheme " + scheme);
+    spec_.sentencepiece->prefix = scheme == "always" ? Prefix::kLacking : scheme == "first" ? Prefix::kFirst : Prefix::kNone;
+    if (step.value("split", true)) AddSplit(kWordPattern);
+  }
+
+  /// An added token that is found in normalised text is found with the space in front, and is decoded with it.
+  void PrefixNormalizedTokens() {
+    for (const AddedToken& token : spec_.added) {
+      if (token.normalized) SetToken(token.id, " " + *spec_.tokens[token.id]);
+    }
+  }
+
+  /// Replace, ByteFallback, Fuse, and Strip or not: what turns tokens into their bytes, concatenated.
+  void CheckSentencePieceDecoder(const FastJson& decoder) {
+    if (decoder.is_null()) Refuse("decoder", "none");
+    const FastJson& parts = Member(decoder, "decoders");
+    if (!parts.is_array()) Refuse("decoder", decoder.at("type").get<std::string>());
+    std::string types;
+    for (const FastJson& part : parts) types += (types.empty() ? "" : ", ") + part.at("type").get<std::string>();
+    const bool strips = types.ends_with(", Strip");
+    const std::string wanted = spec_.sentencepiece->byte_tokens.empty() ? "Replace, Fuse" : "Replace, ByteFallback, Fuse";
+    if (types != wanted + (strips ? ", Strip" : "")) Refuse("decoder", "the sequence " + types);
+    if (parts[0].at("pattern") != FastJson{{"String", kSpaceLetter}} || parts[0].at("content") != " ") Refuse("decoder", parts[0].dump());
+    if (strips && (parts.back().at("content") != " " || parts.back().at("start") != 1 || parts.back().at("stop") != 0)) {
+      Refuse("decoder", parts.back().dump());
+    }
+    spec_.sentencepiece->strips_space = strips;
   }
 
   void CheckDecoder(const FastJson& decoder) const {
@@ -223,7 +297,7 @@ class JsonTokenizer {
 
   TokenizerSpec spec_;
   std::unordered_map<std::string, uint32_t> ids_;  // by the text in the file
-  bool byte_level_ = false;
+  bool byte_level_ = false, replaces_space_ = false;
 };
 
 FastJson Parse(const std::string& what, const std::string& text) {

@@ -32,6 +32,20 @@ struct SplitStep {
   bool operator==(const SplitStep&) const = default;
 };
 
+/// What SentencePiece's BPE has beside: text is not cut into words, spaces are letters of tokens (written U+2581 in files, a space here), merging
+/// starts from characters, and a character that no token has becomes the tokens of its bytes.
+struct SentencePiece {
+  enum class Prefix {
+    kNone,
+    kAlways,   ///< a space in front of each stretch between added tokens (Llama 1 and 2, and every GGUF file)
+    kLacking,  ///< in front of each stretch that does not begin with one
+    kFirst,    ///< only of the text's beginning, when it is no added token and does not begin with a space (newer files)
+  };
+  Prefix prefix = Prefix::kNone;
+  bool strips_space = false;          ///< one space at the beginning of decoded text is the prefix, and left out
+  std::vector<uint32_t> byte_tokens;  ///< 256 ids; empty: there are none
+};
+
 struct TokenizerSpec {
   std::string source;                                 ///< file, for messages
   std::vector<std::optional<std::string>> tokens;     ///< bytes by id; nullopt: unused. Added tokens: their content
@@ -40,7 +54,8 @@ struct TokenizerSpec {
   std::vector<AddedToken> added;                      ///< ascending by id
   bool nfc = false;                                   ///< text is brought to Unicode normal form C first
   std::vector<SplitStep> split;
-  std::optional<uint32_t> unknown_id;  ///< stands for a byte that no token has; without it such bytes vanish
+  std::optional<SentencePiece> sentencepiece;
+  std::optional<uint32_t> unknown_id;  ///< stands for a byte (SentencePiece: a character) that no token has; without it such bytes vanish
   bool fuse_unknown = false;           ///< one for a run of such bytes within a piece
   bool ignore_merges = false;          ///< a piece that is a token is taken whole
   std::vector<uint32_t> plain_prefix;  ///< what stands in front of plain text (BOS)
@@ -57,5 +72,12 @@ TokenizerSpec SpecFromGguf(const std::string& path);
 /// The 256 byte-level characters: bytes to the text that tokenizer.json and GGUF hold, and back (nullopt when a character is none of them).
 std::string ToByteLevel(std::string_view bytes);
 std::optional<std::string> FromByteLevel(std::string_view text);
+
+/// SentencePiece's U+2581 for the space: there and back.
+std::string ToSentencePiece(std::string_view text);
+std::string FromSentencePiece(std::string_view text);
+/// The byte that a byte token of SentencePiece ("<0x0A>") is; nullopt for other tokens.
+std::optional<unsigned char> ByteOfToken(std::string_view token);
+std::string TokenOfByte(unsigned char byte);
 
 }  // namespace april::text

@@ -32,6 +32,16 @@ class GgufWriter {
     AppendLe<uint64_t>(body_, values.size());
     for (const std::string& value : values) Append(value);
   }
+  void Flag(const std::string& key, bool value) {
+    Key(key, 7);
+    body_ += value ? '\1' : '\0';
+  }
+  void Reals(const std::string& key, const std::vector<float>& values) {
+    Key(key, 9);
+    AppendLe<uint32_t>(body_, 6);
+    AppendLe<uint64_t>(body_, values.size());
+    for (const float value : values) AppendLe<float>(body_, value);
+  }
   void Numbers(const std::string& key, const std::vector<int32_t>& values) {
     Key(key, 9);
     AppendLe<uint32_t>(body_, 5);
@@ -90,6 +100,38 @@ GgufWriter AsGguf(const TokenizerSpec& spec, const std::string& pre) {
   return writer;
 }
 
+/// A SentencePiece tokenizer as converters write it: no merges, but scores, which fall with the id.
+GgufWriter AsGgufOfScores(const TokenizerSpec& spec) {
+  std::vector<std::string> tokens;
+  std::vector<int32_t> types;
+  std::vector<float> scores;
+  for (const auto& token : spec.tokens) {
+    tokens.push_back(ToSentencePiece(token.value()));
+    types.push_back(1);
+    scores.push_back(-static_cast<float>(scores.size()));
+  }
+  for (size_t byte = 0; byte < 256; ++byte) {
+    const uint32_t id = spec.sentencepiece->byte_tokens[byte];
+    tokens[id] = TokenOfByte(static_cast<unsigned char>(byte));
+    types[id] = 6;
+    scores[id] = 0;
+  }
+  for (const AddedToken& token : spec.added) {
+    tokens[token.id] = token.content;
+    types[token.id] = token.id == 0 ? 2 : token.special ? 3 : 4;
+    scores[token.id] = 0;
+  }
+  GgufWriter writer;
+  writer.Text("tokenizer.ggml.model", "llama");
+  writer.Text("tokenizer.ggml.pre", "default");
+  writer.Texts("tokenizer.ggml.tokens", tokens);
+  writer.Reals("tokenizer.ggml.scores", scores);
+  writer.Numbers("tokenizer.ggml.token_type", types);
+  writer.Number("tokenizer.ggml.bos_token_id", 1);
+  writer.Number("tokenizer.ggml.eos_token_id", 2);
+  return writer;
+}
+
 std::shared_ptr<const Tokenizer> Small(const std::string& name) {
   return Tokenizer::Load(std::string(APRIL_SOURCE_DIR) + "/tests/unit/text/data/" + name + ".tokenizer.json");
 }
@@ -123,6 +165,25 @@ TEST_CASE("a tokenizer from GGUF is the one from tokenizer.json") {
   }
 }
 
+TEST_CASE("a SentencePiece tokenizer from GGUF is the one from tokenizer.json") {
+  TokenizerSpec spec = Small("llama2")->spec();
+  for (AddedToken& token : spec.added) token.normalized = token.lstrip = token.rstrip = false;  // which GGUF cannot say
+  const auto wanted = Tokenizer::FromSpec(spec);
+  const ScratchFile file;
+  GgufWriter writer = AsGgufOfScores(spec);
+  writer.Write(file.path);
+  const auto tokenizer = Tokenizer::Load(file.path);
+  CHECK(HexU64(tokenizer->digest()) == HexU64(wanted->digest()));
+  CHECK(tokenizer->stop_ids() == std::vector<uint32_t>{2});
+  CHECK(tokenizer->EncodePlainPrompt("a 12 b") == wanted->EncodePlainPrompt("a 12 b"));
+  CHECK(tokenizer->EncodePlainPrompt("a")[0] == 1);
+  CHECK(tokenizer->Decode(tokenizer->Encode("a\nb", true), true) == "a\nb");
+  writer.Flag("tokenizer.ggml.add_space_prefix", false);
+  writer.Flag("tokenizer.ggml.add_bos_token", false);
+  writer.Write(file.path);
+  CHECK(Tokenizer::Load(file.path)->EncodePlainPrompt("a").size() == 1);
+}
+
 TEST_CASE("the length of a model's context is known from both kinds of model") {
   const ScratchFile file;
   GgufWriter writer;
@@ -144,11 +205,18 @@ TEST_CASE("GGUF metadata that cannot be used is refused") {
   CHECK_THROWS_WITH(Tokenizer::Load(file.path), Catch::Contains("'falcon' is not supported"));
 
   GgufWriter sentencepiece;
-  sentencepiece.Text("tokenizer.ggml.model", "llama");
+  sentencepiece.Text("tokenizer.ggml.model", "t5");
   sentencepiece.Write(file.path);
-  CHECK_THROWS_WITH(Tokenizer::Load(file.path), Catch::Contains("'llama' is not supported"));
+  CHECK_THROWS_WITH(Tokenizer::Load(file.path), Catch::Contains("'t5' is not supported"));
   CHECK_THROWS_WITH(ChatTemplate::Load(file.path), Catch::Contains("no chat template"));
   CHECK(ChatTemplate::TryLoad(file.path) == nullptr);
+
+  GgufWriter no_scores;
+  no_scores.Text("tokenizer.ggml.model", "llama");
+  no_scores.Texts("tokenizer.ggml.tokens", {"a"});
+  no_scores.Numbers("tokenizer.ggml.token_type", {1});
+  no_scores.Write(file.path);
+  CHECK_THROWS_WITH(Tokenizer::Load(file.path), Catch::Contains("no token <0x00>"));
 
   GgufWriter unusable;
   unusable.Text("tokenizer.chat_template", "{% dance %}");
