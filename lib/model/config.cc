@@ -1,6 +1,7 @@
 #include "model/config.h"
 
 #include <cmath>
+#include <initializer_list>
 
 #include "base/error.h"
 
@@ -55,11 +56,14 @@ void ReadRope(const Json& json, Config* config) {
   const Json* type_key = Find(scaling, "rope_type");
   if (!type_key) type_key = Find(scaling, "type");
   const std::string type = type_key && type_key->is_string() ? type_key->get<std::string>() : "default";
+  for (const Json* place : std::initializer_list<const Json*>{&json, &scaling}) {
+    if (Number(*place, "partial_rotary_factor", 1) != 1) throw Unsupported("partial_rotary_factor", (*place)["partial_rotary_factor"].dump(), "1");
+  }
   RopeScaling& rope = config->rope_scaling;
   if (type == "default") return;
-  rope.factor = Number(scaling, "factor", 1);
   rope.original_positions =
       Integer(scaling, "original_max_position_embeddings", Integer(json, "original_max_position_embeddings", config->max_positions));
+  rope.factor = Number(scaling, "factor", static_cast<double>(config->max_positions) / static_cast<double>(rope.original_positions));
   if (type == "llama3") {
     rope.kind = RopeScaling::Kind::kLlama3;
     rope.low_freq_factor = Number(scaling, "low_freq_factor", 1);

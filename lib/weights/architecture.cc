@@ -116,6 +116,15 @@ Json RopeScaling(const GgufFile& file, const Keys& keys, double theta) {
   }
   Json scaling = {{"rope_type", "yarn"}, {"factor", keys.NeedReal("rope.scaling.factor")}};
   if (const auto original = keys.Integer("rope.scaling.original_context_length")) scaling["original_max_position_embeddings"] = *original;
+  if (const auto fast = keys.Real("rope.scaling.yarn_beta_fast")) scaling["beta_fast"] = *fast;
+  if (const auto slow = keys.Real("rope.scaling.yarn_beta_slow")) scaling["beta_slow"] = *slow;
+  for (const char* key :
+       {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_log_multiplier"}) {
+    if (const auto value = keys.Real(key)) {
+      throw Error::Incompatible("GGUF file " + file.path() + ": " + key + " is " + std::to_string(*value) + ", supported: absent",
+                                "use the model's Hugging Face directory");
+    }
+  }
   return scaling;
 }
 

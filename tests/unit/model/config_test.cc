@@ -64,6 +64,8 @@ TEST_CASE("what is not supported is refused by its key") {
   CHECK_THAT(message("num_key_value_heads", 2), Catch::Contains("num_key_value_heads is 2"));
   CHECK_THAT(message("attention_bias", true), Catch::Contains("attention_bias"));
   CHECK_THAT(message("rope_scaling", {{"rope_type", "longrope"}}), Catch::Contains("longrope"));
+  CHECK_THAT(message("rope_scaling", {{"rope_type", "yarn"}, {"factor", 4}, {"mscale", 1}}), Catch::Contains("mscale"));
+  CHECK_THAT(message("rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}), Catch::Contains("partial_rotary_factor is 0.5"));
   CHECK_THAT(message("eos_token_id", 50000), Catch::Contains("eos_token_id"));
 }
 
