@@ -67,7 +67,7 @@ struct Counts {
   uint64_t num_bytes = 0;
   double start_s = SystemClock().MonotonicSeconds();
 
-  std::string Text() const { return "read " + std::to_string(num_records) + " records, " + HumanBytes(num_bytes); }
+  std::string Text() const { return "read " + std::to_string(num_records) + (num_records == 1 ? " record, " : " records, ") + HumanBytes(num_bytes); }
   std::string Rate() const {
     const double seconds = std::max(SystemClock().MonotonicSeconds() - start_s, 1e-3);
     return HumanBytes(static_cast<uint64_t>(static_cast<double>(num_bytes) / seconds)) + "/s";

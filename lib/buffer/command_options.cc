@@ -138,7 +138,8 @@ void ClaimOptions::Register(OptionsVisitor& options) {
       "filter", &filter, {"", "none", "nonzero-std"},
       "from now on, also when no claim can be made yet, groups pass by this one instead of the run's filter: every later claim drops what does not");
   options.Text("checkpoints", &checkpoints, "DIR",
-               "the trainer's checkpoints: recorded claims that the newest whole one lacks are emitted again, in order, before a new one is made");
+               "the trainer's checkpoints: recorded claims that the newest whole one lacks are emitted again, in order, before a new one is made; "
+               "before the first checkpoint it need not exist");
   options.Flag("follow", &follow, "hub only: claim step after step, each once the one before it is committed; wait while too little is ready");
   options.Integer("steps", &steps, 0, kNoUpperLimit,
                   "with --follow: the run's number of steps; the hub drains its generators after the last claim. 0 = no end");

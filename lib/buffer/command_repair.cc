@@ -6,6 +6,7 @@
 #include "base/printing.h"
 #include "buffer/audit.h"
 #include "buffer/look_commands.h"
+#include "buffer/printed_lines.h"
 #include "buffer/repairing.h"
 
 namespace april::buffer {
@@ -18,8 +19,12 @@ std::string Text(const RepairReport& report, bool dry_run) {
   for (const std::string& line : report.actions) text += line + "\n";
   if (report.actions.empty()) text += "nothing to repair\n";
   if (report.followed > 0)
-    text += std::to_string(report.followed) + " entries behind it still stand and " + (dry_run ? "would be" : "were") + " journaled again\n";
-  if (!report.lost.empty()) text += std::to_string(report.lost.size()) + " things behind it cannot stand any more:\n";
+    text += std::to_string(report.followed) + (report.followed == 1 ? " entry behind it still stands and " : " entries behind it still stand and ") +
+            (dry_run                ? "would be"
+             : report.followed == 1 ? "was"
+                                    : "were") +
+            " journaled again\n";
+  if (!report.lost.empty()) text += Count(static_cast<int64_t>(report.lost.size()), "thing") + " behind it cannot stand any more:\n";
   for (size_t i = 0; i < std::min(report.lost.size(), kLinesShown); ++i) text += "  " + report.lost[i] + "\n";
   if (report.lost.size() > kLinesShown) text += "  … and " + std::to_string(report.lost.size() - kLinesShown) + " more\n";
   if (!report.folder.empty()) text += "everything that was moved is in " + report.folder + ", with report.txt\n";
@@ -44,8 +49,9 @@ void RunRepair(const RepairCommandOptions& options, Invocation& invocation) {
     return;
   }
   const AuditReport audit = Audit(SystemFiles(), options.store.store);
-  invocation.summary = std::to_string(report.actions.size()) + " repairs, " + std::to_string(report.followed) + " entries journaled again, " +
-                       std::to_string(report.lost.size()) + " lost; the accounts " + (audit.Clean() ? "balance" : "do not balance");
+  invocation.summary = Count(static_cast<int64_t>(report.actions.size()), "repair") + ", " + std::to_string(report.followed) +
+                       (report.followed == 1 ? " entry" : " entries") + " journaled again, " + std::to_string(report.lost.size()) +
+                       " lost; the accounts " + (audit.Clean() ? "balance" : "do not balance");
   if (!audit.Clean())
     throw Error::Data(options.store.store + ": the audit is not clean: " + audit.findings.kept.front().what, "run audit to see all of it");
 }

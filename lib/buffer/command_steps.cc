@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/signals.h"
+#include "buffer/admission.h"
 #include "buffer/claiming.h"
 #include "buffer/commands.h"
 #include "buffer/hub_client.h"
@@ -34,6 +35,9 @@ void Pause(int64_t milliseconds, bool to_stdout) {
 }
 
 constexpr const char* kNoPromptsHint = "no prompts are left: partial-buffer add -s DIR --prompts FILE brings more";
+
+/// To a claim that no generator can help to its groups.
+std::string ExhaustedHint(const std::string& waits_for) { return waits_for.find(kScoreCommand) == std::string::npos ? kNoPromptsHint : ""; }
 
 /// What a claim that was not made has changed all the same.
 std::string FilterNote(const ClaimOptions& options) {
@@ -126,7 +130,7 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
   writer.Finish(stream::EndStatus::kOk);
   if (!waits_for.empty()) {
     throw Error::NotReady("no new step was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for + FilterNote(options),
-                          IsExhausted(state) ? kNoPromptsHint : "");
+                          IsExhausted(state) ? ExhaustedHint(waits_for) : "");
   }
 }
 
@@ -142,7 +146,7 @@ std::optional<ClaimInfo> AwaitClaim(HubClient& hub, const ClaimOptions& options,
     if (answer.state == ClaimAnswer::State::kGranted) return answer.claim;
     if (answer.state == ClaimAnswer::State::kStopped) return std::nullopt;
     const std::string waits = "step " + std::to_string(step) + " awaits " + answer.waits_for;
-    if (answer.state == ClaimAnswer::State::kEmpty) throw Error::NotReady(waits + FilterNote(options), kNoPromptsHint);
+    if (answer.state == ClaimAnswer::State::kEmpty) throw Error::NotReady(waits + FilterNote(options), ExhaustedHint(waits));
     if (!options.follow) throw Error::NotReady(waits + FilterNote(options));
     if (invocation.progress_due()) invocation.progress(static_cast<double>(step), static_cast<double>(options.steps), waits);
     const double now_s = SystemClock().MonotonicSeconds();

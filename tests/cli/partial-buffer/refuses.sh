@@ -78,6 +78,7 @@ tokenizer = json.load(open("other/tokenizer.json", encoding="utf-8"))
 tokenizer["model"]["merges"].pop()
 json.dump(tokenizer, open("other/tokenizer.json", "w", encoding="utf-8"))'
 fails "another tokenizer" 4 partial-buffer add -s b --prompts prompts.jsonl --model other
+fails "other has the tokenizer .*, the run was made with" 4 partial-buffer grep -s b x --model other
 
 # Evaluation streams are written without a buffer, and refused by put.
 partial-buffer add -q --purpose eval --prompts prompts.jsonl --model "$model" --group-size 2 --max-tokens 16 --out eval.bin

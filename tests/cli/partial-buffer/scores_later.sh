@@ -42,3 +42,12 @@ grep -q "repeated $claimed, superseded 0," log || { cat log; exit 1; }
 expect "$(partial-buffer ls -q -s b --json --where reward=7 --where group_state=claimed | wc -l)" 0 "claimed rollouts with another reward"
 partial-buffer audit -q -s b >/dev/null
 fails "tokens has no effect with --stream" 2 partial-buffer export -s b --stream --no-tokens
+
+# Nothing is left to generate, but scores are missing: nobody is told to add prompts.
+rm -r b
+make 2
+partial-buffer take -q -s b --rollouts 8 --worker w | APRIL_ROUNDS=40 generate | score none | partial-buffer put -q -s b
+fails "complete rollouts wait for a score" 7 partial-buffer claim -s b
+! grep -q "no prompts are left" stderr || { cat stderr; exit 1; }
+partial-buffer take -s b --worker w 2>log >/dev/null
+grep -q "nothing to take: [0-9]* complete rollouts of its last groups wait for a score: partial-buffer export" log || { cat log; exit 1; }

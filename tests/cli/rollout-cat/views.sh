@@ -42,5 +42,5 @@ if command -v script >/dev/null; then
   mkfifo slow 2>/dev/null || true
   random_stream slow 8 100
   wait $!
-  grep -q 'rollout-cat: read [0-9]* records, .*/s' terminal
+  grep -q 'rollout-cat: read [0-9]* records*, .*/s' terminal
 fi
