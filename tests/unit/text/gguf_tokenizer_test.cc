@@ -167,7 +167,10 @@ TEST_CASE("a tokenizer from GGUF is the one from tokenizer.json") {
 
 TEST_CASE("a SentencePiece tokenizer from GGUF is the one from tokenizer.json") {
   TokenizerSpec spec = Small("llama2")->spec();
-  for (AddedToken& token : spec.added) token.normalized = token.lstrip = token.rstrip = false;  // which GGUF cannot say
+  for (AddedToken& token : spec.added) {
+    token.normalized = token.lstrip = token.rstrip = false;  // which GGUF cannot say
+    spec.tokens[token.id] = token.content;
+  }
   const auto wanted = Tokenizer::FromSpec(spec);
   const ScratchFile file;
   GgufWriter writer = AsGgufOfScores(spec);
