@@ -1,5 +1,6 @@
 #include "model/config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <initializer_list>
 
@@ -79,6 +80,9 @@ void ReadRope(const Json& json, Config* config) {
     rope.beta_fast = Number(scaling, "beta_fast", 32);
     rope.beta_slow = Number(scaling, "beta_slow", 1);
     rope.attention_factor = Number(scaling, "attention_factor", rope.factor <= 1 ? 1 : 0.1 * std::log(rope.factor) + 1);
+    // Qwen's models are told to use YaRN by rope_scaling alone, max_position_embeddings left as it was.
+    const double extended = static_cast<double>(rope.original_positions) * rope.factor;
+    config->max_positions = std::max(config->max_positions, static_cast<int64_t>(std::min(extended, 0x1p31)));
   } else {
     throw Unsupported("rope_scaling.rope_type", "\"" + type + "\"", "default, llama3, yarn");
   }

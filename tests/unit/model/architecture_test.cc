@@ -196,14 +196,14 @@ TEST_CASE("each architecture computes what transformers computes, forward and ba
     const Directory directory(expected["config"], shards++ % 4 + 1);
     const auto files = weights::ModelFiles::Open(directory.path());
     const Chat chat(name, Config::FromJson(files->config()));
-    for (const kernels::Precision precision : {kernels::Precision::kF32, kernels::Precision::kBf16}) {
-      const kernels::Kernels& kernels = kernels::ChooseKernels("auto", precision);
+    for (const kernels::Kernels* set : kernels::AvailableKernels()) {
+      const kernels::Kernels& kernels = *set;
       INFO(name << ", " << kernels.name);
       const double forward = Generate(*files, chat, kernels, expected), backward = Train(*files, chat, name, kernels, expected["gradients"]);
       std::printf("%s, %s: log-probabilities and entropies off by at most %.1e, gradients by %.1e\n", name.c_str(), kernels.name, forward, backward);
       // float32 against float32: the order of sums, ten times what is seen. bfloat16: activations have 8 bits, so that each of some ten roundings
       // from a token to its logits adds up to 0.4% of values around 1; three times what is seen.
-      const double bound = precision == kernels::Precision::kF32 ? 5e-5 : 0.18;
+      const double bound = kernels.element_bytes == 4 ? 5e-5 : 0.18;
       CHECK(forward < bound);
       CHECK(backward < bound);
     }

@@ -41,6 +41,18 @@ TEST_CASE("rope_parameters of newer files are read like the older keys") {
   CHECK(Config::FromJson(json).rope_theta == 5000);
 }
 
+TEST_CASE("YaRN extends the context, whether or not max_position_embeddings says so, and only its own") {
+  Json json = SmallJson();
+  json["rope_scaling"] = Json::parse(R"({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192})");
+  CHECK(Config::FromJson(json).max_positions == 32768);
+  json["max_position_embeddings"] = 131072;
+  CHECK(Config::FromJson(json).max_positions == 131072);
+  json["rope_scaling"]["factor"] = nullptr;  // then it follows from the lengths
+  CHECK(Config::FromJson(json).rope_scaling.factor == 16);
+  json["rope_scaling"] = Json::parse(R"({"rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 8192})");
+  CHECK(Config::FromJson(json).max_positions == 131072);
+}
+
 TEST_CASE("Qwen2 has biases, Qwen3 has head norms, untied models have their own last matrix") {
   Json json = SmallJson();
   json["tie_word_embeddings"] = false;

@@ -199,6 +199,18 @@ TEST_CASE("the length of a model's context is known from both kinds of model") {
   CHECK(ContextTokens(file.path) == 4096);
   CHECK(ContextTokens(std::string(APRIL_SOURCE_DIR) + "/tests/data/tiny-model") == 256);
   CHECK(ContextTokens(std::string(APRIL_SOURCE_DIR) + "/tests/unit/text/data") == std::nullopt);
+  char name[] = "/tmp/april-context-XXXXXX";
+  const std::string directory = ::mkdtemp(name), config = directory + "/config.json";
+  const auto context = [&](const char* json) {
+    ReplaceFile(SystemFiles(), config, json, false);
+    return ContextTokens(directory);
+  };
+  const char yarn[] = R"({"max_position_embeddings": 100, "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}})";
+  CHECK(context(yarn) == 256);
+  CHECK(context(R"({"max_position_embeddings": 100, "rope_scaling": null, "rope_parameters": {"rope_type": "llama3", "factor": 4}})") == 100);
+  CHECK(context(R"({"max_position_embeddings": 100, "rope_scaling": {"rope_type": "yarn", "factor": null}})") == 100);
+  SystemFiles().Remove(config);
+  ::rmdir(directory.c_str());
 }
 
 TEST_CASE("GGUF metadata that cannot be used is refused") {

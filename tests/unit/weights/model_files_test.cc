@@ -183,6 +183,23 @@ TEST_CASE("Llama 3's rotation scaling is recovered from its divisors") {
   REQUIRE(files->config()["rope_scaling"]["factor"] == 8.0);
 }
 
+TEST_CASE("YaRN's keys become config.json's, and those with another meaning are refused") {
+  Scratch scratch;
+  const auto open = [&](const char* more, float value) {
+    test::GgufBuilder builder = test::TinyGguf("qwen2", DType::kF16, {}, 1);
+    builder.Text("qwen2.rope.scaling.type", "yarn");
+    builder.Float32("qwen2.rope.scaling.factor", 4);
+    builder.Uint32("qwen2.rope.scaling.original_context_length", 64);
+    builder.Float32(std::string("qwen2.rope.scaling.") + more, value);
+    test::WriteText(scratch / "a.gguf", builder.Bytes());
+    return ModelFiles::Open(scratch / "a.gguf")->config()["rope_scaling"];
+  };
+  const Json scaling = open("yarn_beta_fast", 16);
+  REQUIRE(scaling == Json{{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 64}, {"beta_fast", 16.0}});
+  REQUIRE(open("yarn_beta_slow", 2)["beta_slow"] == 2.0);
+  REQUIRE(ErrorOf([&] { open("attn_factor", 2); }).kind() == ErrorKind::kIncompatible);
+}
+
 // Reference: tests/parity/gguf_weights.json, made by gguf_weights.py beside it with transformers.
 TEST_CASE("the real model's GGUF reads as transformers reads it, bit for bit", "[model]") {
   const char* model = std::getenv("APRIL_MODEL");
