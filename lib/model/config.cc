@@ -138,6 +138,11 @@ Config Config::FromJson(const Json& json) {
   if (!qwen2 && Flag(json, "attention_bias", false)) throw Unsupported("attention_bias", "true", "false for " + config.architecture);
   if (Flag(json, "mlp_bias", false)) throw Unsupported("mlp_bias", "true", "false");
   if (Flag(json, "use_sliding_window", false)) throw Unsupported("use_sliding_window", "true", "false");
+  if (const Json* types = Find(json, "layer_types"); types && types->is_array()) {
+    for (const Json& type : *types) {
+      if (type != "full_attention") throw Unsupported("layer_types", type.dump(), "\"full_attention\" in every layer");
+    }
+  }
   ReadRope(json, &config);
   ReadEos(json, &config);
   return config;

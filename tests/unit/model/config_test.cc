@@ -78,6 +78,9 @@ TEST_CASE("what is not supported is refused by its key") {
   CHECK_THAT(message("rope_scaling", {{"rope_type", "longrope"}}), Catch::Contains("longrope"));
   CHECK_THAT(message("rope_scaling", {{"rope_type", "yarn"}, {"factor", 4}, {"mscale", 1}}), Catch::Contains("mscale"));
   CHECK_THAT(message("rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}), Catch::Contains("partial_rotary_factor is 0.5"));
+  CHECK_THAT(message("use_sliding_window", true), Catch::Contains("use_sliding_window"));
+  CHECK_THAT(message("layer_types", {"full_attention", "sliding_attention"}), Catch::Contains("layer_types is \"sliding_attention\""));
+  CHECK(message("layer_types", {"full_attention", "full_attention"}) == "accepted");
   CHECK_THAT(message("eos_token_id", 50000), Catch::Contains("eos_token_id"));
 }
 
