@@ -17,7 +17,7 @@ class WritableFile {
   virtual ~WritableFile() = default;
   virtual void Append(const void* data, size_t num_bytes) = 0;  ///< all bytes, or throws Runtime
   void Append(std::string_view bytes) { Append(bytes.data(), bytes.size()); }
-  virtual void Sync() = 0;  ///< fdatasync; after a failure the file's state on disk is unknown: do not retry
+  virtual void Sync() = 0;                  ///< fdatasync; after a failure the file's state on disk is unknown: do not retry
   virtual void Truncate(uint64_t size) = 0;
   virtual uint64_t Size() const = 0;
   virtual void Close() = 0;
@@ -42,8 +42,8 @@ class FileSystem {
  public:
   virtual ~FileSystem() = default;
   virtual std::unique_ptr<WritableFile> Create(const std::string& path) = 0;  ///< truncates
-  virtual std::unique_ptr<WritableFile> OpenForAppend(
-      const std::string& path) = 0;  ///< creates if missing; each Append goes to the file's end, also while others append
+  /// Creates it if missing; each Append goes to the file's end, also while others append.
+  virtual std::unique_ptr<WritableFile> OpenForAppend(const std::string& path) = 0;
   virtual std::unique_ptr<ReadableFile> OpenForRead(const std::string& path) = 0;
   /// Makes the file with so many bytes of the disk set aside for it; nothing is left of it when this throws. A layer that sets nothing aside makes it
   /// empty.
@@ -51,8 +51,8 @@ class FileSystem {
   virtual void Rename(const std::string& from, const std::string& to) = 0;
   virtual void Remove(const std::string& path) = 0;
   virtual void SyncDirectory(const std::string& path) = 0;
-  virtual void MakeDirectory(const std::string& path) = 0;             ///< with parents; fine if it exists
-  virtual bool Exists(const std::string& path) = 0;                    ///< throws Runtime when that cannot be told: no permission, a loop of links
+  virtual void MakeDirectory(const std::string& path) = 0;  ///< with parents; fine if it exists
+  virtual bool Exists(const std::string& path) = 0;  ///< throws Runtime when that cannot be told: no permission, a loop of links
   virtual std::vector<std::string> List(const std::string& path) = 0;  ///< names, sorted, without . and ..
   /// Waits for the lock at most `timeout_ms`; nullptr when someone else still has it.
   virtual std::unique_ptr<FileLock> Lock(const std::string& path, int64_t timeout_ms) = 0;

@@ -23,7 +23,11 @@ std::vector<uint64_t> GroupMeta::ScoredUids() const {
 
 void State::Apply(const DecodedEntry& decoded, Position at) {
   if (!initialised_ && !std::holds_alternative<InitEntry>(decoded.entry)) throw Error::Data("the journal does not begin with an init entry");
-  std::visit([&](const auto& entry) { On(entry, decoded, at); }, decoded.entry);
+  const Entry& applied = decoded.entry;
+  const bool of_snapshot =
+      std::holds_alternative<SnapshotEntry>(applied) || std::holds_alternative<GroupEntry>(applied) || std::holds_alternative<MemberEntry>(applied);
+  if (!of_snapshot) CheckSnapshot();
+  std::visit([&](const auto& entry) { On(entry, decoded, at); }, applied);
 }
 
 std::optional<uint64_t> State::FindRollout(uint64_t uid) const {

@@ -82,6 +82,8 @@ class State {
  public:
   /// Applies one entry that stands at `at`. Throws Data when it is no listed transition or names what does not exist: the journal is damaged.
   void Apply(const DecodedEntry& decoded, Position at);
+  /// To be called when all was applied: a snapshot, if one was, must be whole and agree with itself. Throws Data.
+  void CheckSnapshot();
 
   bool initialised() const { return initialised_; }
   const RunConfig& config() const { return config_; }
@@ -166,6 +168,7 @@ class State {
   void AddMember(RolloutMeta added);  ///< to the newest group
 
   bool initialised_ = false;
+  bool unchecked_ = false;  ///< entries of a snapshot were applied, and nothing behind them yet
   RunConfig config_;
   PromptQueue queue_;
   std::map<uint64_t, GroupMeta> groups_;               ///< by admission

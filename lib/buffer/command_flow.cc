@@ -113,7 +113,7 @@ class StoreSink final : public Sink {
     store_.Transact([&](Batch& batch) {
       for (const uint64_t lease : leases_) returned += ReleaseLease(store_.state(), batch, lease, "ended");
     });
-    store_.Sync();
+    store_.Finish();
     return returned;
   }
 

@@ -129,7 +129,7 @@ void Serve(const ServeOptions& options, Invocation& invocation, FileSystem& file
       give_up_ns = SystemClock().MonotonicNs() + kReminderNs;
     }
   }
-  store.Sync();
+  store.Finish();
   invocation.metrics(MetricsLine(store, hub));
   if (StopRequested() && !hub.Finished()) invocation.exit_code = static_cast<int>(ErrorKind::kStopped);
 }

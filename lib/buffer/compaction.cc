@@ -30,7 +30,10 @@ CompactionResult CompactWith(FileSystem& files, const Clock& clock, const std::s
   const auto alone = files.Lock(JoinPath(directory, "compact.lock"), 0);
   if (!alone) throw Error::Runtime(directory + " is being compacted by another program");
 
-  Store store(files, clock, directory, options);
+  // What the index says is believed by none of its own: the new segments replace the journal.
+  StoreOptions unindexed = options;
+  unindexed.index = false;
+  Store store(files, clock, directory, unindexed);
   const auto numbers = static_cast<uint32_t>(store.journal().manifest().segments.size()) + 2;
   const uint32_t first_number = store.CloseJournal(numbers);
   const Manifest before = store.journal().manifest();

@@ -18,13 +18,13 @@ std::string ReadEntries(const ScannedPiece& piece, uint32_t segment, State& stat
   std::string wrong;
   uint32_t count = 0;
   try {
-    for (size_t offset = 0; offset < piece.raw.size() && wrong.empty(); ++count) {
-      const DecodedEntry decoded = ReadEntry(std::string_view(piece.raw).substr(offset));
+    ForEachEntry(piece.raw, [&](const DecodedEntry& decoded, size_t offset) {
+      ++count;
+      if (!wrong.empty()) return;
       wrong = CheckEntry(decoded);
       if (wrong.empty()) ledger.Read(decoded, [&](const std::string& what) { wrong = what; });
       if (wrong.empty()) state.Apply(decoded, {segment, static_cast<uint32_t>(offset), piece.offset});
-      offset += decoded.entry_bytes + decoded.payload.size();
-    }
+    });
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::kIncompatible) throw;
     return error.message();
@@ -93,11 +93,9 @@ std::unique_ptr<State> StateBefore(FileSystem& files, const std::string& directo
     SegmentScanner scanner(*file, segments[index].number);
     while (const auto piece = scanner.Next()) {
       if (index == cut.segment && piece->offset >= cut.offset) break;
-      for (size_t offset = 0; offset < piece->raw.size();) {
-        const DecodedEntry decoded = ReadEntry(std::string_view(piece->raw).substr(offset));
+      ForEachEntry(piece->raw, [&](const DecodedEntry& decoded, size_t offset) {
         state->Apply(decoded, {segments[index].number, static_cast<uint32_t>(offset), piece->offset});
-        offset += decoded.entry_bytes + decoded.payload.size();
-      }
+      });
     }
   }
   return state;

@@ -151,4 +151,14 @@ void AppendEntry(const Entry& entry, int64_t ns, std::string_view payload, std::
 /// The entry at the start of `bytes`. Throws Data naming type and key; Incompatible on a type that this build does not know.
 DecodedEntry ReadEntry(std::string_view bytes);
 
+/// Calls `each(decoded, offset)` with the entries of a frame, and where in `raw` each begins. Throws as ReadEntry at the first that cannot be read.
+template <typename Each>
+void ForEachEntry(std::string_view raw, const Each& each) {
+  for (size_t offset = 0; offset < raw.size();) {
+    const DecodedEntry decoded = ReadEntry(raw.substr(offset));
+    each(decoded, offset);
+    offset += decoded.entry_bytes + decoded.payload.size();
+  }
+}
+
 }  // namespace april::buffer

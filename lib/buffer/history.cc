@@ -238,12 +238,10 @@ History ReadHistory(FileSystem& files, const std::string& directory, const std::
     Journal journal(files, directory);
     HistoryReader reader(digits);
     const bool read = journal.ReadNew([&](std::string_view raw, Position at) {
-      for (size_t offset = 0; offset < raw.size();) {
-        const DecodedEntry decoded = ReadEntry(raw.substr(offset));
+      ForEachEntry(raw, [&](const DecodedEntry& decoded, size_t offset) {
         at.entry = static_cast<uint32_t>(offset);
         reader.Read(decoded, at);
-        offset += decoded.entry_bytes + decoded.payload.size();
-      }
+      });
     });
     if (read) return reader.Finish();
   }

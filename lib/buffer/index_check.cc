@@ -17,12 +17,10 @@ std::optional<std::string> SavedUpTo(FileSystem& files, const std::string& direc
   const auto visit = [&](std::string_view raw, Position at) {
     if (reached) return;
     reached = at.segment == point.segment && at.frame == point.frame;
-    for (size_t offset = 0; offset < raw.size();) {
+    ForEachEntry(raw, [&](const DecodedEntry& decoded, size_t offset) {
       at.entry = static_cast<uint32_t>(offset);
-      const DecodedEntry decoded = ReadEntry(raw.substr(offset));
       state.Apply(decoded, at);
-      offset += decoded.entry_bytes + decoded.payload.size();
-    }
+    });
   };
   if (!journal.ReadNew(visit) || !reached) return std::nullopt;
   std::string saved;

@@ -1,11 +1,14 @@
 #include "buffer/journal.h"
 
 #include <algorithm>
+#include <system_error>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/log.h"
+#include "buffer/journal_files.h"
 
 namespace april::buffer {
 namespace {
@@ -29,11 +32,7 @@ void Journal::Create(FileSystem& files, const std::string& directory, const std:
   files.MakeDirectory(JoinPath(directory, "journal"));
   const SegmentName first = {1, SegmentPath(1), 1, 1, std::nullopt};
   CopyFirst(files, directory, first_entries, num_entries);
-  const auto file = files.Create(JoinPath(directory, first.name));
-  file->Append(FirstFrame(first_entries, num_entries));
-  file->Sync();
-  file->Close();
-  files.SyncDirectory(JoinPath(directory, "journal"));
+  CreateSegment(files, directory, first, FirstFrame(first_entries, num_entries));
   Manifest manifest;
   manifest.run = run;
   manifest.segments = {first};
@@ -73,7 +72,7 @@ void Journal::OpenSegment(size_t index) {
   current_ = index;
   if (readers_.size() == index) readers_.push_back(files_.OpenForRead(PathOf(Current())));
   writer_.reset();
-  end_ = synced_ = torn_bytes_ = 0;
+  end_ = entries_end_ = synced_ = torn_bytes_ = 0;
   next_sequence_ = Current().first;
 }
 
@@ -82,6 +81,7 @@ bool Journal::ReadNew(const FrameVisitor& visit) {
   Manifest manifest = manifest_;
   Reread(files_, directory_, &manifest);
   if (manifest.compactions != manifest_.compactions) return false;
+  manifest_on_disk_ = manifest_on_disk_ && manifest.text == manifest_.text;
   manifest_ = std::move(manifest);
   for (;;) {
     while (ReadOne(visit)) {
@@ -122,7 +122,7 @@ bool Journal::GoTo(const JournalPoint& point) {
   OpenSegment(index);
   last_frame_ = point.frame;
   last_header_ = point.header;
-  end_ = synced_ = point.end;
+  end_ = entries_end_ = point.end;
   next_sequence_ = point.sequence;
   return true;
 }
@@ -152,6 +152,7 @@ bool Journal::ReadOne(const FrameVisitor& visit) {
   ++next_sequence_;
   synced_ = std::max(synced_, header->synced);
   end_ += kFrameHeaderBytes + compressed.size();
+  if (!raw.empty()) entries_end_ = end_;
   return true;
 }
 
@@ -190,14 +191,31 @@ void Journal::OpenForAppending() {
     throw Error::Runtime(directory_ + ": another writer took the buffer over (writer epoch " + std::to_string(manifest_.writer_epoch) +
                          ", this one's is " + std::to_string(writer_epoch_) + ")");
   }
+  SyncManifest();
   if (!writer_ || writer_->Size() != end_) {
     writer_ = files_.OpenForAppend(PathOf(Current()));
-    if (writer_->Size() > end_) writer_->Truncate(end_);
+    if (writer_->Size() > end_) {
+      log::Warn(At(PathOf(Current()), end_) + ": cut " + std::to_string(writer_->Size() - end_) +
+                " bytes behind the last whole frame: a transaction that was interrupted before anybody was told of it");
+      writer_->Truncate(end_);
+    }
     torn_bytes_ = 0;
     // The writer before may have died between its append and its sync. From here on a frame tells that everything before it is on disk: without that,
     // damage in there would pass for a torn tail.
-    if (synced_ < end_) Sync();
+    Sync();
   }
+}
+
+/// Who wrote the manifest may have been killed before its name was on disk: with the power it would go, and what the segments that it names have got.
+void Journal::SyncManifest() {
+  if (manifest_on_disk_) return;
+  try {
+    files_.SyncDirectory(directory_);
+  } catch (const Error& error) {
+    broken_ = true;
+    throw WithSpaceHint(error);
+  }
+  manifest_on_disk_ = true;
 }
 
 void Journal::SyncWriter() {
@@ -233,16 +251,26 @@ void Journal::Append(std::string_view raw, uint32_t num_entries) {
   last_frame_ = end_;
   last_header_ = Digest(std::string_view(frame).substr(0, kFrameHeaderBytes));
   end_ += frame.size();
+  if (num_entries > 0) entries_end_ = end_;
   ++next_sequence_;
+}
+
+void Journal::MarkEnd() {
+  if (synced() && entries_end_ == end_ && end_ > 0) Append({}, 0);
 }
 
 void Journal::BeginSync() {
   EndSync();
   CheckNotBroken();
-  if (synced_ == end_) return;
+  if (synced()) return;
+  SyncManifest();
   if (!writer_) writer_ = files_.OpenForAppend(PathOf(Current()));
   syncing_end_ = end_;
-  syncing_ = std::async(std::launch::async, [file = writer_] { file->Sync(); });
+  try {
+    syncing_ = std::async(std::launch::async, [file = writer_] { file->Sync(); });
+  } catch (const std::system_error&) {  // no thread to be had
+    SyncWriter();
+  }
 }
 
 /// Waits for the sync that was begun.
@@ -260,7 +288,8 @@ void Journal::EndSync() {
 void Journal::Sync() {
   EndSync();
   CheckNotBroken();
-  if (synced_ == end_) return;
+  if (synced()) return;
+  SyncManifest();
   // Needs no lock, so it must not cut anything: what stands behind `end_` may be another writer's.
   if (!writer_) writer_ = files_.OpenForAppend(PathOf(Current()));
   SyncWriter();
@@ -283,10 +312,7 @@ void Journal::BeginSegment(uint64_t epoch) {
   manifest.next_number = number + 1;
   try {
     // A crash between these lines leaves a file that no manifest names; the next writer replaces it.
-    const auto file = files_.Create(JoinPath(directory_, next.name));
-    file->Sync();
-    file->Close();
-    files_.SyncDirectory(JoinPath(directory_, "journal"));
+    CreateSegment(files_, directory_, next);
     WriteManifest(files_, directory_, manifest);
   } catch (const Error& error) {
     broken_ = !IsDiskFull(error);  // without room nothing happened yet: the old manifest holds

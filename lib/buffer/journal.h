@@ -62,8 +62,7 @@ class Journal {
   [[nodiscard]] bool ReadNew(const FrameVisitor& visit);
   /// How far it was read or appended; nullopt when the last segment has no frame yet.
   std::optional<JournalPoint> Here() const;
-  /// Goes on from there instead of from the beginning, if that point is in this journal, which must not have been read. What stands before it is
-  /// taken for synced.
+  /// Goes on from there instead of from the beginning, if that point is in this journal, which must not have been read.
   bool GoTo(const JournalPoint& point);
   /// Bytes behind the last whole frame: what a crash, or a writer at this moment, left.
   uint64_t torn_bytes() const { return torn_bytes_; }
@@ -72,13 +71,16 @@ class Journal {
   Position NextPosition();
   /// Appends one transaction; cuts a torn tail before. Nothing is left of it when this throws. Needs the lock, and ReadNew under it.
   void Append(std::string_view raw, uint32_t num_entries);
+  /// Appends an empty frame, which tells that all before it is on disk: from then on damage in the last transaction cannot pass for a torn tail.
+  /// Nothing while not all is synced, or when the last frame is one. Needs what Append needs.
+  void MarkEnd();
   /// Everything that was read or appended is on disk when this returns. After a failure the journal takes no more. Needs no lock.
   void Sync();
   /// The same beside the caller's work: in a thread of its own, while more is appended. The next BeginSync or Sync waits for it and throws what it
   /// met.
   void BeginSync();
-  /// Everything that was read or appended is known to be on disk.
-  bool synced() const { return synced_ == end_ && !syncing(); }
+  /// Every entry that was read or appended is known to be on disk.
+  bool synced() const { return synced_ >= entries_end_ && manifest_on_disk_ && !syncing(); }
   /// A sync was begun, and neither waited for.
   bool syncing() const { return syncing_.valid(); }
   /// A sync failed, or a tail could not be cut: what the disk holds is unknown, and this process must not go on writing.
@@ -109,6 +111,7 @@ class Journal {
   void OpenSegment(size_t index);
   void CheckNotBroken() const;
   void OpenForAppending();
+  void SyncManifest();
   void SyncWriter();
   void EndSync();
   void BeginSegment(uint64_t epoch);
@@ -122,6 +125,7 @@ class Journal {
   std::vector<std::unique_ptr<ReadableFile>> readers_;  ///< of each segment, held open: a compaction may remove its file
   std::shared_ptr<WritableFile> writer_;                ///< of the last segment
   uint64_t end_ = 0;                                    ///< offset behind the last whole frame of the current segment
+  uint64_t entries_end_ = 0;                            ///< behind the last that has entries
   uint64_t sealed_bytes_ = 0;                           ///< of the segments before
   uint64_t synced_ = 0;                                 ///< of the current segment
   uint64_t syncing_end_ = 0;                            ///< what `synced_` will be after `syncing_`
@@ -129,6 +133,7 @@ class Journal {
   uint64_t next_sequence_ = 1;
   uint64_t torn_bytes_ = 0;
   uint64_t writer_epoch_ = 0;  ///< under which this object appends; 0 until it does
+  bool manifest_on_disk_ = false;  ///< its name too, as this object has it
   bool broken_ = false;
   std::list<CachedFrame> cache_;  ///< most recently used first
   std::map<FrameName, std::list<CachedFrame>::iterator> cached_;

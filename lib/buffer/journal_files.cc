@@ -54,6 +54,15 @@ bool IsSound(FileSystem& files, const std::string& directory, const std::vector<
 
 }  // namespace
 
+void CreateSegment(FileSystem& files, const std::string& directory, const SegmentName& segment, std::string_view content) {
+  const std::string path = JoinPath(directory, segment.name);
+  const auto file = files.Create(path);
+  if (!content.empty()) file->Append(content);
+  file->Sync();
+  file->Close();
+  files.SyncDirectory(DirectoryOf(path));
+}
+
 std::optional<SegmentName> SegmentOfFile(FileSystem& files, const std::string& directory, const std::string& name) {
   const auto file = files.OpenForRead(JoinPath(directory, name));
   char head[kFrameHeaderBytes];

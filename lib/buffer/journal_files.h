@@ -3,12 +3,16 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/file.h"
 #include "buffer/buffer_manifest.h"
 
 namespace april::buffer {
+
+/// Makes a segment's file, which no manifest names yet, in place of one that a crash left. Durable when it returns.
+void CreateSegment(FileSystem& files, const std::string& directory, const SegmentName& segment, std::string_view content = {});
 
 /// The segment that a file is, by its own intact frames, with their number; nullopt when it has none.
 std::optional<SegmentName> SegmentOfFile(FileSystem& files, const std::string& directory, const std::string& name);

@@ -39,7 +39,11 @@ Owner ReadOwner(FileSystem& files, const std::string& directory) {
   if (!files.Exists(path)) return {};
   const Json json = Json::parse(ReadFile(files, path), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return {};
-  return {json.value("host", ""), json.value("boot_id", ""), json.value("writer_epoch", uint64_t{1}), json.value("address", "")};
+  try {
+    return {json.value("host", ""), json.value("boot_id", ""), json.value("writer_epoch", uint64_t{1}), json.value("address", "")};
+  } catch (const Json::exception&) {  // what it says of anything else is no better than nothing
+    return {};
+  }
 }
 
 void WriteOwner(FileSystem& files, const std::string& directory, const Owner& owner) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "buffer/audit.h"
@@ -77,9 +78,9 @@ class Repairer {
     if (!compacting_) throw Error::Runtime(directory_ + " is being compacted by another program", "wait until it has ended, or stop it");
     lock_ = files_.Lock(Path("lock"), options_.lock_timeout_ms);
     if (!lock_) throw Error::Runtime(directory_ + ": another process holds the lock", "stop it first: fuser -v " + Path("lock"));
-    if (!files_.Exists(Path("journal"))) MakeDirectoryDurably(files_, Path("journal"));
     if (IsServed(files_, directory_))
       throw Error::Runtime(directory_ + " is served by a hub: nothing was changed", "stop the hub first, then run repair again");
+    if (!files_.Exists(Path("journal"))) MakeDirectoryDurably(files_, Path("journal"));
   }
 
   void ReadManifestOrRebuild() {
@@ -199,12 +200,8 @@ class Repairer {
   /// A new file with this content, behind the others.
   void AddSegment(std::string_view content, uint64_t first) {
     const uint32_t number = manifest_.next_number++;
-    const auto file = files_.Create(Path(SegmentPath(number)));
-    if (!content.empty()) file->Append(content);
-    file->Sync();
-    file->Close();
-    files_.SyncDirectory(Path("journal"));
     manifest_.segments.push_back({number, SegmentPath(number), manifest_.writer_epoch, first, std::nullopt});
+    CreateSegment(files_, directory_, manifest_.segments.back(), content);
   }
 
   /// The run's init entry again, from the copy that was made of it.
@@ -255,39 +252,46 @@ class Repairer {
     }
   }
 
-  /// Adds the entries of one frame that can follow on `state`; `add` changes it.
+  /// Adds the entries of one frame that can follow on `state`; `add` changes it. When that throws, nothing is told of the frame.
   template <typename Add>
   void FollowFrame(const State& state, std::string_view raw, const std::string& where, const Add& add) {
+    int64_t followed = 0;
+    std::vector<std::string> lost;
     for (size_t offset = 0; offset < raw.size();) {
+      DecodedEntry decoded;
+      std::string why;
       try {
-        const DecodedEntry decoded = ReadEntry(raw.substr(offset));
-        offset += decoded.entry_bytes + decoded.payload.size();
-        std::string why = WhyNotFollowing(state, decoded);
-        if (why.empty()) {
-          try {
-            add(decoded);
-            ++report_.followed;
-          } catch (const Error& error) {
-            if (error.kind() != ErrorKind::kData) throw;
-            why = error.message();
-          }
-        }
-        if (!why.empty()) report_.lost.push_back(where + ": " + DescribeEntry(decoded) + ": " + why);
+        decoded = ReadEntry(raw.substr(offset));
+        why = WhyNotFollowing(state, decoded);
       } catch (const Error& error) {
         if (error.kind() != ErrorKind::kData) throw;
-        report_.lost.push_back(where + ": " + error.message());
-        return;
+        lost.push_back(where + ": " + error.message());
+        break;
+      }
+      offset += decoded.entry_bytes + decoded.payload.size();
+      if (why.empty()) {
+        add(decoded);
+        ++followed;
+      } else {
+        lost.push_back(where + ": " + DescribeEntry(decoded) + ": " + why);
       }
     }
+    report_.followed += followed;
+    report_.lost.insert(report_.lost.end(), lost.begin(), lost.end());
   }
 
   void Follow() {
     Store store(files_, clock_, directory_, {.take_over = options_.take_over, .lock_timeout_ms = options_.lock_timeout_ms});
     for (const Source& source : sources_) {
       ReadSource(source, [&](const std::string& raw, const std::string& where) {
-        store.Transact([&](Batch& batch) {
-          FollowFrame(store.state(), raw, where, [&](const DecodedEntry& decoded) { batch.Add(decoded.entry, decoded.payload); });
-        });
+        try {
+          store.Transact([&](Batch& batch) {
+            FollowFrame(store.state(), raw, where, [&](const DecodedEntry& decoded) { batch.Add(decoded.entry, decoded.payload); });
+          });
+        } catch (const Error& error) {
+          if (error.kind() != ErrorKind::kData) throw;
+          report_.lost.push_back(where + ": all of it: " + error.message());
+        }
       });
     }
   }
@@ -298,12 +302,17 @@ class Repairer {
       const std::string raw = ReadInitCopy();
       state->Apply(ReadEntry(raw), {1, 0, 0});
     }
-    for (size_t i = cut.segment; i < manifest_.segments.size(); ++i) {
-      const SegmentName& segment = manifest_.segments[i];
-      if (!files_.Exists(Path(segment.name))) continue;
-      ReadSource({segment.name, segment.number, i == cut.segment ? cut.offset : 0}, [&](const std::string& raw, const std::string& where) {
-        FollowFrame(*state, raw, where, [&](const DecodedEntry& decoded) { state->Apply(decoded, {segment.number, 0, 0}); });
-      });
+    try {
+      for (size_t i = cut.segment; i < manifest_.segments.size(); ++i) {
+        const SegmentName& segment = manifest_.segments[i];
+        if (!files_.Exists(Path(segment.name))) continue;
+        ReadSource({segment.name, segment.number, i == cut.segment ? cut.offset : 0}, [&](const std::string& raw, const std::string& where) {
+          FollowFrame(*state, raw, where, [&](const DecodedEntry& decoded) { state->Apply(decoded, {segment.number, 0, 0}); });
+        });
+      }
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kData) throw;
+      report_.lost.push_back("what stands behind the following was not looked at: " + error.message());
     }
   }
 

@@ -93,14 +93,11 @@ class SegmentWriter {
 /// The run and its prompts stay as they are, those of an addition that is still to be completed too.
 void CopyPrompts(Journal& journal, SegmentWriter& writer) {
   const bool read = journal.ReadNew([&](std::string_view raw, Position) {
-    for (size_t offset = 0; offset < raw.size();) {
-      const DecodedEntry decoded = ReadEntry(raw.substr(offset));
-      const size_t length = decoded.entry_bytes + decoded.payload.size();
+    ForEachEntry(raw, [&](const DecodedEntry& decoded, size_t offset) {
       const Entry& entry = decoded.entry;
       if (std::holds_alternative<InitEntry>(entry) || std::holds_alternative<PromptEntry>(entry) || std::holds_alternative<PlanEntry>(entry))
-        writer.AddRaw(raw.substr(offset, length));
-      offset += length;
-    }
+        writer.AddRaw(raw.substr(offset, decoded.entry_bytes + decoded.payload.size()));
+    });
   });
   if (!read) throw Error::Runtime("the journal was compacted by another program");
 }
@@ -119,7 +116,7 @@ std::string PayloadOf(Store& store, uint64_t key) {
 
 /// Calls `each` with the entries that the state is made from, and the key of the rollout for those that may carry a record.
 template <typename Each>
-void ForEachEntry(const State& state, const Each& each) {
+void ForEachEntryOf(const State& state, const Each& each) {
   each(Entry(state.Snapshot()), std::nullopt);
   for (const auto& [admission, group] : state.groups()) {
     each(Entry(state.SnapshotOf(admission)), std::nullopt);
@@ -130,7 +127,7 @@ void ForEachEntry(const State& state, const Each& each) {
 uint64_t DigestOf(const State& state) {
   std::string raw;
   uint64_t digest = 0;
-  ForEachEntry(state, [&](const Entry& entry, std::optional<uint64_t>) {
+  ForEachEntryOf(state, [&](const Entry& entry, std::optional<uint64_t>) {
     raw.assign(reinterpret_cast<const char*>(&digest), sizeof digest);
     AppendEntry(entry, 0, {}, &raw);
     digest = Digest(raw);
@@ -152,14 +149,13 @@ void Check(FileSystem& files, const std::string& directory, const std::vector<Se
       bytes.resize(header->compressed_bytes);
       bytes.resize(file->ReadAt(offset + kFrameHeaderBytes, bytes.data(), bytes.size()));
       const std::string raw = DecodeFrame(*header, bytes);
-      for (size_t entry = 0; entry < raw.size();) {
-        const DecodedEntry decoded = ReadEntry(std::string_view(raw).substr(entry));
+      ForEachEntry(raw, [&](const DecodedEntry& decoded, size_t entry) {
         state.Apply(decoded, {segment.number, static_cast<uint32_t>(entry), offset});
-        entry += decoded.entry_bytes + decoded.payload.size();
-      }
+      });
       offset += kFrameHeaderBytes + bytes.size();
     }
   }
+  state.CheckSnapshot();
   if (state.queue().num_groups() != expected.queue().num_groups() || DigestOf(state) != DigestOf(expected))
     throw Error::Data(directory + ": the compacted journal does not add up to what the journal holds", "nothing was changed: this is a defect");
 }
@@ -179,8 +175,8 @@ WrittenSnapshot WriteSnapshot(Store& store, FileSystem& files, const std::string
   SegmentWriter writer(files, directory, place.writer_epoch, place.first_number, place.numbers);
   Journal prompts(files, store.directory(), {.last_segment = place.last_segment});
   CopyPrompts(prompts, writer);
-  ForEachEntry(store.state(),
-               [&](const Entry& entry, std::optional<uint64_t> key) { writer.Add(entry, ns, key ? PayloadOf(store, *key) : std::string()); });
+  ForEachEntryOf(store.state(),
+                 [&](const Entry& entry, std::optional<uint64_t> key) { writer.Add(entry, ns, key ? PayloadOf(store, *key) : std::string()); });
   WrittenSnapshot written;
   written.segments = writer.Finish();
   written.bytes = writer.bytes();

@@ -1,5 +1,6 @@
 // A state as entries, and back: what a compacted journal begins with.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "base/bytes.h"
@@ -57,6 +58,7 @@ void State::On(const SnapshotEntry& entry, const DecodedEntry&, Position) {
       throw Error::Data("claim " + claim.id + " of a snapshot is of step " + std::to_string(claim.step) + ", expected " + std::to_string(step));
     ++step;
   }
+  unchecked_ = true;
   groups_admitted_ = entry.admitted;
   next_ready_order_ = entry.next_ready;
   first_kept_step_ = entry.first_step;
@@ -84,7 +86,8 @@ void State::On(const GroupEntry& entry, const DecodedEntry&, Position) {
   group.state = entry.state;
   admissions_[entry.group_id] = entry.admission;
   if (group.state == GroupState::kOpen) ++num_open_;
-  if (group.state == GroupState::kReady) ready_[group.ready_order] = entry.admission;
+  if (group.state == GroupState::kReady && !ready_.emplace(group.ready_order, entry.admission).second)
+    throw Error::Data("group " + HexU64(entry.group_id) + " of a snapshot became ready at the same place as another");
   if (group.state == GroupState::kClaimed) ++num_claimed_;
   if (group.state == GroupState::kOpen || group.state == GroupState::kReady) unclaimed_.insert(unclaimed_.end(), entry.admission);
   if (group.state == GroupState::kDropped) dropped_[entry.admission] = {entry.dropped_step, entry.why};
@@ -111,6 +114,32 @@ void State::On(const MemberEntry& entry, const DecodedEntry& decoded, Position a
   if (rollout.lease) meta.lease_epoch = static_cast<uint32_t>(rollout.lease->epoch);
   if (rollout.lease && meta.state == RolloutState::kLeased) meta.lease_id = rollout.lease->id;
   AddMember(std::move(meta));
+}
+
+void State::CheckSnapshot() {
+  if (!std::exchange(unchecked_, false)) return;
+  const auto place = [](GroupState state) { return state == GroupState::kConsumed ? 0 : state == GroupState::kTrained ? 1 : 2; };
+  std::set<uint64_t> named;
+  int last = 0;
+  for (const ClaimMeta& claim : claims_) {
+    const bool known = claim.state == GroupState::kConsumed || claim.state == GroupState::kTrained || claim.state == GroupState::kClaimed;
+    if (!known || place(claim.state) < last)
+      throw Error::Data("claim " + claim.id + " of a snapshot is " + std::string(Name(claim.state)) + " behind one that is not so far");
+    last = place(claim.state);
+    for (const uint64_t admission : claim.groups) {
+      const auto group = groups_.find(admission);
+      if (group == groups_.end() || group->second.state != claim.state || !named.insert(admission).second)
+        throw Error::Data("claim " + claim.id + " of a snapshot names group " + std::to_string(admission) +
+                          ", which is not there, or not the claim's");
+    }
+  }
+  for (const auto& [admission, group] : groups_) {
+    if (static_cast<int64_t>(group.members.size()) != config_.group_size)
+      throw Error::Data("group " + HexU64(group.group_id) + " of a snapshot has " + std::to_string(group.members.size()) + " members");
+    const bool of_claim = group.state == GroupState::kConsumed || group.state == GroupState::kTrained || group.state == GroupState::kClaimed;
+    if (of_claim != named.contains(admission))
+      throw Error::Data("group " + HexU64(group.group_id) + " of a snapshot is " + std::string(Name(group.state)) + ", but no claim names it");
+  }
 }
 
 void State::AddMember(RolloutMeta added) {

@@ -49,30 +49,35 @@ void Store::Load() {
   state_ = State();
   prompt_read_.reset();
   indexed_bytes_ = index_size_ = 0;
-  if (auto index = ReadIndex(files_, directory_); index && journal_->GoTo(index->point)) {
+  if (auto index = options_.index ? ReadIndex(files_, directory_) : std::nullopt; index && journal_->GoTo(index->point)) {
     state_ = std::move(index->state);
     indexed_bytes_ = journal_->size_bytes();
     index_size_ = index->bytes;
   }
   ReadJournal();
   if (!state_.initialised()) throw Error::Data(directory_ + ": its journal is empty", RepairHint(directory_));
+  try {
+    state_.CheckSnapshot();
+  } catch (const Error& error) {
+    throw Error::Data(directory_ + ": " + error.message(), RepairHint(directory_));
+  }
   stale_ = false;
 }
 
 void Store::ReadJournal() {
   const bool go_on = journal_->ReadNew([this](std::string_view raw, Position at) {
-    for (size_t offset = 0; offset < raw.size();) {
-      at.entry = static_cast<uint32_t>(offset);
-      try {
-        const DecodedEntry decoded = ReadEntry(raw.substr(offset));
+    size_t next = 0;
+    try {
+      ForEachEntry(raw, [&](const DecodedEntry& decoded, size_t offset) {
+        at.entry = static_cast<uint32_t>(offset);
         state_.Apply(decoded, at);
-        offset += decoded.entry_bytes + decoded.payload.size();
-      } catch (const Error& error) {
-        const std::string where = directory_ + ": segment " + std::to_string(at.segment) + ", frame at offset " + std::to_string(at.frame) +
-                                  ", entry at " + std::to_string(offset);
-        if (error.kind() != ErrorKind::kData) throw error.Within(where);
-        throw Error::Data(where + ": " + error.message(), RepairHint(directory_));
-      }
+        next = offset + decoded.entry_bytes + decoded.payload.size();
+      });
+    } catch (const Error& error) {
+      const std::string where = directory_ + ": segment " + std::to_string(at.segment) + ", frame at offset " + std::to_string(at.frame) +
+                                ", entry at " + std::to_string(next);
+      if (error.kind() != ErrorKind::kData) throw error.Within(where);
+      throw Error::Data(where + ": " + error.message(), RepairHint(directory_));
     }
   });
   if (!go_on) Load();
@@ -172,12 +177,15 @@ void Store::Flush() {
     lock_.reset();
   };
   try {
-    if (batch_->num_entries_ > 0) {
+    const bool appends = batch_->num_entries_ > 0;
+    if (appends) {
       WithRoom(room_, [&] { journal_->Append(batch_->raw_, batch_->num_entries_); });
       if (!unsynced_since_) unsynced_since_ = clock_.MonotonicNs();
-      if (must_sync) Sync();
     }
+    // Also when nothing was appended: what is told again may stand in the journal, of a writer that died before its sync.
+    if (must_sync && (appends || !unsynced_since_)) Sync();
     IndexIfOld();
+    if (must_sync && appends && !collecting_) MarkEnd();
     close();
   } catch (const std::exception& error) {
     NoteFailure(error);
@@ -224,7 +232,25 @@ std::optional<int64_t> Store::SyncIfDue() {
 }
 
 void Store::Sync() {
-  if (unsynced_since_ || journal_->syncing()) Syncing([this] { journal_->Sync(); });
+  if (!journal_->synced()) Syncing([this] { journal_->Sync(); });
+}
+
+void Store::Finish() {
+  Sync();
+  constexpr int64_t kTimeoutMs = 1000;
+  const auto lock = files_.Lock(JoinPath(directory_, "lock"), kTimeoutMs);
+  if (!lock) return;  // another writer goes on: its frames tell it
+  Refresh();
+  MarkEnd();
+}
+
+/// Who wrote is told that it is done either way: the mark only helps to tell damage from a torn tail.
+void Store::MarkEnd() {
+  try {
+    journal_->MarkEnd();
+  } catch (const Error& error) {
+    NoteFailure(error);
+  }
 }
 
 void Store::Syncing(const std::function<void()>& sync) {
@@ -296,6 +322,7 @@ void Store::BeginServing(const std::string& address) {
   const auto lock = LockBuffer();
   CheckNoHub();
   serving_ = files_.Lock(JoinPath(directory_, kServeLock), 0);
+  if (!serving_) throw Error::Runtime(directory_ + ": another hub began to serve it at this moment");
   Refresh();
   reserve_.Make();
   WithRoom(Room::kReserve, [&] {

@@ -20,6 +20,7 @@
 namespace april::buffer {
 
 struct StoreOptions {
+  bool index = true;       ///< believe it; without it the state is what the journal adds up to
   bool take_over = false;  ///< on a network file system: write although another host is the owner
   int64_t lock_timeout_ms = 30'000;
   JournalLimits journal = {};
@@ -91,8 +92,10 @@ class Store {
   /// Syncs what has waited long enough; while transactions are collected only begins to, so that they go on meanwhile, and waits for what it began
   /// before. Returns in how many milliseconds to call again; nothing when nothing waits.
   std::optional<int64_t> SyncIfDue();
-  /// Syncs what waits.
+  /// Everything that the journal has is on disk when this returns, whoever appended it.
   void Sync();
+  /// The same, and marks the journal's end, for a writer that ends.
+  void Finish();
 
   /// Room on the disk is set aside for what comes back. Without it a transaction that brings more is refused.
   bool HasReserve() const { return reserve_.made(); }
@@ -127,6 +130,7 @@ class Store {
   void Begin(Room room);
   void Run(const std::function<void(Batch&)>& body);
   void NoteFailure(const std::exception& error);
+  void MarkEnd();
   void Syncing(const std::function<void()>& sync);
   void WithRoom(Room room, const std::function<void()>& write);
   void RequireReserve() const;

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "buffer/entries.h"
 #include "buffer/journal.h"
+#include "buffer/journal_files.h"
 #include "buffer/owner.h"
 #include "buffer/snapshot_writer.h"
 
@@ -30,10 +31,7 @@ void Upgrade(FileSystem& files, const Clock& clock, const std::string& source, c
   // What was copied is closed, so that damage in it is told; writers go on in a segment of their own.
   const SegmentName& last = manifest.segments.back();
   const SegmentName open = {last.number + 1, SegmentPath(last.number + 1), last.epoch, last.first + *last.frames, std::nullopt};
-  const auto file = files.Create(JoinPath(destination, open.name));
-  file->Sync();
-  file->Close();
-  files.SyncDirectory(JoinPath(destination, "journal"));
+  CreateSegment(files, destination, open);
   manifest.segments.push_back(open);
   manifest.next_number = open.number + 1;
   WriteManifest(files, destination, manifest);

@@ -188,8 +188,9 @@ class Verifier {
     for (const ScannedPiece& piece : bad) {
       const std::string size = std::to_string(piece.end - piece.offset) + " bytes: ";
       if (IsLast() && synced <= piece.offset) {
-        return Find(DescribePosition(At(piece.offset)), size + piece.what + ": the torn tail of a transaction that nobody was told had happened",
-                    "move everything from here on aside; nothing that was acknowledged is lost");
+        return Find(DescribePosition(At(piece.offset)),
+                    size + piece.what + ": the torn tail of a transaction that nobody was told had happened, or damage in the last one",
+                    "move everything from here on aside; nothing that a writer marked as being on disk is in it");
       }
       Find(DescribePosition(At(piece.offset)), size + piece.what + ", below what was synced: damaged", CutRemedy(At(piece.offset)));
     }

@@ -105,7 +105,8 @@ void FindTrainedTokens(const record::Rollout& rollout, const BatchLimits& limits
       sequence->trained.push_back(static_cast<int32_t>(i));
       sequence->behaviour.push_back(static_cast<double>(rollout.logprobs[token]));
       sequence->staleness.push_back(static_cast<int32_t>(limits.trainer_version - span.version));
-      sequence->same_forward.push_back(comparable[token] != 0 && span.version == limits.trainer_version);
+      const bool same_weights = span.version == limits.trainer_version && span.weights == limits.trainer_weights;
+      sequence->same_forward.push_back(comparable[token] != 0 && same_weights);
     }
   }
 }

@@ -18,6 +18,7 @@ struct BatchLimits {
   int64_t vocab = 0;
   int64_t max_positions = 0;
   uint64_t trainer_version = 0;  ///< policy version at the claim
+  uint64_t trainer_weights = 0;  ///< their digest: after a rewind other weights may have had the same number
   std::string kernels;           ///< kernel set of the trainer, as segments name it
 };
 

@@ -185,6 +185,9 @@ std::optional<std::string> CheckpointStore::FindNewest() {
       if (major > 1)
         throw Error::Incompatible("checkpoint " + path + " has format version " + std::to_string(major) + ", this build reads version 1");
       Verify(files_, path, manifest);
+      // Who wrote it may have been killed before its names were on disk; the buffer will be told of it as of one that lasts.
+      files_.SyncDirectory(path);
+      files_.SyncDirectory(directory_);
       return name;
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kData) throw;  // unreadable is not damaged

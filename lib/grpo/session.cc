@@ -234,7 +234,8 @@ StepReport Session::Train(const Claim& claim) {
   parts.CheckOrder(claim);
 
   const Batch batch =
-      MakeBatch(claim, parts.method, {parts.state->config().vocab, parts.state->config().max_positions, parts.state->version, parts.kernels.name});
+      MakeBatch(claim, parts.method,
+                {parts.state->config().vocab, parts.state->config().max_positions, parts.state->version, parts.info.weights, parts.kernels.name});
   report.num_trained = batch.num_trained;
   report.num_skipped = batch.num_skipped;
   report.num_excluded = batch.num_excluded;

@@ -18,7 +18,9 @@ namespace {
 
 constexpr size_t kMaxClients = 4096;
 constexpr uint64_t kMaxAnswerBytes = 256u << 20;
-constexpr uint64_t kMaxRoundBytes = 32u << 20;  // so that neither memory nor the wait of a round's first request grows without bound
+// So that neither memory nor the wait of a round's first request grows without bound.
+constexpr uint64_t kMaxRoundBytes = 32u << 20;
+constexpr size_t kMaxRoundMessages = 4096;
 
 struct KindName {
   ErrorKind kind;
@@ -192,9 +194,12 @@ class Server final : public RpcServer {
     int64_t num_repeated = 0;
     uint64_t bytes = 0;
     std::vector<std::string> parts;
-    while (pending.size() < max_round && bytes < kMaxRoundBytes && socket_.Receive(&parts)) {
+    for (size_t messages = 0; messages < kMaxRoundMessages && pending.size() < max_round && bytes < kMaxRoundBytes; ++messages) {
+      if (!socket_.Receive(&parts)) break;
+      const size_t handled = pending.size();
       num_repeated += Take(parts, handler, &pending);
-      if (!pending.empty()) bytes += pending.back().entry.answer.size() + (parts.size() == 2 ? parts[1].size() : 0);
+      for (const std::string& part : parts) bytes += part.size();
+      if (pending.size() > handled) bytes += pending.back().entry.answer.size();
     }
     if (!pending.empty() && settle) {
       try {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,11 +14,13 @@
 
 namespace april::test {
 
+inline constexpr const char* kModelDirectory = "run/buffer";
+
 class BufferModel {
  public:
   /// What has happened in a life: a test of nothing is none.
   struct Counts {
-    int64_t losses = 0, claims = 0, filtered = 0, stale = 0, rewinds = 0, refused = 0, waits = 0, certain_only = 0;
+    int64_t losses = 0, undone = 0, claims = 0, filtered = 0, stale = 0, rewinds = 0, refused = 0, waits = 0, certain_only = 0;
     Counts& operator+=(const Counts& other);
   };
 
@@ -28,9 +31,9 @@ class BufferModel {
   static buffer::RunConfig WithPolicies(uint64_t seed);
 
   /// One random operation: add, take, put, progress, release, claim, commit, abandon, drop, rewind, rescore, late records, compact, reopen. When the
-  /// power goes, the machine starts again, and what was under way has happened wholly or not at all.
+  /// process is killed or the power goes, it begins again with all that was promised to last.
   void Step();
-  /// Behind the operation of that number on files; see operations().
+  /// Behind the operation of that number on files, see operations(): the power, or the process alone.
   void LosePowerAt(int64_t operation) { files_.lose_power_at = operation; }
   bool MayLosePower() const { return files_.lose_power_at != INT64_MAX; }
   int64_t operations() const { return files_.operations; }
@@ -50,13 +53,26 @@ class BufferModel {
     std::vector<record::Rollout> held, finished;
   };
 
+  /// What an operation that may wait is worth once it returned: it is on disk, the system has it, or only this process has.
+  enum class Promise { kAtOnce, kSystem, kCollected };
+  struct Moment {
+    ReferenceBuffer reference;
+    Workers workers;
+  };
+
   uint64_t Draw(uint64_t below) { return RandomBits(seed_, RandomUse::kTest, 0, draws_++) % below; }
   const buffer::State& state() const { return store_->state(); }
   void Reopen();
+  void Settle();
+  void Lasts();
+  void Recover();
+  void Transact(const std::function<void(buffer::Batch&)>& body, buffer::Wait wait = buffer::Wait::kNo);
+  buffer::PutCounts PutAll(const std::vector<record::Record>& records);
   void Operate();
   std::string Difference() const;  ///< from the reference; empty when there is none
   std::string DifferenceOfGroups() const;
   std::string DifferenceOfTokens();
+  std::string DifferenceOfAll();
   std::string DifferenceOfSums() const;
   uint64_t SomeVersion();
   void AddSome();
@@ -80,6 +96,10 @@ class BufferModel {
   std::unique_ptr<buffer::Store> store_;
   ReferenceBuffer reference_;
   Workers workers_;
+  Promise promise_;
+  std::vector<Moment> earlier_;  ///< what a loss of power may go back to, oldest first
+  size_t first_killable_ = 0;    ///< and a kill only to those from here on
+  bool must_last_ = false;       ///< what happened last was promised to be on disk once it is told
 };
 
 }  // namespace april::test

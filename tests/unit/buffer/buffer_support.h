@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/rng.h"
 #include "buffer/leasing.h"
 #include "buffer/putting.h"
@@ -150,6 +151,17 @@ inline buffer::PutCounts Put(buffer::Store& store, const std::vector<record::Rec
     for (const record::Record& record : records) buffer::PutRecord(store, batch, record::EncodeRecord(record), &counts, &leases);
   });
   return counts;
+}
+
+/// Whether it throws an Error: a loss of power is none.
+template <typename Body>
+bool IsRefused(Body body) {
+  try {
+    body();
+    return false;
+  } catch (const Error&) {
+    return true;
+  }
 }
 
 /// A buffer in a scratch directory, with prompts.

@@ -91,6 +91,67 @@ TEST_CASE("a claim takes with it to the disk what was put before") {
   CHECK(unsafe.store->state().num_groups(buffer::GroupState::kClaimed) == 2);
 }
 
+TEST_CASE("what is told again lasts, though the writer before was killed between its append and its sync") {
+  for (const std::string told : {"put", "commit"}) {
+    INFO(told);
+    Unsafe unsafe("sync");
+    std::vector<record::Rollout> taken = Take(*unsafe.store, 3, 1);
+    for (record::Rollout& rollout : taken) rollout = Scored(Generate(rollout, 5, 1), 1);
+    record::Step step;
+    const auto tell = [&] {
+      if (told == "put") return static_cast<int64_t>(Put(*unsafe.store, {taken[0]}).repeated);
+      bool is_new = false;
+      unsafe.store->Transact([&](buffer::Batch& batch) { is_new = buffer::CommitStep(unsafe.store->state(), batch, step); });
+      return static_cast<int64_t>(!is_new);
+    };
+    if (told == "commit") {
+      Put(*unsafe.store, {taken[0], taken[1], taken[2]});
+      unsafe.store->Transact([&](buffer::Batch& batch) { buffer::MakeClaim(unsafe.store->state(), batch, 1, std::nullopt); });
+      step.claim = unsafe.store->state().FindClaim(0)->id;
+      step.version = 1;
+    }
+    unsafe.files.lose_power_at = unsafe.files.operations + 1;  // its append
+    CHECK_THROWS_AS(tell(), PowerLost);
+    unsafe.store.reset();
+    unsafe.files.Kill();
+    unsafe.Open("sync");
+    CHECK(tell() == 1);  // it is there
+    unsafe.Restart();
+    CHECK(unsafe.store->state().rollout(0).state == buffer::RolloutState::kScored);
+    CHECK(unsafe.store->state().first_uncommitted_step() == (told == "commit" ? 1 : 0));
+  }
+}
+
+TEST_CASE("damage in the last transaction of a writer that ended is damage, not a torn tail") {
+  for (const std::string durability : {"sync", "os"}) {
+    INFO(durability);
+    Unsafe unsafe(durability);
+    const record::Rollout rollout = Take(*unsafe.store, 1, 1).at(0);
+    const uint64_t begin = unsafe.store->journal().size_bytes();
+    unsafe.PutLater(Generate(rollout, 5, 1));
+    if (durability == "os") unsafe.store->Finish();
+    unsafe.store.reset();
+    uint64_t end = 0;  // of the transaction: where the mark begins
+    const bool read = buffer::Journal(unsafe.files, "b").ReadNew([&](std::string_view, buffer::Position at) { end = at.frame; });
+    REQUIRE(read);
+    const std::string path = JoinPath("b", buffer::SegmentPath(1));
+    const std::string whole = ReadFile(unsafe.files, path);
+    REQUIRE(end > begin);
+    for (uint64_t i = begin; i < whole.size(); i += 3) {
+      std::string changed = whole;
+      changed[i] = static_cast<char>(changed[i] ^ 4);
+      unsafe.files.Create(path)->Append(changed);
+      INFO("byte " << i << "; the mark begins at " << end);
+      if (i < end) {
+        CHECK_THROWS_AS(unsafe.Open("sync"), Error);
+      } else {
+        unsafe.Open("sync");  // the mark itself holds nothing
+        CHECK(unsafe.store->state().rollout(0).tokens == 5);
+      }
+    }
+  }
+}
+
 TEST_CASE("collected transactions are one frame, and nobody sees them before") {
   ScratchBuffer buffer;
   buffer::Store other(SystemFiles(), buffer.clock, buffer.directory);
@@ -216,7 +277,7 @@ TEST_CASE("an index is made of nothing that may not be on disk") {
   buffer.store->Settle();
   // As after kill -9: another process finds the frame, and has nothing to add.
   buffer.Reopen(options);
-  buffer.store->Transact([](buffer::Batch&) {});
+  buffer.store->Transact([](buffer::Batch&) {}, Wait::kAsLongAsAllowed);
   CHECK_FALSE(SystemFiles().Exists(buffer.directory + "/index"));
   Take(*buffer.store, 1, 2);
   CHECK(SystemFiles().Exists(buffer.directory + "/index"));

@@ -26,14 +26,25 @@ class MemoryFiles : public FileSystem {
   int64_t operations = 0;             ///< that change something, so far
   int64_t lose_power_at = INT64_MAX;  ///< behind this many of them
 
-  /// The machine starts again. `seed` decides what survives; 0: everything that was done, as after kill -9.
+  /// The machine starts again. `seed` decides what survives.
   void Restart(uint64_t seed) {
     uint64_t draws = 0;
-    Restart([&](uint64_t below) { return seed == 0 ? 0 : RandomBits(seed, RandomUse::kTest, 9, draws++) % below; });
+    Restart([&](uint64_t below) { return RandomBits(seed, RandomUse::kTest, 9, draws++) % below; });
   }
-  /// The same, and nothing survives that was not synced.
+  /// The same, and everything survives.
+  void RestartWhole() {
+    Restart([](uint64_t) { return uint64_t{0}; });
+  }
+  /// Nothing survives that was not synced.
   void RestartSynced() {
     Restart([](uint64_t below) { return below - 1; });
+  }
+
+  /// kill -9: the machine goes on, with everything that was done; what was not synced may still be lost with the power.
+  void Kill() {
+    lose_power_at = INT64_MAX;
+    lost_ = false;
+    locked_.clear();
   }
 
   std::unique_ptr<WritableFile> Create(const std::string& path) override {

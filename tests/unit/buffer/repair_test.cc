@@ -42,7 +42,7 @@ std::unique_ptr<MemoryFiles> FilesOf(const Contents& contents) {
   files->MakeDirectory(kDirectory);
   files->MakeDirectory("b/journal");
   for (const auto& [path, bytes] : contents) files->Create(path)->Append(bytes);
-  files->Restart(uint64_t{0});
+  files->RestartWhole();
   return files;
 }
 
@@ -73,7 +73,7 @@ Contents MakeBuffer(const buffer::JournalLimits& limits = {}) {
     for (const record::Rollout& rollout : Take(store, 6, 13)) records.push_back(Scored(Generate(rollout, 7, 1), 1));
     Put(store, records);
   }
-  files.Restart(uint64_t{0});
+  files.RestartWhole();
   return AllOf(files);
 }
 
@@ -207,7 +207,7 @@ TEST_CASE("what stands behind damage and does not need what is lost is journaled
   for (size_t i = 1; i < taken.size(); ++i) others.push_back(Scored(Generate(taken[i], 5, 1), 1));
   Put(store, others);
   store.Transact([&](buffer::Batch& batch) { REQUIRE(buffer::MakeClaim(store.state(), batch, 2, std::nullopt).empty()); });
-  files.Restart(uint64_t{0});
+  files.RestartWhole();
   Contents broken = AllOf(files);
   broken["b/journal/00000001.zst"][(begin + end) / 2] ^= 1;
   const auto repaired = FilesOf(broken);

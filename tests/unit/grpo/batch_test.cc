@@ -11,7 +11,7 @@ using namespace april::grpo;
 
 namespace {
 
-const BatchLimits kLimits{64, 128, 5, "portable-f32"};
+const BatchLimits kLimits{64, 128, 5, 55, "portable-f32"};
 
 Batch Make(const Claim& claim, MethodOptions options = {}) { return MakeBatch(claim, ParseMethod(options), kLimits); }
 
@@ -82,14 +82,14 @@ TEST_CASE("zero-advantage groups are trained when there is a reference policy") 
 TEST_CASE("only generated, unmasked tokens are trained, each with its own staleness") {
   Claim claim = MakeClaim(0, {{MakeRollout(1, 0, 6, 1), MakeRollout(1, 1, 6, 0)}});
   record::Rollout& rollout = claim.groups[0].rollouts[0];
-  rollout.weight_versions = {{2, 0, 0, 2, {}}, {5, 0, 3, 6, {}}};  // token 2 is a tool's
+  rollout.weight_versions = {{2, 22, 0, 1, {}}, {5, 54, 1, 2, {}}, {5, 55, 3, 6, {}}};  // token 2 is a tool's; 54: of a course that a rewind left
   rollout.per_token["loss_mask"] = {"u8", 0, std::string("\1\1\0\1\0\1", 6)};
   rollout.segments[0].engine = "local";
   rollout.segments[0].kernels = "portable-f32";
   const Batch batch = Make(claim);
   const TrainingSequence& sequence = batch.groups[0].sequences[0];
   CHECK(sequence.trained == std::vector<int32_t>{0, 1, 3, 5});
-  CHECK(sequence.staleness == std::vector<int32_t>{3, 3, 0, 0});
+  CHECK(sequence.staleness == std::vector<int32_t>{3, 0, 0, 0});
   CHECK(sequence.same_forward == std::vector<uint8_t>{0, 0, 1, 1});
   CHECK(sequence.behaviour[2] == static_cast<double>(rollout.logprobs[3]));
 }

@@ -108,7 +108,7 @@ TEST_CASE("loss, gradients and new weights equal the f64 reference") {
     training.optimizer.max_grad_norm = 0;
     Trainer trainer(training, kernels, pool, &state, model::Policy::FromTensors(config, views, kernels, pool, false));
     const Claim claim = ReferenceClaim(reference, expected["temperature"]);
-    const UpdateResult result = trainer.Update(MakeBatch(claim, training.method, {config.vocab, config.max_positions, 0, kernels.name}));
+    const UpdateResult result = trainer.Update(MakeBatch(claim, training.method, {config.vocab, config.max_positions, 0, 0, kernels.name}));
 
     REQUIRE(!result.failure);
     CHECK(result.metrics.loss == Approx(expected["loss"].get<double>()).epsilon(1e-5));
