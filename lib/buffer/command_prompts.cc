@@ -147,7 +147,7 @@ class PromptSource {
 
 void CheckIsNew(const Store& store, const std::string& id) {
   if (!store.state().queue().HasPrompt(id)) return;
-  throw Error::Data("prompt id \"" + id + "\" is in the buffer already; nothing was added", "use --epochs to give prompts more than once");
+  throw Error::Data("prompt id \"" + id + "\" is in the buffer already; nothing was added", "an add that failed may have added it: partial-buffer stat -s " + store.directory() + "; to give prompts more than once use --epochs");
 }
 
 void AddToStore(const AddOptions& options, Invocation& invocation) {

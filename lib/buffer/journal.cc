@@ -202,7 +202,7 @@ void Journal::OpenForAppending() {
     torn_bytes_ = 0;
     // The writer before may have died between its append and its sync. From here on a frame tells that everything before it is on disk: without that,
     // damage in there would pass for a torn tail.
-    Sync();
+    if (!synced()) Sync();
   }
 }
 
@@ -288,8 +288,8 @@ void Journal::EndSync() {
 void Journal::Sync() {
   EndSync();
   CheckNotBroken();
-  if (synced()) return;
   SyncManifest();
+  if (synced_ == end_) return;
   // Needs no lock, so it must not cut anything: what stands behind `end_` may be another writer's.
   if (!writer_) writer_ = files_.OpenForAppend(PathOf(Current()));
   SyncWriter();

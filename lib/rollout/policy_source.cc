@@ -6,11 +6,13 @@
 #include <future>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/signals.h"
+#include "weights/manifest.h"
 #include "weights/version_store.h"
 
 namespace april::rollout {
@@ -18,16 +20,12 @@ namespace {
 
 constexpr int kMostTries = 20;  // a trainer that publishes faster than a model can be read keeps more versions than one
 
-/// Names, shapes and bytes of all tensors as they lie on disk.
+/// The same as when these tensors are published as a version: whoever compares weights need not know where they came from.
 uint64_t ContentDigest(const weights::ModelFiles& files) {
-  DigestStream digest;
-  for (const weights::TensorView& tensor : files.tensors()) {
-    digest.Update(tensor.name);
-    digest.Update(weights::Name(tensor.dtype));
-    digest.Update(tensor.shape.data(), tensor.shape.size() * sizeof(int64_t));
-    digest.Update(tensor.data, tensor.num_bytes);
-  }
-  return digest.Value();
+  std::vector<weights::Manifest::Tensor> tensors;
+  for (const weights::TensorView& tensor : files.tensors())
+    tensors.push_back({tensor.name, weights::Name(tensor.dtype), tensor.shape, Digest(tensor.data, tensor.num_bytes)});
+  return weights::WeightsDigest(std::move(tensors));
 }
 
 class Fixed : public PolicySource {

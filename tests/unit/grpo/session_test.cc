@@ -8,6 +8,7 @@
 #include "fixtures.h"
 #include "kernels/kernels.h"
 #include "model/training.h"
+#include "weights/manifest.h"
 #include "weights/safetensors.h"
 
 using namespace april;
@@ -57,6 +58,7 @@ std::vector<StepReport> TrainUntil(Session& session, int64_t end) {
 
 /// Log-probabilities of each rollout's response under the published weights, by the network itself.
 void RecordLogprobs(const std::string& model, Claim* claim, const std::string& kernel_name) {
+  const uint64_t digest = weights::ParseManifest(ReadFile(SystemFiles(), JoinPath(model, "manifest.json")), model).digest;
   const auto files = weights::ModelFiles::Open(model);
   const auto config = model::Config::FromJson(files->config());
   const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kF32);
@@ -67,6 +69,7 @@ void RecordLogprobs(const std::string& model, Claim* claim, const std::string& k
     for (record::Rollout& rollout : group.rollouts) {
       const model::TrainingGroup input{rollout.prompt_tokens, {rollout.tokens}};
       pass.Forward(*policy, {&input, 1}, 1.0, rollout.logprobs, {}, false);
+      rollout.weight_versions[0].weights = digest;
       rollout.segments[0].engine = "local";
       rollout.segments[0].kernels = kernel_name.empty() ? kernels.name : kernel_name;
     }
