@@ -29,7 +29,7 @@ std::string ColoredResponse(const text::Tokenizer& tokenizer, const record::Roll
   const auto add = [&](int64_t end, const std::string& begin_color) {
     const size_t stop = std::min(static_cast<size_t>(end), shown.size());
     if (stop > next)
-      text += begin_color + Printable(tokenizer.Decode(shown.subspan(next, stop - next), false)) + (begin_color.empty() ? "" : "\x1b[0m");
+      text += begin_color + Printable(tokenizer.Decode(shown.subspan(next, stop - next), false, /*at_beginning=*/next == 0)) + (begin_color.empty() ? "" : "\x1b[0m");
     next = std::max(next, stop);
   };
   for (const record::WeightSpan& span : rollout.weight_versions) {

@@ -51,12 +51,18 @@ std::string IdOf(const Json& id) {
   return text;
 }
 
-std::vector<text::Message> Messages(const Json& json, const std::string& position) {
+std::vector<text::Message> Messages(const Json& json) {
   if (!json.is_array() || json.empty()) throw Error::Data("\"messages\" is no list of messages");
   std::vector<text::Message> messages;
   for (const Json& message : json) {
-    messages.push_back({Need(message, "role"), Need(message, "content")});
-    WarnOfOthers(message, {"role", "content"}, "a message has role and content", position);
+    // Only a call of a tool may be without content; what else a message has is for the template.
+    const bool calls_tool = message.is_object() && message.contains("tool_calls");
+    const bool has_content = !calls_tool || (message.contains("content") && !message["content"].is_null());
+    text::Message read{Need(message, "role"), has_content ? Need(message, "content") : "", Json::object()};
+    for (const auto& [key, value] : message.items()) {
+      if (key != "role" && !(key == "content" && has_content)) read.more[key] = value;
+    }
+    messages.push_back(std::move(read));
   }
   return messages;
 }
@@ -106,7 +112,7 @@ record::Prompt PromptLines::Read(const std::string& line) const {
   if (json.contains("messages") == json.contains("prompt")) throw Error::Data("expected either \"prompt\" or \"messages\"");
   if (json.contains("messages")) {
     if (!model_.chat) throw Error::Data("\"messages\" need a chat template, but the model has none");
-    prompt.prompt_tokens = model_.chat->RenderTokens(*model_.tokenizer, Messages(json["messages"], Position()), true);
+    prompt.prompt_tokens = model_.chat->RenderTokens(*model_.tokenizer, Messages(json["messages"]), true);
   } else {
     const std::string text = json["prompt"].get<std::string>();
     const bool chat = model_.chat && !plain_;
