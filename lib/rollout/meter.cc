@@ -51,6 +51,9 @@ Json Meter::TakeMetrics() {
   // Since the start, in steps that read no prompt: the speed of decoding alone.
   line["decode_tokens"] = now.decode_tokens;
   line["decode_s"] = Rounded(now.decode_ms * 1e-3, 1e6);
+  // And in steps that decoded nothing: the speed of reading prompts alone.
+  line["prefill_tokens"] = now.prefill_tokens;
+  line["prefill_s"] = Rounded(now.prefill_ms * 1e-3, 1e6);
   line["kv_blocks"] = load.kv_blocks;
   line["kv_blocks_used"] = load.kv_blocks_used;
   line["read"] = now.read;

@@ -111,7 +111,7 @@ ScheduleEnd Scheduler::Loop() {
   while (true) {
     const double begin_ms = NowMs();
     const int64_t tokens = counters_.tokens;
-    bool decoded = false;
+    bool stepped = false;
     if (options_.stop_requested && options_.stop_requested()) return ScheduleEnd::kStopped;
     if (TargetReached()) return ScheduleEnd::kTarget;
     AskSource();
@@ -120,7 +120,8 @@ ScheduleEnd Scheduler::Loop() {
     const bool go = MayGenerate();
     if (go) FillSlots();
     if (go && counters_.running > 0) {
-      decoded = StepOnce();
+      StepOnce();
+      stepped = true;
     } else if (counters_.running == 0 && waiting_.empty() && source_ == nullptr) {
       return TargetReached() ? ScheduleEnd::kTarget : ScheduleEnd::kDone;
     } else {
@@ -129,9 +130,7 @@ ScheduleEnd Scheduler::Loop() {
     if (wrote_) sink_.Flush();
     wrote_ = false;
     if (observer_) observer_();
-    if (!decoded) continue;
-    counters_.decode_ms += NowMs() - begin_ms;
-    counters_.decode_tokens += counters_.tokens - tokens;
+    if (stepped) CountTime(NowMs() - begin_ms, counters_.tokens - tokens);
   }
 }
 
@@ -205,7 +204,18 @@ void Scheduler::FillSlots() {
   }
 }
 
-bool Scheduler::StepOnce() {
+void Scheduler::CountTime(double ms, int64_t tokens) {
+  const EngineLoad load = engine_.load();
+  if (load.prefill_rows == 0) {
+    counters_.decode_ms += ms;
+    counters_.decode_tokens += tokens;
+  } else if (load.decode_rows == 0) {
+    counters_.prefill_ms += ms;
+    counters_.prefill_tokens += load.prefill_rows;
+  }
+}
+
+void Scheduler::StepOnce() {
   events_.clear();
   counters_.busy_slot_steps += counters_.running;
   engine_.Step(&events_);
@@ -215,7 +225,6 @@ bool Scheduler::StepOnce() {
   counters_.prefill_rows += load.prefill_rows;
   for (const SlotEvent& event : events_) Handle(event);
   if (options_.progress_every > 0 && counters_.steps % options_.progress_every == 0) WriteProgress();
-  return load.prefill_rows == 0;
 }
 
 void Scheduler::Handle(const SlotEvent& event) {

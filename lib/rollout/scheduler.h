@@ -54,6 +54,8 @@ struct Counters {
   int64_t busy_slot_steps = 0;  ///< sum over steps of the running slots
   int64_t decode_tokens = 0;    ///< of steps that read no prompt, and their time, whatever happened between it and the next step included
   double decode_ms = 0;
+  int64_t prefill_tokens = 0;  ///< read by steps that decoded nothing, and their time likewise
+  double prefill_ms = 0;
   int64_t evictions = 0, weight_updates = 0;
   int64_t other_records = 0;
 };
@@ -93,7 +95,8 @@ class Scheduler {
   void TakeNewWeights();
   bool MayGenerate();
   void FillSlots();
-  bool StepOnce();  ///< whether it read no prompt
+  void StepOnce();
+  void CountTime(double ms, int64_t tokens);  ///< of a step that made so many
   void Handle(const SlotEvent& event);
   void WriteProgress();
   void HandBackUnfinished();

@@ -14,4 +14,6 @@ PY
 "$here/exactness.sh" "$peers/model/smollm2.gguf"
 "$here/sync.sh" "$peers/model/smollm2.gguf" "$rounds"
 "$here/decode.sh" "$peers" "$rounds"
+"$here/prefill.sh" "$peers" "$rounds"
+"$here/memory.sh" "$peers"
 "$here/step.sh" "$peers" "$rounds"

@@ -10,29 +10,17 @@ rounds=${2:-3}
 shapes=("${@:3}")
 [ ${#shapes[@]} -gt 0 ] || shapes=(64:64 512:64)
 need_programs partial-buffer rollout-gen
-bench=$peers/llama/build/bin/llama-batched-bench
-[ -x "$bench" ] || die 2 "$bench is missing; run $here/peers/setup.sh $peers"
+need_batched_bench
 model=$peers/model/hf
 
 ours() {  # CONTEXT TOKENS BATCH SEED
-  head -n "$3" "$work/prompts-$1.jsonl" >"$work/prompts.jsonl"
-  partial-buffer add -q --prompts "$work/prompts.jsonl" --plain --model "$model" --purpose eval --group-size 1 --max-tokens "$2" --temperature 1 \
-    --seed "$4" --out "$work/queued.stream"
-  rm -f "$work/metrics.jsonl"
+  queue_prompts "$work/prompts-$1.jsonl" "$3" "$2" "$4"
   # All prompts are read in one step, so that every other step is one of the whole batch.
-  rollout-gen -q --model "$model" --in-flight "$3" --prefill-rows $(($1 * $3)) --in "$work/queued.stream" --out "$work/done.stream" \
-    --metrics "$work/metrics.jsonl"
-  tail -n 1 "$work/metrics.jsonl" >"$work/last.json"
-  awk -v tokens="$(value_of decode_tokens "$work/last.json")" -v seconds="$(value_of decode_s "$work/last.json")" 'BEGIN { print tokens / seconds }'
+  generate_metrics --in-flight "$3" --prefill-rows $(($1 * $3))
+  per_second decode
 }
 
-theirs() {  # CONTEXT TOKENS BATCH: the better of flash attention on and off
-  local flash
-  for flash in on off; do
-    "$bench" -m "$peers/model/bf16.gguf" -c $((($1 + $2) * $3 + 256)) -b 2048 -ub 512 -fa $flash -npp "$1" -ntg "$2" -npl "$3" -t "$(nproc)" 2>/dev/null |
-      awk -F'|' '/^\| +[0-9]/ { gsub(/ /, ""); print $9 }'
-  done | sort -g | tail -n 1
-}
+theirs() { batched_bench 9 "$1" "$2" "$3"; }  # CONTEXT TOKENS BATCH
 
 for shape in "${shapes[@]}"; do
   context=${shape%:*} tokens=${shape#*:}

@@ -13,6 +13,35 @@ need_peers() {  # DIR: sets $peers and $python
   done
 }
 
+need_batched_bench() {
+  batched_bench=$peers/llama/build/bin/llama-batched-bench
+  [ -x "$batched_bench" ] || die 2 "$batched_bench is missing; run $here/peers/setup.sh $peers"
+}
+# batched_bench COLUMN PROMPT TOKENS BATCH: of llama.cpp's table for prompts and responses of these lengths; the better of flash attention on and off
+batched_bench() {
+  local flash
+  for flash in on off; do
+    "$batched_bench" -m "$peers/model/bf16.gguf" -c $((($2 + $3) * $4 + 256)) -b 2048 -ub 512 -fa $flash -npp "$2" -ntg "$3" -npl "$4" -t "$(nproc)" \
+      2>/dev/null | awk -F'|' -v column="$1" '/^\| +[0-9]/ { gsub(/ /, ""); print $column }'
+  done | sort -g | tail -n 1
+}
+
+# queue_prompts FILE COUNT TOKENS SEED: the first prompts of the file as a stream of rollouts of so many new tokens at most
+queue_prompts() {
+  head -n "$2" "$1" >"$work/prompts.jsonl"
+  partial-buffer add -q --prompts "$work/prompts.jsonl" --plain --model "$model" --purpose eval --group-size 1 --max-tokens "$3" --temperature 1 \
+    --seed "$4" --out "$work/queued.stream"
+}
+# generate_metrics OPTIONS…: generates what is queued; per_second decode|prefill: tokens a second of the steps that did nothing else
+generate_metrics() {
+  rm -f "$work/metrics.jsonl"
+  rollout-gen -q --model "$model" "$@" --in "$work/queued.stream" --out "$work/done.stream" --metrics "$work/metrics.jsonl"
+  tail -n 1 "$work/metrics.jsonl" >"$work/last.json"
+}
+per_second() {
+  awk -v tokens="$(value_of "$1_tokens" "$work/last.json")" -v seconds="$(value_of "$1_s" "$work/last.json")" 'BEGIN { print tokens / seconds }'
+}
+
 # figure NAME UNIT higher|lower OURS THEIRS [KEY VALUE]…: OURS and THEIRS are files of one number a round, in the same order. The ratio is how many times
 # better ours is: ours / theirs where higher is better, theirs / ours where lower is.
 figure() {
