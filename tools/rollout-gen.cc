@@ -10,6 +10,7 @@
 #include "cli/main.h"
 #include "hub_work_source.h"
 #include "rollout/command_generate.h"
+#include "rollout/command_profile.h"
 #include "rollout/prompt_line.h"
 
 using namespace april;
@@ -18,7 +19,7 @@ namespace {
 
 struct Options {
   stream::Endpoints io;
-  std::string from, worker;
+  std::string from, worker, profile;
   rollout::GeneratorOptions generator;
   rollout::ScheduleOptions schedule;
   rollout::PromptLineOptions prompt;
@@ -33,10 +34,16 @@ struct Options {
     generator.Register(options);
     options.Section("When to end");
     options.Integer("target-groups", &schedule.target_groups, 0, kNoUpperLimit, "end once so many groups are whole; 0 = once everything is finished");
+    options.Integer("round-tokens", &schedule.round_tokens, 0, kNoUpperLimit,
+                    "end once so many response tokens were made in this round, whatever is finished by then; 0 = no limit");
     options.Text("drain-when", &schedule.drain_when, "PATH", "end, and hand back what is unfinished, once this path exists");
     options.Integer("progress-every", &schedule.progress_every, 0, kNoUpperLimit,
                     "decode steps between progress records of leased rollouts, so that a killed run loses at most so many tokens of each; 0 = none");
     prompt.Register(options);
+    options.Section("Simulation");
+    options.Text(
+        "profile", &profile, "OUT",
+        "measure this machine with the model, write a simulation profile for --engine sim:OUT, and end; lengths are those of --in, if given");
   }
 };
 
@@ -48,6 +55,7 @@ constexpr const char* kDescription =
     "  rollout-gen --from zmq+ipc://run/hub --weights run/weights | reward-score --scorer gsm8k --model MODEL | partial-buffer put -s "
     "zmq+ipc://run/hub\n"
     "  rollout-gen --model MODEL --prompt \"What is 3 + 5?\"\n"
+    "  partial-buffer take -s run/buffer | rollout-gen --engine sim:h100-qwen3-8b --target-groups 8 --metrics times.jsonl | …    # as on a GPU\n"
     "\n"
     "Seed, temperature, stop tokens and budget come with each rollout. On SIGINT, SIGTERM or SIGUSR1 everything unfinished is written; exit 75.";
 
@@ -58,16 +66,23 @@ void RunResident(const Options& options, rollout::Generator& generator, Invocati
   generator.CheckTokenizer(config.tokenizer, "run " + config.run);
   const int64_t longest = config.max_prompt_tokens > 0 ? config.max_prompt_tokens + config.max_tokens : 0;
   rollout::Engine& engine = generator.Start(config.in_flight > 0 ? config.in_flight : config.Need(), longest);
-  rollout::GenerateFromSource(hub, buffer::StreamHeader(config), options.io, generator.Complete(options.schedule), engine, invocation);
+  rollout::GenerateFromSource(generator.Follow(hub), buffer::StreamHeader(config), options.io, generator.Complete(options.schedule), engine,
+                              invocation);
   hub.Bye();
 }
 
 void RefuseConflicts(const Options& options, const cli::Context& context) {
-  context.Exclude("prompt", {"in", "out", "from", "worker", "sources", "compress", "target-groups", "drain-when", "progress-every"},
+  context.Exclude("prompt", {"in", "out", "from", "worker", "sources", "compress", "target-groups", "round-tokens", "drain-when", "progress-every"},
                   "--prompt reads and writes no stream: the answer goes to stdout");
   if (context.Given("prompt") && options.prompt.prompt.empty()) throw Error::Usage("--prompt is empty", "for example --prompt \"What is 3 + 5?\"");
+  context.Exclude("profile", {"prompt", "out", "from", "worker", "compress", "target-groups", "round-tokens", "drain-when", "progress-every"},
+                  "--profile generates for its measurement alone");
+  const bool simulated = options.generator.engine != "local";
+  if (simulated && context.Given("prompt")) throw Error::Usage("a simulation answers no --prompt: it has no model", "leave --engine out");
+  if (simulated && context.Given("profile")) throw Error::Usage("--profile measures a model, not a simulation", "leave --engine out");
+  if (context.Given("profile") && options.profile.empty()) throw Error::Usage("--profile is empty", "for example --profile my-machine.json");
   context.Exclude("from", {"in", "sources"}, "rollouts come from the hub or from a stream");
-  context.Exclude("from", {"target-groups"}, "the hub knows how many groups are wanted");
+  context.Exclude("from", {"target-groups", "round-tokens"}, "the hub knows how much is wanted");
   if (context.Given("worker") && !context.Given("from")) throw Error::Usage("--worker is for --from", "partial-buffer take has a --worker too");
   for (const char* option : {"max-tokens", "temperature", "top-p"}) {
     if (context.Given(option) && !context.Given("prompt")) {
@@ -82,6 +97,7 @@ void Run(const Options& options, cli::Context& context) {
   rollout::Generator generator(options.generator, context.common().threads, options.io.peer_timeout_ms);
   if (context.Given("prompt")) return rollout::AnswerPrompt(options.prompt, generator, static_cast<uint64_t>(context.common().seed));
   cli::Invoke(context, [&](Invocation& invocation) {
+    if (!options.profile.empty()) return rollout::WriteProfile(options.profile, options.io, generator, invocation);
     if (options.from.empty()) return rollout::GenerateFromStream(options.io, options.schedule, generator, invocation);
     RunResident(options, generator, invocation);
   });

@@ -52,8 +52,9 @@ class Engine {
  public:
   virtual ~Engine() = default;
 
-  virtual std::string name() const = 0;     ///< "local", "sim:NAME": as segments record it
-  virtual std::string kernels() const = 0;  ///< kernel set, as segments record it
+  virtual std::string name() const = 0;             ///< "local", "sim:NAME": as segments record it
+  virtual std::string kernels() const = 0;          ///< kernel set, as segments record it
+  virtual bool simulated() const { return false; }  ///< its clock and log-probabilities are made up
   virtual int64_t num_slots() const = 0;
   virtual int64_t max_positions() const = 0;  ///< prompt and response together
   virtual uint32_t vocab_size() const = 0;

@@ -35,6 +35,7 @@ Json Meter::TakeMetrics() {
   const int64_t steps = now.steps - last_.steps;
   Json line;
   line["time_s"] = Rounded(seconds, 1e3);
+  if (engine_.simulated()) line["simulated"] = true;  // all times are virtual
   line["policy_version"] = engine_.policy().version;
   line["tokens"] = now.tokens;
   line["tokens_per_s"] = Rounded(PerSecond(now.tokens - last_.tokens, elapsed), 10);
@@ -87,6 +88,7 @@ std::string Meter::ProgressText() const {
   const int64_t steps = now.steps - last_.steps;
   std::string text =
       Grouped(PerSecond(now.tokens, Seconds())) + " tokens/s, " + std::to_string(now.running) + "/" + std::to_string(engine_.num_slots()) + " slots";
+  if (engine_.simulated()) text += ", simulated";
   if (steps == 0 && now.running > 0) text += " (paused)";
   if (now.groups > 0)
     text += ", " + std::to_string(now.whole_groups) + "/" + std::to_string(target_groups_ > 0 ? target_groups_ : now.groups) + " groups";
@@ -104,7 +106,8 @@ std::string Meter::Summary() const {
   if (now.lost > 0) text += count("lost", now.lost);
   const int64_t unwritten = now.read - now.finished - now.partial - now.queued - now.failed - now.passed - now.lost;
   if (unwritten > 0) text += count("not written", unwritten);  // the output was lost first
-  return text + "; " + Grouped(static_cast<double>(now.tokens)) + " tokens, " + Grouped(PerSecond(now.tokens, Seconds())) + " tokens/s";
+  return text + "; " + Grouped(static_cast<double>(now.tokens)) + " tokens, " + Grouped(PerSecond(now.tokens, Seconds())) + " tokens/s" +
+         (engine_.simulated() ? " in simulated time" : "");
 }
 
 }  // namespace april::rollout

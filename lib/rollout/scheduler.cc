@@ -79,7 +79,10 @@ void Scheduler::Emit(ActiveRollout& active) {
   if (done && source_ == nullptr && --unfinished_[rollout.group_id] == 0 && started_) counters_.whole_groups++;
 }
 
-bool Scheduler::TargetReached() const { return options_.target_groups > 0 && counters_.whole_groups >= options_.target_groups; }
+bool Scheduler::TargetReached() const {
+  if (options_.round_tokens > 0 && counters_.tokens >= options_.round_tokens) return true;
+  return options_.target_groups > 0 && counters_.whole_groups >= options_.target_groups;
+}
 
 bool Scheduler::DrainRequested() {
   if (answer_.demand == Demand::kDrain) return true;

@@ -18,6 +18,7 @@ namespace april::rollout {
 
 struct ScheduleOptions {
   int64_t target_groups = 0;             ///< end once so many groups are whole; 0 = until all is done
+  int64_t round_tokens = 0;              ///< end once so many response tokens were made; 0 = no limit
   int64_t progress_every = 32;           ///< decode steps between progress records; 0 = none
   std::string drain_when;                ///< end once this path exists; "" = never
   int64_t weights_timeout_ms = 60'000;   ///< longest wait for weights that the source asks for
@@ -62,7 +63,7 @@ struct Counters {
 
 enum class ScheduleEnd {
   kDone,     ///< everything is finished
-  kTarget,   ///< enough groups are whole
+  kTarget,   ///< enough groups are whole, or enough tokens made
   kDrained,  ///< asked for by drain_when or by the work source
   kStopped,  ///< a signal
 };

@@ -2,26 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "rollout/engine.h"
+#include "rollout/sim_profile.h"
 
 namespace april::rollout {
-
-/// How long a step takes and how long responses become.
-struct SimProfile {
-  std::string name = "flat";
-  double step_ms = 10;               ///< of any step
-  double row_ms = 0.1;               ///< and for each decoding slot
-  double context_row_us = 0;         ///< and for each position that a decoding slot attends to
-  double prefill_row_ms = 0.02;      ///< and for each token read: prompts and resumed responses
-  std::vector<int64_t> lengths{64};  ///< equally likely response lengths, stop token included; a rollout's is drawn by its seed and uid
-  int64_t max_positions = 1 << 20;
-  int64_t memory_positions = 0;  ///< positions that fit in memory; 0 = no limit
-  uint32_t vocab_size = 1000;
-  uint32_t stop_token = 2;  ///< ends a response of its drawn length
-};
 
 class SimEngine : public Engine {
  public:
@@ -29,28 +18,36 @@ class SimEngine : public Engine {
 
   /// Weights that the next RefreshWeights takes up.
   void Publish(PolicyId policy) { published_ = policy; }
+  /// Asked by RefreshWeights in place of what was published.
+  void set_policy_watch(std::function<std::optional<PolicyId>()> watch) { watch_ = std::move(watch); }
+  /// Also called by Wait: where somebody real is waited for, real time has to pass with the virtual one.
+  void set_wait_hook(std::function<void(int64_t ms)> hook) { wait_hook_ = std::move(hook); }
   /// Response length of a rollout that is not cut by its budget.
-  int64_t Length(uint64_t seed, uint64_t uid) const;
+  int64_t Length(const record::Rollout& rollout) const { return profile_.lengths.Of(rollout); }
+  const SimProfile& profile() const { return profile_; }
 
   std::string name() const override { return "sim:" + profile_.name; }
   std::string kernels() const override { return "sim"; }
+  bool simulated() const override { return true; }
   int64_t num_slots() const override { return static_cast<int64_t>(slots_.size()); }
   int64_t max_positions() const override { return profile_.max_positions; }
-  uint32_t vocab_size() const override { return profile_.vocab_size; }
+  uint32_t vocab_size() const override { return kAnyPrompt; }
   PolicyId policy() const override { return policy_; }
   const Clock& clock() const override { return clock_; }
   EngineLoad load() const override { return load_; }
   bool Start(int slot, const record::Rollout& rollout) override;
-  void Release(int slot) override { slots_[slot].rollout = nullptr; }
+  void Release(int slot) override;
   void Step(std::vector<SlotEvent>* events) override;
   bool RefreshWeights() override;
-  void Wait(int64_t ms) override { clock_.now_ns += ms * 1'000'000; }
+  void Wait(int64_t ms) override;
 
  private:
+  static constexpr uint32_t kAnyPrompt = 1u << 31;  // whatever tokenizer made the prompts
   struct Slot {
     const record::Rollout* rollout = nullptr;
     int64_t unread = 0;  // tokens whose keys and values are missing
     int64_t order = 0;   // of starting
+    int64_t length = 0;  // of the whole response
     KvOrigin kv = KvOrigin::kFresh;
   };
   struct VirtualClock : Clock {
@@ -60,16 +57,21 @@ class SimEngine : public Engine {
   };
 
   static int64_t Positions(const record::Rollout& rollout);
-  int64_t PositionsHeld() const;
+  int64_t Memory() const { return profile_.memory_positions * profile_.engines; }
   void EvictYoungest(std::vector<SlotEvent>* events);
+  uint32_t NextToken(const Slot& slot) const;
+  double StepMs(int64_t context, int64_t read, double read_pairs) const;
 
   SimProfile profile_;
   bool keep_kv_;
   VirtualClock clock_;
   PolicyId policy_, published_;
+  std::function<std::optional<PolicyId>()> watch_;
+  std::function<void(int64_t)> wait_hook_;
   std::vector<Slot> slots_;
   EngineLoad load_;
-  int64_t num_started_ = 0;
+  int64_t num_started_ = 0, num_running_ = 0;
+  int64_t positions_held_ = 0;
 };
 
 }  // namespace april::rollout

@@ -57,7 +57,7 @@ std::vector<record::Rollout> Groups(uint64_t count, int64_t size) {
 
 SimProfile Profile() {
   SimProfile profile;
-  for (int64_t length = 1; length <= 60; ++length) profile.lengths.push_back(length);
+  for (int64_t length = 1; length <= 60; ++length) profile.lengths.tokens.push_back(length);
   return profile;
 }
 
@@ -123,7 +123,7 @@ TEST_CASE("Without a target every rollout is finished, with its stop token or at
   for (const auto& rollout : out.rollouts) {
     CheckWellFormed(rollout);
     CHECK(rollout.status == record::Status::kComplete);
-    const int64_t length = engine.Length(rollout.seed, rollout.uid);
+    const int64_t length = engine.Length(rollout);
     CHECK(static_cast<int64_t>(rollout.tokens.size()) == std::min<int64_t>(length, 50));
     CHECK((rollout.finish == record::Finish::kStop) == (length <= 50));
     CHECK((rollout.tokens.back() == 2) == (length <= 50));
@@ -137,7 +137,7 @@ TEST_CASE("Without a target every rollout is finished, with its stop token or at
 
 TEST_CASE("Rollouts are written and flushed as they finish, and slots are refilled one by one") {
   SimProfile profile;
-  profile.lengths = {10};
+  profile.lengths.tokens = {10};
   SimEngine engine(profile, 2, false);
   Collected out;
   Scheduler scheduler(Options(), engine, out, nullptr);
@@ -156,7 +156,7 @@ TEST_CASE("A target ends the run once so many groups are whole; surplus and unfi
   auto work = Groups(8, 4);
   for (auto& rollout : work) rollout.max_tokens = 1000;
   SimProfile profile;
-  for (int64_t length = 1; length <= 300; ++length) profile.lengths.push_back(length);
+  for (int64_t length = 1; length <= 300; ++length) profile.lengths.tokens.push_back(length);
   SimEngine engine(profile, 20, false);
   Collected out;
   ScheduleOptions options = Options();
@@ -275,7 +275,7 @@ TEST_CASE("Interrupted at any step and resumed, every rollout becomes what it wo
 TEST_CASE("New weights between steps: spans and segments say which token came from where") {
   for (const bool keep : {false, true}) {
     SimProfile profile;
-    profile.lengths = {20};
+    profile.lengths.tokens = {20};
     SimEngine engine(profile, 2, keep);
     engine.Publish({1, 11});
     Collected out;
@@ -411,7 +411,7 @@ TEST_CASE("Memory that is short evicts the youngest and changes no token") {
 TEST_CASE("What cannot be generated fails alone, with the reason in the record") {
   auto work = Groups(1, 4);
   work[0].prompt_tokens.clear();
-  work[1].prompt_tokens[1] = 1000;
+  work[1].prompt_tokens[1] = 1u << 31;
   work[2].prompt_tokens.assign(70, 3);
   SimProfile profile = Profile();
   profile.max_positions = 70;
@@ -436,7 +436,7 @@ TEST_CASE("What cannot be generated fails alone, with the reason in the record")
 
 TEST_CASE("The model's context ends a rollout with finish length; a used-up budget ends it without a step") {
   SimProfile profile;
-  profile.lengths = {1000};
+  profile.lengths.tokens = {1000};
   profile.max_positions = 30;
   SimEngine engine(profile, 2, false);
   Collected out;
@@ -463,7 +463,7 @@ TEST_CASE("Stop strings end a response after the token that completes them, acro
   const auto work = Groups(2, 3);
   const auto letters = Options().token_bytes;
   SimProfile profile;
-  profile.lengths = {50};
+  profile.lengths.tokens = {50};
   for (const int64_t stop_every : {1, 2, 1000}) {
     std::vector<record::Rollout> pending = work;
     for (auto& rollout : pending) rollout.sampling.stop_strings = {"zz", "gab", "bad", "i"};
@@ -539,7 +539,7 @@ TEST_CASE("Resident: work is leased as slots become free, and a drain hands back
 
 TEST_CASE("Resident: a pause keeps every rollout and makes no token; heartbeats go on") {
   SimProfile profile;
-  profile.lengths = {40};
+  profile.lengths.tokens = {40};
   SimEngine engine(profile, 4, false);
   Collected out;
   FakeSource source;
@@ -568,7 +568,7 @@ TEST_CASE("Resident: a pause keeps every rollout and makes no token; heartbeats 
 
 TEST_CASE("Resident: no token is made under weights older than asked for") {
   SimProfile profile;
-  profile.lengths = {30};
+  profile.lengths.tokens = {30};
   SimEngine engine(profile, 2, false);
   Collected out;
   FakeSource source;
@@ -618,7 +618,7 @@ TEST_CASE("Resident: a lost hub ends the run after everything held was written")
 
 TEST_CASE("Resident: a rollout that was leased to someone else is forgotten, not written") {
   SimProfile profile;
-  profile.lengths = {30};
+  profile.lengths.tokens = {30};
   SimEngine engine(profile, 2, false);
   Collected out;
   FakeSource source;
