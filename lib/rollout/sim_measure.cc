@@ -17,7 +17,7 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-double Rounded(double ms) { return std::round(ms * 1e4) * 1e-4; }
+double Rounded(double ms) { return std::round(ms * 1e4) / 1e4; }
 
 /// Slots that hold made-up rollouts, and their steps.
 class Bench {

@@ -203,7 +203,7 @@ class Run : private rollout::Sink, private rollout::WorkSource {
                     buffer::Wait::kAsLongAsAllowed);
     if (!waits_for.empty()) return false;
     const buffer::ClaimMeta& claim = *state.FindClaim(step_);
-    const uint64_t version = engine_.policy().version;
+    const auto version = static_cast<uint64_t>(step_);  // the trainer's: the engine takes it up at its next step
     const int64_t before = figures_.sums.trained_tokens;
     for (const uint64_t admission : claim.groups) {
       for (const uint64_t uid : state.group(admission).ScoredUids()) figures_.NoteTrained(finished_.at(uid), version);

@@ -58,7 +58,7 @@ rollout-gen -q --engine sim:tiny.json --in work.bin --out measured.bin
 expect "$(count measured.bin complete)" 40 "finished by a measured profile"
 
 fails "no such engine" 2 rollout-gen --engine abacus --in work.bin
-fails "shipped are h100-qwen3-8b" 2 rollout-gen --engine sim:abacus --in work.bin
+fails "shipped are h100-qwen3-8b, smollm2-135m-zen4" 2 rollout-gen --engine sim:abacus --in work.bin
 fails "cannot open none.json" 1 rollout-gen --engine sim:none.json --in work.bin
 fails "a simulation answers no --prompt" 2 rollout-gen --engine sim:quick.json --prompt hi
 fails "measures a model, not a simulation" 2 rollout-gen --engine sim:quick.json --profile x.json
