@@ -16,4 +16,6 @@ PY
 "$here/decode.sh" "$peers" "$rounds"
 "$here/prefill.sh" "$peers" "$rounds"
 "$here/memory.sh" "$peers"
+"$here/resume.sh" "$peers" 1000 "$rounds"
+"$here/price.sh" "$peers" "$rounds"
 "$here/step.sh" "$peers" "$rounds"
