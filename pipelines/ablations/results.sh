@@ -101,9 +101,9 @@ TEXT
   fi
   section() { [ ! -e "$results/$1.tsv" ] || { printf '## %s\n\n%s\n\n' "$2" "$3"; markdown "$1"; }; }
   section schedules "Schedules" "32 prompts x 8 rollouts a step. The buffer's admissions \`assigned:K\` and \`window:W\` bound which groups a step may take."
-  section over-issue "Over-issue" "Twice as much under way is the paper's only setting."
+  section over-issue "Over-issue" "The paper has 2x alone. Top-up's price is staleness: compare lines of the same mean, for example top-up at 1.25x with a wave at 3x."
   [ ! -e "$results/over-issue.svg" ] || printf '![Over-issue](results/over-issue.svg)\n\n'
   section group-sizes "Group sizes" "As many rollouts a step, in groups of different sizes."
-  section lengths "Length distributions" "Cut at 16,384 tokens; half of the (log) variance is common to a prompt's rollouts."
+  section lengths "Length distributions" "Cut at 16,384 tokens; half of the variance, on the normal scale, is common to a prompt's rollouts. \"measured\": the lengths of SmolLM2-135M's answers to GSM8K, 16 times as long."
   section cpu "SmolLM2-135M on two cores of a Zen 4" "8 prompts x 8 rollouts a step, up to 1,024 tokens: the profile that \`rollout-gen --profile\` measured, with the lengths of the model's answers to GSM8K."
 } >"$out/RESULTS.md"

@@ -40,20 +40,26 @@ if $quick; then
   sizes='2 4' sync_slots='12 24' rollouts=24 window='9 12' cpu_shape='--groups 4 --group-size 4 --prompt-tokens 96 --max-tokens 256 --length-scale 0.25 --train-token-us 0'
 fi
 
-# run TABLE LABEL OPTIONS...: notes a run; they are made afterwards, side by side.
+# run TABLE LABEL OPTIONS...: notes a line of a table; the runs are made afterwards, side by side, each once for all lines that it stands in.
 planned=0
+declare -A made_as=()
 run() {
   local table=$1 label=$2
   shift 2
   case $only in '' | *" $table "*) ;; *) return 0 ;; esac
-  printf '%s\t%s\t%s\n' "$(printf %04d $planned)" "$table" "$common $* --label $(printf %s "$label" | tr ' ' _)" >>"$work/plan"
-  planned=$((planned + 1))
+  if [ -z "${made_as[$*]:-}" ]; then
+    made_as[$*]=$planned
+    printf '%s\t%s\n' $planned "$common $*" >>"$work/runs"
+    planned=$((planned + 1))
+  fi
+  printf '%s\t%s\t%s\n' "${made_as[$*]}" "$table" "$label" >>"$work/lines"
 }
 
 on_gpu="--profile $gpu $shape $budget"
 for slots in $sync_slots; do run schedules "sync, $slots slots" "$on_gpu" --schedule sync --slots "$slots"; done
-run schedules "wave 2x (paper)" "$on_gpu" --schedule wave
-for kv in recompute keep; do run schedules "top-up 2x, $kv" "$on_gpu" --schedule top-up --kv $kv; done
+run schedules "wave 2x (paper)" "$on_gpu" --schedule wave --over-issue 2
+run schedules "top-up 2x, recompute" "$on_gpu" --schedule top-up --over-issue 2
+run schedules "top-up 2x, keep" "$on_gpu" --schedule top-up --over-issue 2 --kv keep
 for k in 1 2; do run schedules "top-up, assigned:$k" "$on_gpu" --schedule top-up --over-issue $((k + 1)) --admission assigned:$k --kv keep; done
 for w in $window; do run schedules "top-up 2x, window:$w" "$on_gpu" --schedule top-up --admission window:"$w" --kv keep; done
 
@@ -67,20 +73,20 @@ done
 for size in $sizes; do
   of="--profile $gpu --groups $((rollouts / size)) --group-size $size $budget"
   run group-sizes "sync" "$of" --schedule sync
-  run group-sizes "wave" "$of" --schedule wave
-  run group-sizes "top-up, keep" "$of" --schedule top-up --kv keep
+  run group-sizes "wave" "$of" --schedule wave --over-issue 2
+  run group-sizes "top-up, keep" "$of" --schedule top-up --over-issue 2 --kv keep
 done
 
 lengths() {  # NAME OPTIONS...
   run lengths "$1: sync" "$on_gpu" --schedule sync "${@:2}"
-  run lengths "$1: wave" "$on_gpu" --schedule wave "${@:2}"
-  run lengths "$1: top-up, recompute" "$on_gpu" --schedule top-up "${@:2}"
-  run lengths "$1: top-up, keep" "$on_gpu" --schedule top-up --kv keep "${@:2}"
+  run lengths "$1: wave" "$on_gpu" --schedule wave --over-issue 2 "${@:2}"
+  run lengths "$1: top-up, recompute" "$on_gpu" --schedule top-up --over-issue 2 "${@:2}"
+  run lengths "$1: top-up, keep" "$on_gpu" --schedule top-up --over-issue 2 --kv keep "${@:2}"
 }
 lengths "lognormal 2500, 0.9"
 lengths "lognormal 7000, 0.6" --lengths lognormal:7000,0.6
 lengths "heavy tail 1200, 1.3" --lengths heavy-tail:1200,1.3
-$quick || lengths "SmolLM2 on GSM8K, 16 times as long" --lengths profile:$cpu --length-scale 16
+$quick || lengths "measured (SmolLM2) x 16" --lengths profile:$cpu --length-scale 16
 
 for slots in 16 32 64; do run cpu "sync, $slots slots" --profile $cpu "$cpu_shape" --schedule sync --slots $slots; done
 for kv in recompute keep; do
@@ -92,14 +98,13 @@ done
 say "$planned simulations, $jobs at once"
 export work
 one() {
-  IFS=$'\t' read -r number table options <<<"$1"
+  IFS=$'\t' read -r number options <<<"$1"
   # shellcheck disable=SC2086
   april-simulate -q $options >"$work/$number.out" 2>"$work/$number.err" || { echo "april-simulate $options:" >&2; cat "$work/$number.err" >&2; return 255; }
-  sed "s/^{/{\"table\":\"$table\",/" "$work/$number.out" >"$work/$number.json"
 }
 export -f one
-tr '\n' '\0' <"$work/plan" | xargs -0 -n 1 -P "$jobs" bash -c 'one "$0"' || die 1 "a simulation failed"
-cat "$work"/*.json >"$results/runs.jsonl"
+tr '\n' '\0' <"$work/runs" | xargs -0 -n 1 -P "$jobs" bash -c 'one "$0"' || die 1 "a simulation failed"
+while IFS=$'\t' read -r number table label; do sed "s/^{\"label\":\"\"/{\"table\":\"$table\",\"label\":\"$label\"/" "$work/$number.out"; done <"$work/lines" >"$results/runs.jsonl"
 
 # Tables: a header line, then a run a line.
 columns='label over_issue group_size slots trained_tokens_per_s trained_tokens_per_s_with_training generated_tokens_per_s idle_share prefill_per_trained stale_share staleness_mean staleness_max trained_length_mean sampled_length_mean evictions'
@@ -113,14 +118,14 @@ table() {  # NAME
       match(rest, /^[-+0-9.eE]+/); return substr(rest, 1, RLENGTH)
     }
     { n = split(columns, names, " "); line = ""
-      for (i = 1; i <= n; i++) { value = field(names[i]); if (i == 1) gsub("_", " ", value); line = line (i > 1 ? "\t" : "") value }
+      for (i = 1; i <= n; i++) { value = field(names[i]); line = line (i > 1 ? "\t" : "") value }
       print line }'
 }
-tables=$(cut -f 2 "$work/plan" | sort -u)
+tables=$(cut -f 2 "$work/lines" | sort -u)
 for name in $tables; do table "$name" >"$results/$name.tsv"; done
 
 draw() {  # FILE, gnuplot commands on stdin
-  { printf 'set terminal svg size 760,420 font "sans,12" background rgb "white"\nset output "%s"\nset datafile separator "\\t"\nset grid\nset key below\n' "$results/$1"; cat; } | gnuplot
+  { printf 'set terminal svg size 860,460 font "sans,12" background rgb "white"\nset output "%s"\nset datafile separator "\\t"\nset grid\nset key below\n' "$results/$1"; cat; } | gnuplot
 }
 if ! command -v gnuplot >/dev/null; then
   say "gnuplot is missing, so there are no plots; pipelines/setup.sh installs it"
@@ -142,7 +147,7 @@ PLOT
     draw "$name.svg" <<PLOT
 set title "$name: $gpu, simulated"
 set style fill solid 0.8; set boxwidth 0.7; set yrange [0:*]; set ylabel "trained tokens/s"; set y2label "idle share"; set y2range [0:1]; set y2tics; set ytics nomirror
-set xtics rotate by -35; set bmargin 9; set key inside top left
+set xtics rotate by -35 font ",9"; set bmargin 10; set rmargin 16; set key outside top center horizontal
 plot "$results/$name.tsv" every ::1 using 0:5:xtic(1) with boxes lc rgb "#6baed6" title "trained tokens/s", "" every ::1 using 0:8 axes x1y2 with points pt 7 lc rgb "#d6616b" title "idle share of slot-time"
 PLOT
   done
