@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tests/run.sh [options] [NAME...]: sets up what is missing, builds, runs the tests; the last line is "N passed, N failed".
-#   --fast       no model, no pipelines, no faults, nothing that mostly waits: under a minute on two processors, once built
+#   --fast       no model, no pipelines, no faults, nothing that mostly waits or takes long: about a minute on two processors, once built
 #   --werror     warnings are errors
 #   --sanitize   also builds with clang, without LibTorch, and runs the unit tests under the address and undefined sanitizers, those of sockets and
 #                buffer under the thread sanitizer too; and each fuzz target for 30 s

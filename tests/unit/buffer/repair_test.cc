@@ -109,7 +109,7 @@ buffer::RepairReport RequireRepairs(MemoryFiles& files, const Contents& before) 
   return report;
 }
 
-TEST_CASE("each byte of a journal that changes is found, and can be repaired", "[heavy]") {
+TEST_CASE("each byte of a journal that changes is found, and can be repaired", "[slow][heavy]") {
   const Contents whole = MakeBuffer();
   const std::string path = "b/journal/00000001.zst";
   REQUIRE(Verify(*FilesOf(whole)).findings.empty());
@@ -126,7 +126,7 @@ TEST_CASE("each byte of a journal that changes is found, and can be repaired", "
   }
 }
 
-TEST_CASE("each byte of a manifest that changes is found, and the journal's files make a new one: nothing is lost", "[heavy]") {
+TEST_CASE("each byte of a manifest that changes is found, and the journal's files make a new one: nothing is lost", "[slow][heavy]") {
   buffer::JournalLimits limits;
   limits.segment_bytes = 600;
   const Contents whole = MakeBuffer(limits);
