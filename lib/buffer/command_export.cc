@@ -1,6 +1,7 @@
 // export: rollouts as JSON lines, or as a stream that a scorer reads.
 #include <filesystem>
 #include <memory>
+#include <system_error>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -19,7 +20,8 @@ class LineWriter {
  public:
   explicit LineWriter(const std::string& path) : path_(path) {
     if (path_ == "-") return;
-    if (std::filesystem::is_directory(path_)) throw Error::Usage("cannot write lines to " + path_ + ": it is a directory");
+    std::error_code unknown;  // what cannot be looked at, opening it tells why
+    if (std::filesystem::is_directory(path_, unknown)) throw Error::Usage("cannot write lines to " + path_ + ": it is a directory");
     file_ = SystemFiles().Create(path_ + ".tmp");
   }
   void Write(const std::string& line) {

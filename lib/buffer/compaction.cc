@@ -30,7 +30,7 @@ CompactionResult CompactWith(FileSystem& files, const Clock& clock, const std::s
   const auto alone = files.Lock(JoinPath(directory, "compact.lock"), 0);
   if (!alone) throw Error::Runtime(directory + " is being compacted by another program");
 
-  // What the index says is believed by none of its own: the new segments replace the journal.
+  // Without the index: the new segments replace the journal that alone could prove it wrong.
   StoreOptions unindexed = options;
   unindexed.index = false;
   Store store(files, clock, directory, unindexed);

@@ -196,7 +196,7 @@ void Journal::OpenForAppending() {
     writer_ = files_.OpenForAppend(PathOf(Current()));
     if (writer_->Size() > end_) {
       log::Warn(At(PathOf(Current()), end_) + ": cut " + std::to_string(writer_->Size() - end_) +
-                " bytes behind the last whole frame: a transaction that was interrupted before anybody was told of it");
+                " bytes behind the last whole frame: a transaction that was interrupted before anybody was told of it, or damage in the last one");
       writer_->Truncate(end_);
     }
     torn_bytes_ = 0;

@@ -132,7 +132,7 @@ class Journal {
   uint64_t last_frame_ = 0, last_header_ = 0;           ///< of the frame before `end_`: its offset, its header's digest
   uint64_t next_sequence_ = 1;
   uint64_t torn_bytes_ = 0;
-  uint64_t writer_epoch_ = 0;  ///< under which this object appends; 0 until it does
+  uint64_t writer_epoch_ = 0;      ///< under which this object appends; 0 until it does
   bool manifest_on_disk_ = false;  ///< its name too, as this object has it
   bool broken_ = false;
   std::list<CachedFrame> cache_;  ///< most recently used first
