@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <span>
 
 namespace april::grpo {
 
@@ -18,31 +17,18 @@ double Power(double base, int64_t exponent) {
 Optimizer::Optimizer(const OptimizerOptions& options, const State& state, const kernels::Kernels& kernels, kernels::ThreadPool& pool)
     : options_(options), kernels_(kernels), pool_(pool) {
   constexpr auto kChunk = static_cast<size_t>(kernels::kSumChunk);
-  for (size_t parameter = 0; parameter < state.parameters().size(); ++parameter) {
-    size_t size = 1;
-    for (const int64_t extent : state.parameters()[parameter].shape) size *= static_cast<size_t>(extent);
-    for (size_t begin = 0; begin < size; begin += kChunk) chunks_.push_back({parameter, begin, std::min(kChunk, size - begin)});
+  for (size_t tensor = 0; tensor < state.trainables().size(); ++tensor) {
+    const size_t size = state.Size(tensor);
+    for (size_t begin = 0; begin < size; begin += kChunk) chunks_.push_back({tensor, begin, std::min(kChunk, size - begin)});
   }
 }
 
-namespace {
-
-/// Taken once, on one thread: the first look at a tensor may complete it.
-std::vector<std::span<float>> Tensors(model::Gradients& gradients) {
-  std::vector<std::span<float>> tensors;
-  for (size_t i = 0; i < gradients.size(); ++i) tensors.push_back(gradients.Tensor(i));
-  return tensors;
-}
-
-}  // namespace
-
-double Optimizer::Norm(model::Gradients& gradients) const {
-  const auto tensors = Tensors(gradients);
+double Optimizer::Norm(TrainableGradients gradients) const {
   std::vector<double> sums(chunks_.size());
   pool_.Run([&](kernels::ThreadPool::Worker& worker) {
     for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(chunks_.size()))) >= 0;) {
       const Chunk& chunk = chunks_[static_cast<size_t>(task)];
-      sums[static_cast<size_t>(task)] = kernels_.sum_squares(tensors[chunk.parameter].data() + chunk.begin, static_cast<int64_t>(chunk.count));
+      sums[static_cast<size_t>(task)] = kernels_.sum_squares(gradients[chunk.tensor].data() + chunk.begin, static_cast<int64_t>(chunk.count));
     }
   });
   double total = 0;  // in the chunks' order, whatever thread summed them
@@ -55,8 +41,7 @@ double Optimizer::LearningRate(int64_t optimizer_steps) const {
   return options_.lr * static_cast<double>(optimizer_steps + 1) / static_cast<double>(options_.warmup_steps);
 }
 
-double Optimizer::Step(model::Gradients& gradients, double norm, State* state) const {
-  const auto tensors = Tensors(gradients);
+double Optimizer::Step(TrainableGradients gradients, double norm, State* state) const {
   const double lr = LearningRate(state->optimizer_steps);
   const int64_t step = ++state->optimizer_steps;
   kernels::AdamWArgs common{};
@@ -73,12 +58,12 @@ double Optimizer::Step(model::Gradients& gradients, double norm, State* state) c
     for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(chunks_.size()))) >= 0;) {
       const Chunk& chunk = chunks_[static_cast<size_t>(task)];
       kernels::AdamWArgs args = common;
-      args.w = state->Master(chunk.parameter).data() + chunk.begin;
-      args.m = state->FirstMoment(chunk.parameter).data() + chunk.begin;
-      args.v = state->SecondMoment(chunk.parameter).data() + chunk.begin;
-      args.gradient = tensors[chunk.parameter].data() + chunk.begin;
+      args.w = state->Master(chunk.tensor).data() + chunk.begin;
+      args.m = state->FirstMoment(chunk.tensor).data() + chunk.begin;
+      args.v = state->SecondMoment(chunk.tensor).data() + chunk.begin;
+      args.gradient = gradients[chunk.tensor].data() + chunk.begin;
       args.n = static_cast<int64_t>(chunk.count);
-      args.out = rounds ? state->Rounded(chunk.parameter).data() + chunk.begin : nullptr;
+      args.out = rounds ? state->Rounded(chunk.tensor).data() + chunk.begin : nullptr;
       kernels_.adamw(args);
     }
   });

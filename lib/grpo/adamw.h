@@ -2,33 +2,36 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "grpo/method.h"
 #include "grpo/state.h"
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"
-#include "model/training.h"
 
 namespace april::grpo {
 
 /// base^exponent by repeated squaring: the same bits on every machine.
 double Power(double base, int64_t exponent);
 
+/// One gradient for each of State::trainables(), in that order and of its size.
+using TrainableGradients = std::span<const std::span<float>>;
+
 class Optimizer {
  public:
   Optimizer(const OptimizerOptions& options, const State& state, const kernels::Kernels& kernels, kernels::ThreadPool& pool);
 
-  /// Root of the sum of squares over all parameters; not finite when any gradient is not.
-  double Norm(model::Gradients& gradients) const;
+  /// Root of the sum of squares over all trainable tensors; not finite when any gradient is not.
+  double Norm(TrainableGradients gradients) const;
   /// One AdamW step with gradients scaled down to the largest allowed norm; rounds the new weights to bf16. Returns the learning rate.
   ///   Source  Loshchilov and Hutter, arXiv 1711.05101, algorithm 2; clipping: Pascanu et al., arXiv 1211.5063, algorithm 1.
-  double Step(model::Gradients& gradients, double norm, State* state) const;
+  double Step(TrainableGradients gradients, double norm, State* state) const;
   double LearningRate(int64_t optimizer_steps) const;
 
  private:
   struct Chunk {
-    size_t parameter = 0;
+    size_t tensor = 0;
     size_t begin = 0, count = 0;
   };
 

@@ -206,11 +206,11 @@ CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kern
   try {
     const Json manifest = Json::parse(ReadFile(files_, JoinPath(path, kManifest)));
     const weights::SafetensorsFile optimizer(optimizer_path);
-    for (size_t i = 0; i < state->parameters().size(); ++i) {
-      const std::string& parameter = state->parameters()[i].name;
-      CopyTensor(optimizer.tensors(), "master." + parameter, optimizer_path, state->Master(i));
-      CopyTensor(optimizer.tensors(), "first_moment." + parameter, optimizer_path, state->FirstMoment(i));
-      CopyTensor(optimizer.tensors(), "second_moment." + parameter, optimizer_path, state->SecondMoment(i));
+    for (size_t i = 0; i < state->trainables().size(); ++i) {
+      const std::string& tensor = state->trainables()[i].name;
+      CopyTensor(optimizer.tensors(), "master." + tensor, optimizer_path, state->Master(i));
+      CopyTensor(optimizer.tensors(), "first_moment." + tensor, optimizer_path, state->FirstMoment(i));
+      CopyTensor(optimizer.tensors(), "second_moment." + tensor, optimizer_path, state->SecondMoment(i));
     }
     state->Round(pool);
     state->step = manifest.at("step");

@@ -33,11 +33,15 @@ class State {
   int64_t optimizer_steps = 0;  ///< AdamW's step count, and the schedule's position
 
   const model::Config& config() const { return config_; }
+  /// What the network computes with and what is published: the model's own tensors.
   const std::vector<model::ParameterSpec>& parameters() const { return parameters_; }
-  std::span<float> Master(size_t parameter) { return Part<float>(master_, parameter); }
-  std::span<float> FirstMoment(size_t parameter) { return Part<float>(first_moment_, parameter); }
-  std::span<float> SecondMoment(size_t parameter) { return Part<float>(second_moment_, parameter); }
   std::span<uint16_t> Rounded(size_t parameter) { return Part<uint16_t>(rounded_, parameter); }
+  /// What the optimiser moves, and what has master weights and moments: the parameters, one by one.
+  const std::vector<model::ParameterSpec>& trainables() const { return parameters_; }
+  size_t Size(size_t trainable) const { return sizes_[trainable]; }
+  std::span<float> Master(size_t trainable) { return Part<float>(master_, trainable); }
+  std::span<float> FirstMoment(size_t trainable) { return Part<float>(first_moment_, trainable); }
+  std::span<float> SecondMoment(size_t trainable) { return Part<float>(second_moment_, trainable); }
 
   std::vector<weights::TensorView> RoundedViews() const;    ///< bf16, by Hugging Face name
   std::vector<weights::TensorView> OptimizerViews() const;  ///< f32 "master.NAME", "first_moment.NAME", "second_moment.NAME"

@@ -146,16 +146,24 @@ bool Trainer::TrainGroups(std::span<const BatchGroup> groups, std::span<const st
     }
   }
   const PhaseTimer timer(&result->metrics.seconds.optimizer);
-  const double norm = optimizer_.Norm(gradients_);
+  const std::vector<std::span<float>> gradients = CollectGradients();
+  const double norm = optimizer_.Norm(gradients);
   result->metrics.grad_norm += norm;
   if (!std::isfinite(norm)) {
     result->failure = "the gradient's norm is not a finite number";
     return false;
   }
   if (norm == 0) return false;
-  result->metrics.lr = optimizer_.Step(gradients_, norm, state_);
+  result->metrics.lr = optimizer_.Step(gradients, norm, state_);
   packed_ = false;
   return true;
+}
+
+/// On one thread: the first look at a tensor may complete it.
+std::vector<std::span<float>> Trainer::CollectGradients() {
+  std::vector<std::span<float>> gradients;
+  for (size_t i = 0; i < gradients_.size(); ++i) gradients.push_back(gradients_.Tensor(i));
+  return gradients;
 }
 
 void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals, std::span<const std::vector<float>> old_logprobs,

@@ -53,6 +53,8 @@ class Trainer {
   MicroBatch Gather(std::span<const BatchGroup> groups, const std::vector<size_t>& indices) const;
   GroupLogprobs OldLogprobs(std::span<const BatchGroup> groups);
   bool TrainGroups(std::span<const BatchGroup> groups, std::span<const std::vector<float>> old_logprobs, UpdateResult* result);
+  /// The gradients of State::trainables(), once all micro-batches are through. Views: until the next Zero.
+  std::vector<std::span<float>> CollectGradients();
   void TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals, std::span<const std::vector<float>> old_logprobs, UpdateResult* result);
 
   TrainerOptions options_;
