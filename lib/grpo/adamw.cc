@@ -23,7 +23,7 @@ Optimizer::Optimizer(const OptimizerOptions& options, const State& state, const 
   }
 }
 
-double Optimizer::Norm(TrainableGradients gradients) const {
+double Optimizer::Norm(TrainableGradients gradients, std::vector<double>* tensor_squares) const {
   std::vector<double> sums(chunks_.size());
   pool_.Run([&](kernels::ThreadPool::Worker& worker) {
     for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(chunks_.size()))) >= 0;) {
@@ -33,6 +33,10 @@ double Optimizer::Norm(TrainableGradients gradients) const {
   });
   double total = 0;  // in the chunks' order, whatever thread summed them
   for (const double sum : sums) total += sum;
+  if (tensor_squares != nullptr) {
+    tensor_squares->assign(gradients.size(), 0);
+    for (size_t i = 0; i < chunks_.size(); ++i) (*tensor_squares)[chunks_[i].tensor] += sums[i];
+  }
   return std::sqrt(total);
 }
 

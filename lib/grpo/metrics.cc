@@ -5,12 +5,39 @@
 #include <cstdio>
 #include <cstring>
 
+#include "grpo/quantile.h"
+
 namespace april::grpo {
 namespace {
 
+constexpr const char* kModuleNames[kNumModules] = {"embedding", "attention", "mlp", "norms", "head"};
+constexpr double kGiga = 1e-9;
+
 double Share(int64_t part, int64_t whole) { return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole); }
 
+/// Over n.
+double Deviation(double sum, double sum_squares, int64_t count) {
+  const double mean = sum / static_cast<double>(count);
+  return std::sqrt(std::max(sum_squares / static_cast<double>(count) - mean * mean, 0.0));
+}
+
+void AddRatios(const char* name, std::vector<double> log_ratios, Json* json) {
+  for (const auto& [key, share] :
+       {std::pair("min", 0.0), std::pair("p01", 0.01), std::pair("p50", 0.5), std::pair("p99", 0.99), std::pair("max", 1.0)}) {
+    (*json)[std::string(name) + "_" + key] = Exp(Quantile(log_ratios, share));
+  }
+}
+
+bool Contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+
 }  // namespace
+
+Module ModuleOf(const std::string& tensor) {
+  if (Contains(tensor, "norm")) return Module::kNorms;
+  if (Contains(tensor, "embed_tokens")) return Module::kEmbedding;
+  if (Contains(tensor, "lm_head")) return Module::kHead;
+  return Contains(tensor, "self_attn") ? Module::kAttention : Module::kMlp;
+}
 
 void Metrics::AddBatch(const Batch& batch) {
   for (const BatchGroup& group : batch.groups) {
@@ -24,13 +51,18 @@ void Metrics::AddBatch(const Batch& batch) {
       const double reward = sequence.rollout->reward->value;
       reward_sum_ += reward;
       reward_squares_ += reward * reward;
+      const double advantage = sequence.advantage;
+      advantage_sum_ += advantage;
+      advantage_squares_ += advantage * advantage;
+      advantage_min_ = num_sequences_ == 1 ? advantage : std::min(advantage_min_, advantage);
+      advantage_max_ = num_sequences_ == 1 ? advantage : std::max(advantage_max_, advantage);
       for (const int32_t age : sequence.staleness) ++tokens_by_age_[age];
     }
   }
 }
 
 void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence, std::span<const double> current, std::span<const double> old,
-                          const SequenceTerms& terms) {
+                          std::span<const double> entropies, const SequenceTerms& terms) {
   has_reference_ = method.UsesReference();
   kl_reference_ += terms.kl;
   for (size_t t = 0; t < current.size(); ++t) {
@@ -40,6 +72,9 @@ void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence
     num_clipped_low_ += clipped && sequence.advantage < 0;
     num_clipped_high_ += clipped && sequence.advantage > 0;
     num_capped_ += weight != 1 && weight < Exp(old[t] - behaviour);
+    entropy_ += entropies[t];
+    log_ratios_.push_back(current[t] - old[t]);
+    behaviour_log_ratios_.push_back(current[t] - behaviour);
     weight_sum_ += weight;
     weight_squares_ += weight * weight;
     kl_behaviour_k1_ += KlK1(behaviour, current[t]).value;
@@ -64,58 +99,113 @@ double Metrics::stale_share() const {
   return Share(all - fresh, all);
 }
 
-Json Metrics::ToJson() const {
-  Json json = {{"loss", loss}, {"grad_norm", grad_norm}, {"lr", lr}, {"groups", num_groups_}};
-  if (num_sequences_ > 0) {
-    const double mean = reward_mean(), variance = reward_squares_ / static_cast<double>(num_sequences_) - mean * mean;
-    json["reward_mean"] = mean;
-    json["reward_std"] = std::sqrt(std::max(variance, 0.0));
-    json["rollouts_continued"] = num_continued_;
-    json["zero_advantage_group_share"] = Share(num_zero_groups_, num_groups_);
-    json["response_mean_tokens"] = static_cast<double>(num_response_tokens_) / static_cast<double>(num_sequences_);
-    json["truncated_share"] = truncated_share();
-    json["stale_share"] = stale_share();
-    int64_t all = 0;
-    for (const auto& [age, count] : tokens_by_age_) all += count;
-    Json by_age = Json::object();
-    for (const auto& [age, count] : tokens_by_age_) by_age[std::to_string(age)] = Share(count, all);
-    json["token_share_by_age"] = by_age;
+void Metrics::AddGradient(double norm, std::span<const std::string> names, std::span<const double> tensor_squares) {
+  grad_norm_ += norm;
+  std::array<double, kNumModules> squares{};
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto module = static_cast<size_t>(ModuleOf(names[i]));
+    squares[module] += tensor_squares[i];
+    has_module_[module] = true;
   }
+  for (size_t i = 0; i < kNumModules; ++i) module_norms_[i] += std::sqrt(squares[i]);
+}
+
+Json Metrics::ToJson() const {
+  Json json = {{"groups", num_groups_}, {"loss", loss}};
+  if (num_sequences_ > 0) AddRollouts(&json);
   json["forward_tokens"] = forward_tokens;
   json["trained_tokens"] = num_tokens_;
-  if (num_tokens_ > 0) {
-    const auto tokens = static_cast<double>(num_tokens_);
-    json["clip_low_share"] = Share(num_clipped_low_, num_tokens_);
-    json["clip_high_share"] = Share(num_clipped_high_, num_tokens_);
-    json["correction_weight_mean"] = weight_sum_ / tokens;
-    json["correction_capped_share"] = Share(num_capped_, num_tokens_);
-    json["effective_token_share"] = weight_squares_ == 0 ? 0 : weight_sum_ * weight_sum_ / (tokens * weight_squares_);
-    json["kl_behaviour_k1_nats"] = kl_behaviour_k1_ / tokens;
-    json["kl_behaviour_k3_nats"] = kl_behaviour_k3_ / tokens;
-    if (has_reference_) json["kl_reference_nats"] = kl_reference_ / tokens;
-  }
+  if (num_tokens_ > 0) AddTokens(&json);
   json["on_policy_tokens"] = num_compared_;
   json["on_policy_differing_tokens"] = num_differing_;
   json["on_policy_largest_difference_nats"] = largest_difference_;
-  const double busy = seconds.forward + seconds.backward + seconds.optimizer;
-  json["forward_s"] = seconds.forward;
-  json["backward_s"] = seconds.backward;
-  json["optimizer_s"] = seconds.optimizer;
-  json["publish_s"] = seconds.publish;
-  json["checkpoint_s"] = seconds.checkpoint;
-  json["tokens_per_s"] = busy > 0 ? static_cast<double>(forward_tokens) / busy : 0;
-  const MemoryUse memory = ReadMemoryUse();
-  json["memory_bytes"] = memory.now;
-  json["peak_memory_bytes"] = memory.peak;
+  json["grad_norm"] = grad_norm();
+  for (size_t i = 0; i < kNumModules; ++i) {
+    if (has_module_[i]) json[std::string("grad_norm_") + kModuleNames[i]] = module_norms_[i] / static_cast<double>(optimizer_parts);
+  }
+  json["lr"] = lr;
+  AddWork(&json);
   return json;
 }
 
+void Metrics::AddRollouts(Json* json) const {
+  (*json)["reward_mean"] = reward_mean();
+  (*json)["reward_std"] = Deviation(reward_sum_, reward_squares_, num_sequences_);
+  (*json)["advantage_std"] = Deviation(advantage_sum_, advantage_squares_, num_sequences_);
+  (*json)["advantage_min"] = advantage_min_;
+  (*json)["advantage_max"] = advantage_max_;
+  (*json)["zero_advantage_group_share"] = Share(num_zero_groups_, num_groups_);
+  (*json)["rollouts_continued"] = num_continued_;
+  (*json)["response_mean_tokens"] = static_cast<double>(num_response_tokens_) / static_cast<double>(num_sequences_);
+  (*json)["truncated_share"] = truncated_share();
+  (*json)["stale_share"] = stale_share();
+  int64_t all = 0;
+  for (const auto& [age, count] : tokens_by_age_) all += count;
+  Json by_age = Json::object();
+  for (const auto& [age, count] : tokens_by_age_) by_age[std::to_string(age)] = Share(count, all);
+  (*json)["token_share_by_age"] = by_age;
+}
+
+void Metrics::AddTokens(Json* json) const {
+  const auto tokens = static_cast<double>(num_tokens_);
+  (*json)["entropy_nats"] = entropy_ / tokens;
+  (*json)["kl_behaviour_k1_nats"] = kl_behaviour_k1_ / tokens;
+  (*json)["kl_behaviour_k3_nats"] = kl_behaviour_k3_ / tokens;
+  if (has_reference_) (*json)["kl_reference_nats"] = kl_reference_ / tokens;
+  AddRatios("ratio", log_ratios_, json);
+  AddRatios("behaviour_ratio", behaviour_log_ratios_, json);
+  (*json)["clip_low_share"] = Share(num_clipped_low_, num_tokens_);
+  (*json)["clip_high_share"] = Share(num_clipped_high_, num_tokens_);
+  (*json)["correction_weight_mean"] = weight_sum_ / tokens;
+  (*json)["correction_capped_share"] = Share(num_capped_, num_tokens_);
+  (*json)["effective_token_share"] = weight_squares_ == 0 ? 0 : weight_sum_ * weight_sum_ / (tokens * weight_squares_);
+}
+
+void Metrics::AddWork(Json* json) const {
+  (*json)["forward_s"] = seconds.forward;
+  (*json)["backward_s"] = seconds.backward;
+  (*json)["optimizer_s"] = seconds.optimizer;
+  (*json)["publish_s"] = seconds.publish;
+  (*json)["checkpoint_s"] = seconds.checkpoint;
+  (*json)["tokens_per_s"] = tokens_per_second();
+  (*json)["matrix_gflops"] = matrix_operations_per_second() * kGiga;
+  if (peak_operations_per_second > 0) {
+    (*json)["matrix_peak_gflops"] = peak_operations_per_second * kGiga;
+    (*json)["peak_share"] = matrix_operations_per_second() / peak_operations_per_second;
+  }
+  const MemoryUse memory = ReadMemoryUse();
+  (*json)["memory_bytes"] = memory.now;
+  (*json)["peak_memory_bytes"] = memory.peak;
+}
+
+double Metrics::tokens_per_second() const { return UpdateSeconds() > 0 ? static_cast<double>(forward_tokens) / UpdateSeconds() : 0; }
+double Metrics::matrix_operations_per_second() const { return UpdateSeconds() > 0 ? matrix_operations / UpdateSeconds() : 0; }
+
 std::string Metrics::Line() const {
-  char text[256];
-  const double total = seconds.forward + seconds.backward + seconds.optimizer + seconds.publish + seconds.checkpoint;
-  std::snprintf(text, sizeof text, "reward %.3f, %lld tokens trained (%.0f%% stale, %.0f%% truncated), loss %.4g, gradient norm %.3g, %.2f s",
-                reward_mean(), static_cast<long long>(num_tokens_), 100 * stale_share(), 100 * truncated_share(), loss, grad_norm, total);
-  return text;
+  std::string line;
+  const auto add = [&line](const char* format, auto... values) {
+    char text[64];
+    std::snprintf(text, sizeof text, format, values...);
+    line += (line.empty() ? "" : ", ") + std::string(text);
+  };
+  if (num_sequences_ > 0) add("reward %.3f", reward_mean());
+  if (num_tokens_ > 0) {
+    const auto tokens = static_cast<double>(num_tokens_);
+    add("entropy %.3g", entropy_ / tokens);
+    add("KL %.1e", kl_behaviour_k3_ / tokens);
+    if (const double clipped = Share(num_clipped_low_ + num_clipped_high_, num_tokens_); clipped > 0) add("clipped %.1f%%", 100 * clipped);
+  }
+  if (num_sequences_ > 0) {
+    add("stale %.0f%%", 100 * stale_share());
+    if (truncated_share() > 0) add("truncated %.0f%%", 100 * truncated_share());
+  }
+  add("gradient %.3g", grad_norm());
+  if (tokens_per_second() > 0) {
+    add("%.0f tokens/s", tokens_per_second());
+    if (peak_operations_per_second > 0) add("%.0f%% of peak", 100 * matrix_operations_per_second() / peak_operations_per_second);
+  }
+  add("%.2f s", UpdateSeconds() + seconds.publish + seconds.checkpoint);
+  return line;
 }
 
 MemoryUse ReadMemoryUse() {

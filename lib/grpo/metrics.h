@@ -1,9 +1,12 @@
-// Numbers of one update, for a person, for --metrics and for the step record.
+// Numbers of one update, for a person, for --metrics and for the step record. What each key means stands in formats/metrics.md.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "grpo/batch.h"
@@ -15,39 +18,61 @@ struct PhaseSeconds {
   double forward = 0, backward = 0, optimizer = 0, publish = 0, checkpoint = 0;
 };
 
+/// Parts of the network whose gradients are measured apart.
+enum class Module { kEmbedding, kAttention, kMlp, kNorms, kHead };
+constexpr size_t kNumModules = 5;
+/// By the tensor's Hugging Face name.
+Module ModuleOf(const std::string& tensor);
+
 class Metrics {
  public:
   /// Rewards, lengths and staleness of everything that takes part, skipped groups included.
   void AddBatch(const Batch& batch);
-  /// One trained sequence after its forward pass. `current` are the recomputed log-probabilities of its trained tokens.
+  /// One trained sequence after its forward pass. `current` are the recomputed log-probabilities of its trained tokens, `entropies` those of the
+  /// distributions that they come from.
   void AddSequence(const Method& method, const TrainingSequence& sequence, std::span<const double> current, std::span<const double> old,
-                   const SequenceTerms& terms);
+                   std::span<const double> entropies, const SequenceTerms& terms);
+  /// One optimiser step's gradient: its norm, and the sum of squares of each tensor.
+  void AddGradient(double norm, std::span<const std::string> names, std::span<const double> tensor_squares);
 
-  double loss = 0, grad_norm = 0, lr = 0;
-  int64_t forward_tokens = 0;  ///< rows through the network: prompts once a group, and responses
+  double loss = 0, lr = 0;
+  int64_t optimizer_parts = 1;            ///< optimiser steps that the claim is split into
+  int64_t forward_tokens = 0;             ///< rows through the network: prompts once a group, and responses
+  double matrix_operations = 0;           ///< of the whole update
+  double peak_operations_per_second = 0;  ///< the machine's; 0: not known
   PhaseSeconds seconds;
 
-  int64_t num_groups() const { return num_groups_; }
   double reward_mean() const;
+  double grad_norm() const { return grad_norm_ / static_cast<double>(optimizer_parts); }
   double truncated_share() const;
-  int64_t num_trained_tokens() const { return num_tokens_; }
   double stale_share() const;
+  double tokens_per_second() const;
+  double matrix_operations_per_second() const;
 
   /// Names carry their units; shares are of 1. Means over nothing are left out.
   Json ToJson() const;
-  /// "reward 0.412, 2731 tokens, …": the line that a terminal shows.
+  /// "reward 0.412, entropy 1.21, …": the line that a terminal shows, what matters most first, since a narrow one cuts it.
   std::string Line() const;
 
  private:
+  double UpdateSeconds() const { return seconds.forward + seconds.backward + seconds.optimizer; }
+  void AddRollouts(Json* json) const;
+  void AddTokens(Json* json) const;
+  void AddWork(Json* json) const;
+
   int64_t num_groups_ = 0, num_zero_groups_ = 0, num_sequences_ = 0, num_length_finish_ = 0, num_response_tokens_ = 0;
   int64_t num_continued_ = 0;  ///< rollouts that were interrupted once at least: by newer weights, or to be resumed from the buffer
-  double reward_sum_ = 0, reward_squares_ = 0;
+  double reward_sum_ = 0, reward_squares_ = 0, advantage_sum_ = 0, advantage_squares_ = 0, advantage_min_ = 0, advantage_max_ = 0;
   std::map<int64_t, int64_t> tokens_by_age_;
 
   int64_t num_tokens_ = 0;  ///< trained
   int64_t num_clipped_low_ = 0, num_clipped_high_ = 0, num_capped_ = 0;
-  double weight_sum_ = 0, weight_squares_ = 0, kl_reference_ = 0, kl_behaviour_k1_ = 0, kl_behaviour_k3_ = 0;
+  double weight_sum_ = 0, weight_squares_ = 0, entropy_ = 0, kl_reference_ = 0, kl_behaviour_k1_ = 0, kl_behaviour_k3_ = 0;
+  std::vector<double> log_ratios_, behaviour_log_ratios_;  ///< of each trained token
   bool has_reference_ = false;
+  double grad_norm_ = 0;
+  std::array<double, kNumModules> module_norms_{};
+  std::array<bool, kNumModules> has_module_{};
   int64_t num_compared_ = 0, num_differing_ = 0;
   double largest_difference_ = 0;
 };

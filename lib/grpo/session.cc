@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "kernels/kernels.h"
+#include "kernels/peak.h"
 #include "text/export.h"
 #include "text/tokenizer.h"
 #include "weights/model_files.h"
@@ -21,6 +22,11 @@ constexpr size_t kRememberedSteps = 16;  // step records that a checkpoint repea
 
 kernels::Precision ParsePrecision(const std::string& name) {
   return name == "bf16" ? kernels::Precision::kBf16 : name == "f32" ? kernels::Precision::kF32 : kernels::Precision::kAuto;
+}
+
+/// Operations a second.
+double PeakOf(const SessionOptions& options, kernels::ThreadPool& pool) {
+  return options.matrix_peak > 0 ? options.matrix_peak * 1e9 : kernels::MeasureMatrixPeak(pool);
 }
 
 bool IsDirectory(const std::string& path) { return SystemFiles().Exists(JoinPath(path, ".")); }
@@ -84,6 +90,9 @@ void SessionOptions::Register(OptionsVisitor& options) {
                 "what the backward pass may keep of the forward pass; the rest is computed again, to the same bits");
   options.Text("kernels", &kernels, "NAME", "kernel set; must be the generator's for on-policy ratios of exactly 1");
   options.Choice("precision", &precision, {"auto", "bf16", "f32"}, "of the products: auto = bf16 where the machine multiplies it by itself");
+  options.Real("matrix-peak", &matrix_peak, 0, 1e9,
+               "what this machine can do at most, in 10^9 operations of bf16 matrix products a second, for the metrics' peak_share; 0 = measured at "
+               "start");
 }
 
 struct Session::Parts {
@@ -146,8 +155,9 @@ void Session::Parts::Load() {
     if (options.model.empty()) throw Error::Usage("--kl needs the initial weights as its reference policy", "add --model PATH");
     reference = model::Policy::Load(*weights::ModelFiles::Open(options.model), kernels, pool);
   }
-  trainer = std::make_unique<Trainer>(TrainerOptions{method, options.optimizer, options.micro_batch_tokens, options.activation_bytes}, kernels, pool,
-                                      state.get(), std::move(reference));
+  trainer = std::make_unique<Trainer>(
+      TrainerOptions{method, options.optimizer, options.micro_batch_tokens, options.activation_bytes, PeakOf(options, pool)}, kernels, pool,
+      state.get(), std::move(reference));
 }
 
 /// With `supersede`, weights of the same number and later ones belong to a course that was left, and give way.

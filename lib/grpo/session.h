@@ -29,6 +29,7 @@ struct SessionOptions {
   uint64_t activation_bytes = uint64_t{2} << 30;
   std::string kernels = "auto";
   std::string precision = "auto";
+  double matrix_peak = 0;
   MethodOptions method;
   OptimizerOptions optimizer;
   void Register(OptionsVisitor& options);

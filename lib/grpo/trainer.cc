@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "grpo/operations.h"
 #include "weights/convert.h"
 
 namespace april::grpo {
@@ -50,6 +51,7 @@ Trainer::Trainer(TrainerOptions options, const kernels::Kernels& kernels, kernel
       gradients_(state->config()),
       pass_(state->config(), kernels, pool, options_.activation_bytes),
       reference_(std::move(reference)) {
+  for (const model::ParameterSpec& trainable : state_->trainables()) gradient_names_.push_back(trainable.name);
   Prepare();
 }
 
@@ -93,12 +95,14 @@ UpdateResult Trainer::Update(const Batch& batch) {
   UpdateResult result;
   result.metrics.AddBatch(batch);
   result.metrics.lr = optimizer_.LearningRate(state_->optimizer_steps);
+  result.metrics.optimizer_parts = options_.method.optimizer_steps;
+  result.metrics.peak_operations_per_second = options_.peak_operations_per_second;
   const std::span<const BatchGroup> groups(batch.groups);
   const auto num_parts = static_cast<size_t>(options_.method.optimizer_steps);
   GroupLogprobs old_logprobs;
   if (num_parts > 1 && !options_.method.old_is_behaviour) {
     const PhaseTimer timer(&result.metrics.seconds.forward);
-    old_logprobs = OldLogprobs(groups);
+    old_logprobs = OldLogprobs(groups, &result.metrics);
   }
   for (size_t part = 0; part < num_parts; ++part) {
     const size_t begin = groups.size() * part / num_parts, end = groups.size() * (part + 1) / num_parts;
@@ -108,17 +112,17 @@ UpdateResult Trainer::Update(const Batch& batch) {
     if (result.failure) return result;
   }
   result.metrics.loss /= static_cast<double>(num_parts);
-  result.metrics.grad_norm /= static_cast<double>(num_parts);
   return result;
 }
 
-Trainer::GroupLogprobs Trainer::OldLogprobs(std::span<const BatchGroup> groups) {
+Trainer::GroupLogprobs Trainer::OldLogprobs(std::span<const BatchGroup> groups, Metrics* metrics) {
   Prepare();
   GroupLogprobs result(groups.size());
   for (const auto& indices : MicroBatches(groups, options_.micro_batch_tokens, !options_.method.UsesReference())) {
     const MicroBatch micro = Gather(groups, indices);
     std::vector<float> logprobs(micro.num_response_tokens);
     pass_.Forward(*policy_, micro.inputs, micro.temperature, logprobs, {}, /*keep=*/false);
+    metrics->matrix_operations += ForwardOperations(state_->config(), micro.inputs);
     auto next = logprobs.begin();
     for (const size_t index : indices) {
       for (const TrainingSequence& sequence : groups[index].sequences) {
@@ -147,8 +151,9 @@ bool Trainer::TrainGroups(std::span<const BatchGroup> groups, std::span<const st
   }
   const PhaseTimer timer(&result->metrics.seconds.optimizer);
   const std::vector<std::span<float>> gradients = CollectGradients();
-  const double norm = optimizer_.Norm(gradients);
-  result->metrics.grad_norm += norm;
+  std::vector<double> squares;
+  const double norm = optimizer_.Norm(gradients, &squares);
+  result->metrics.AddGradient(norm, gradient_names_, squares);
   if (!std::isfinite(norm)) {
     result->failure = "the gradient's norm is not a finite number";
     return false;
@@ -169,23 +174,27 @@ std::vector<std::span<float>> Trainer::CollectGradients() {
 void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals, std::span<const std::vector<float>> old_logprobs,
                               UpdateResult* result) {
   Metrics& metrics = result->metrics;
-  std::vector<float> logprobs(micro.num_response_tokens), gradients(micro.num_response_tokens, 0.0f), reference;
+  std::vector<float> logprobs(micro.num_response_tokens), entropies(micro.num_response_tokens), gradients(micro.num_response_tokens, 0.0f), reference;
+  const double operations = ForwardOperations(state_->config(), micro.inputs);
   {
     const PhaseTimer timer(&metrics.seconds.forward);
     if (reference_ != nullptr) {
       reference.resize(micro.num_response_tokens);
       pass_.Forward(*reference_, micro.inputs, micro.temperature, reference, {}, /*keep=*/false);
+      metrics.matrix_operations += operations;
     }
-    pass_.Forward(*policy_, micro.inputs, micro.temperature, logprobs, {}, /*keep=*/true);
+    pass_.Forward(*policy_, micro.inputs, micro.temperature, logprobs, entropies, /*keep=*/true);
     metrics.forward_tokens += micro.num_tokens;
+    metrics.matrix_operations += operations;
   }
   size_t first = 0;  // response tokens of the micro-batch before this sequence
-  std::vector<double> current, old, reference_values;
+  std::vector<double> current, old, reference_values, entropy_values;
   SequenceTerms terms;
   for (const size_t index : micro.indices) {
     size_t first_in_group = 0;
     for (const TrainingSequence& sequence : micro.groups[index].sequences) {
       Pick(sequence, logprobs, first, &current);
+      Pick(sequence, entropies, first, &entropy_values);
       if (options_.method.old_is_behaviour) {
         old = sequence.behaviour;
       } else if (old_logprobs.empty()) {
@@ -198,7 +207,7 @@ void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals
       const double weight = num_trained == 0 ? 0 : options_.method.loss.aggregation->weight(totals, num_trained);
       SequenceLoss(options_.method.loss, {current, old, sequence.behaviour, reference_values, sequence.advantage, weight}, &terms);
       metrics.loss += terms.loss;
-      metrics.AddSequence(options_.method, sequence, current, old, terms);
+      metrics.AddSequence(options_.method, sequence, current, old, entropy_values, terms);
       for (size_t t = 0; t < sequence.trained.size(); ++t)
         gradients[first + static_cast<size_t>(sequence.trained[t])] = static_cast<float>(terms.gradients[t]);
       first += sequence.rollout->tokens.size();
@@ -207,6 +216,7 @@ void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals
   }
   if (!std::isfinite(metrics.loss)) return;
   const PhaseTimer timer(&metrics.seconds.backward);
+  metrics.matrix_operations += 2 * operations;
   pass_.Backward(*policy_, gradients, {}, &gradients_);
 }
 

@@ -25,6 +25,7 @@ struct TrainerOptions {
   OptimizerOptions optimizer;
   int64_t micro_batch_tokens = 8192;
   uint64_t activation_bytes = uint64_t{2} << 30;
+  double peak_operations_per_second = 0;  ///< of the machine, for the metrics; 0: not known
 };
 
 struct UpdateResult {
@@ -51,7 +52,7 @@ class Trainer {
   using GroupLogprobs = std::vector<std::vector<float>>;  ///< of every response token, one list a group
 
   MicroBatch Gather(std::span<const BatchGroup> groups, const std::vector<size_t>& indices) const;
-  GroupLogprobs OldLogprobs(std::span<const BatchGroup> groups);
+  GroupLogprobs OldLogprobs(std::span<const BatchGroup> groups, Metrics* metrics);
   bool TrainGroups(std::span<const BatchGroup> groups, std::span<const std::vector<float>> old_logprobs, UpdateResult* result);
   /// The gradients of State::trainables(), once all micro-batches are through. Views: until the next Zero.
   std::vector<std::span<float>> CollectGradients();
@@ -62,6 +63,7 @@ class Trainer {
   kernels::ThreadPool& pool_;
   State* state_;
   Optimizer optimizer_;
+  std::vector<std::string> gradient_names_;  ///< of State::trainables()
   model::Gradients gradients_;
   model::TrainingPass pass_;
   std::shared_ptr<const model::Policy> policy_, reference_;

@@ -12,6 +12,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/memory.h"
+#include "kernels/peak.h"
 #include "kernels/thread_pool.h"
 
 #if defined(__x86_64__)
@@ -54,20 +55,6 @@ void Split(ThreadPool& pool, int64_t count, const std::function<void(int64_t, in
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx512f,avx512bf16"))) void SpinProducts(int64_t rounds) {
-  // Twelve independent chains hide the latency; written out, because the compiler would fold the loop.
-  for (int64_t i = 0; i < rounds; ++i) {
-    asm volatile(
-        "vdpbf16ps %%zmm30, %%zmm31, %%zmm0\n vdpbf16ps %%zmm30, %%zmm31, %%zmm1\n vdpbf16ps %%zmm30, %%zmm31, %%zmm2\n"
-        "vdpbf16ps %%zmm30, %%zmm31, %%zmm3\n vdpbf16ps %%zmm30, %%zmm31, %%zmm4\n vdpbf16ps %%zmm30, %%zmm31, %%zmm5\n"
-        "vdpbf16ps %%zmm30, %%zmm31, %%zmm6\n vdpbf16ps %%zmm30, %%zmm31, %%zmm7\n vdpbf16ps %%zmm30, %%zmm31, %%zmm8\n"
-        "vdpbf16ps %%zmm30, %%zmm31, %%zmm9\n vdpbf16ps %%zmm30, %%zmm31, %%zmm10\n vdpbf16ps %%zmm30, %%zmm31, %%zmm11\n"
-        :
-        :
-        : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11");
-  }
-}
-
 __attribute__((target("avx512f"))) int64_t SumBytes(const char* p, int64_t bytes) {
   __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
   for (int64_t i = 0; i < bytes; i += 256) {
@@ -99,13 +86,11 @@ Limits MeasureLimits() {
   std::memset(data.data(), 1, data.size());
   for (int threads : {1, 2}) {
     ThreadPool pool(threads);
-    const int64_t rounds = 50000;
-    double s = Best([&] { Split(pool, threads, [&](int64_t, int64_t) { SpinProducts(rounds); }); }, threads);
-    limits.flops[threads] = static_cast<double>(threads * rounds * 12) * 64 / s;
+    limits.flops[threads] = MeasureMatrixPeak(pool);
     const int64_t pages = static_cast<int64_t>(data.size() >> 21);
     volatile int64_t sink = 0;
-    s = Best([&] { Split(pool, pages, [&](int64_t b, int64_t e) { sink = sink + SumBytes(data.as<char>() + (b << 21), (e - b) << 21); }); }, threads,
-             1.0);
+    const double s = Best(
+        [&] { Split(pool, pages, [&](int64_t b, int64_t e) { sink = sink + SumBytes(data.as<char>() + (b << 21), (e - b) << 21); }); }, threads, 1.0);
     limits.bytes[threads] = static_cast<double>(data.size()) / s;
     std::printf("{\"figure\": \"machine\", \"threads\": %d, \"bf16_gflops\": %.0f, \"read_gb_per_s\": %.1f}\n", threads, limits.flops[threads] / 1e9,
                 limits.bytes[threads] / 1e9);

@@ -1,0 +1,164 @@
+// What --metrics says: every key documented, quantiles exact, parts that add up.
+#include "grpo/metrics.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "fixtures.h"
+#include "grpo/operations.h"
+#include "grpo/quantile.h"
+#include "grpo/session.h"
+#include "kernels/peak.h"
+
+using namespace april;
+using namespace april::grpo;
+
+namespace {
+
+/// The keys of the table in formats/metrics.md, and when each is there.
+std::map<std::string, std::string> DocumentedKeys() {
+  std::ifstream file(std::string(APRIL_SOURCE_DIR) + "/formats/metrics.md");
+  std::map<std::string, std::string> keys;
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("| `")) continue;
+    const size_t key_end = line.find('`', 3), there = line.find("| ", key_end) + 2;
+    keys[line.substr(3, key_end - 3)] = line.substr(there, line.find(' ', there) - there);
+  }
+  return keys;
+}
+
+Json Trained(const ScratchDirectory& scratch, const std::string& name, const Claim& claim, const std::function<void(SessionOptions*)>& change = {}) {
+  SessionOptions options;
+  options.from = scratch / (name + "/checkpoints");
+  options.publish = scratch / (name + "/weights");
+  options.model = scratch / "model";
+  options.precision = "f32";
+  if (change) change(&options);
+  Session session(options, 1);
+  record::Header header;
+  header.run = "test";
+  session.CheckHeader(header);
+  return session.Train(claim).metrics;
+}
+
+double Number(const Json& metrics, const char* key) { return metrics.at(key).get<double>(); }
+
+}  // namespace
+
+TEST_CASE("formats/metrics.md lists exactly the keys that a step has") {
+  ScratchDirectory scratch;
+  WriteTinyModel(scratch / "model");
+  Claim equal = MakeMixedClaim(0);
+  for (ClaimGroup& group : equal.groups) {
+    for (auto& rollout : group.rollouts) rollout.reward->value = 1;
+  }
+  Claim unjudged = equal;
+  for (ClaimGroup& group : unjudged.groups) {
+    for (auto& rollout : group.rollouts) rollout.reward->status = "error";
+  }
+  const auto with_kl = [](SessionOptions* options) { options->method.kl = "k3", options->method.kl_coef = 0.01, options->matrix_peak = 1; };
+  const std::map<std::string, Json> seen = {{"everything", Trained(scratch, "kl", MakeMixedClaim(0), with_kl)},
+                                            {"plain", Trained(scratch, "plain", MakeMixedClaim(0), [](auto* options) { options->matrix_peak = 1; })},
+                                            {"no gradient", Trained(scratch, "equal", equal)},
+                                            {"nothing judged", Trained(scratch, "unjudged", unjudged)}};
+  const std::map<std::string, std::set<std::string>> there = {{"everything", {"always", "rollouts", "tokens", "kl", "moved", "untied", "peak"}},
+                                                              {"plain", {"always", "rollouts", "tokens", "moved", "untied", "peak"}},
+                                                              {"no gradient", {"always", "rollouts", "peak"}},
+                                                              {"nothing judged", {"always", "peak"}}};
+  const auto documented = DocumentedKeys();
+  const bool tied = model::Config::FromJson(TinyConfig()).tied_embeddings;
+  for (const auto& [name, metrics] : seen) {
+    INFO(name);
+    for (const auto& [key, value] : metrics.items()) {
+      INFO(key);
+      CHECK(documented.contains(key));
+    }
+    for (const auto& [key, condition] : documented) {
+      if (condition == "peak" && !metrics.contains("matrix_peak_gflops")) continue;  // a processor that is not measured
+      INFO(key);
+      CHECK(metrics.contains(key) == (there.at(name).contains(condition) && !(tied && condition == "untied")));
+    }
+  }
+}
+
+TEST_CASE("quantiles are those of the sorted values") {
+  for (size_t count = 1; count < 120; count += 7) {
+    std::vector<double> values;
+    for (size_t i = 0; i < count; ++i) values.push_back(static_cast<double>(RandomBits(1, RandomUse::kTest, count, i) % 50));
+    std::vector<double> sorted = values;
+    std::sort(sorted.begin(), sorted.end());
+    for (const double share : {0.0, 0.01, 0.5, 0.99, 1.0}) {
+      size_t rank = 0;
+      while (rank + 1 < count && static_cast<double>(rank + 1) < share * static_cast<double>(count)) ++rank;
+      CHECK(Quantile(values, share) == sorted[rank]);
+    }
+  }
+}
+
+TEST_CASE("the modules' gradient norms add up to the whole one") {
+  ScratchDirectory scratch;
+  WriteTinyModel(scratch / "model");
+  const Json metrics = Trained(scratch, "run", MakeMixedClaim(0));
+  double squares = 0;
+  for (const char* module : {"embedding", "attention", "mlp", "norms", "head"}) {
+    const std::string key = std::string("grad_norm_") + module;
+    if (!metrics.contains(key)) continue;
+    CHECK(Number(metrics, key.c_str()) > 0);
+    squares += std::pow(Number(metrics, key.c_str()), 2);
+  }
+  CHECK(std::sqrt(squares) == Approx(Number(metrics, "grad_norm")).epsilon(1e-12));
+  CHECK(ModuleOf("model.layers.3.self_attn.q_norm.weight") == Module::kNorms);
+  CHECK(ModuleOf("model.layers.3.self_attn.q_proj.bias") == Module::kAttention);
+  CHECK(ModuleOf("model.layers.3.mlp.up_proj.weight") == Module::kMlp);
+  CHECK(ModuleOf("model.embed_tokens.weight") == Module::kEmbedding);
+  CHECK(ModuleOf("lm_head.weight") == Module::kHead);
+}
+
+TEST_CASE("entropies and ratios of a step") {
+  ScratchDirectory scratch;
+  WriteTinyModel(scratch / "model");
+  const Json metrics = Trained(scratch, "run", MakeMixedClaim(0));
+  CHECK(Number(metrics, "entropy_nats") > 0);
+  CHECK(Number(metrics, "entropy_nats") <= std::log(TinyConfig().at("vocab_size").get<double>()));
+  for (const char* key : {"ratio_min", "ratio_p01", "ratio_p50", "ratio_p99", "ratio_max"}) CHECK(Number(metrics, key) == 1);  // one step a claim
+  CHECK(Number(metrics, "behaviour_ratio_min") < Number(metrics, "behaviour_ratio_p50"));
+  CHECK(Number(metrics, "behaviour_ratio_p50") < Number(metrics, "behaviour_ratio_max"));
+  CHECK(Number(metrics, "advantage_min") < 0);
+  CHECK(Number(metrics, "advantage_max") > 0);
+  CHECK(Number(metrics, "matrix_gflops") > 0);
+}
+
+TEST_CASE("operations are those of the products, one by one") {
+  const auto config = model::Config::FromJson(TinyConfig());
+  const std::vector<uint32_t> prompt(5), first(4), second(1), third;
+  const std::vector<model::TrainingGroup> groups = {{prompt, {first, second, third}}, {second, {first}}};
+  const auto product = [](int64_t rows, int64_t columns, int64_t inner) { return 2.0 * static_cast<double>(rows * columns * inner); };
+  double expected = 0;
+  for (const model::TrainingGroup& group : groups) {
+    std::vector<int64_t> seen;  // keys that each row's queries see
+    for (size_t i = 0; i < group.prompt.size(); ++i) seen.push_back(static_cast<int64_t>(i) + 1);
+    for (const auto& response : group.responses) {
+      for (size_t i = 0; i + 1 < response.size(); ++i) seen.push_back(static_cast<int64_t>(group.prompt.size() + i) + 1);
+      for (size_t i = 0; i < response.size(); ++i) expected += product(1, config.vocab, config.hidden);
+    }
+    for (const int64_t keys : seen) {
+      for (int64_t layer = 0; layer < config.layers; ++layer) {
+        expected += product(1, (config.heads + 2 * config.kv_heads) * config.head_dim, config.hidden);
+        expected += static_cast<double>(config.heads) * (product(1, keys, config.head_dim) + product(1, config.head_dim, keys));
+        expected += product(1, config.hidden, config.heads * config.head_dim);
+        expected += product(1, 2 * config.intermediate, config.hidden) + product(1, config.hidden, config.intermediate);
+      }
+    }
+  }
+  CHECK(ForwardOperations(config, groups) == expected);
+}
+
+TEST_CASE("a machine's peak is some billions of operations a second, or not known") {
+  kernels::ThreadPool pool(1);
+  const double peak = kernels::MeasureMatrixPeak(pool);
+  CHECK((peak == 0 || peak > 1e9));
+}
