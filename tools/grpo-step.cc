@@ -6,9 +6,11 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printing.h"
 #include "base/signals.h"
 #include "cli/main.h"
 #include "grpo/claim.h"
+#include "grpo/replaying.h"
 #include "grpo/session.h"
 #include "record/io.h"
 
@@ -39,7 +41,13 @@ constexpr const char* kDescription =
     "    grpo-step --model MODEL --from run/checkpoints --publish run/weights --lr 1e-5 |\n"
     "    partial-buffer commit -s run/buffer\n"
     "\n"
-    "On SIGINT or SIGTERM the step at hand is finished and saved; exit 75.";
+    "On SIGINT or SIGTERM the step at hand is finished and saved; exit 75.\n"
+    "\n"
+    "--replay computes a recorded step again, with the options that it was trained with, prints whether every bit is as recorded (exit 3: it is not,\n"
+    "and which tensor differs first) and changes nothing:\n"
+    "\n"
+    "  partial-buffer claim -s run/buffer --replay 17 --checkpoints run/checkpoints |\n"
+    "    grpo-step --replay 17 --from run/checkpoints --publish run/weights --lr 1e-5";
 
 record::Header OutputHeader(const record::Header& input, const cli::Context& context) {
   record::Header header = input;
@@ -104,12 +112,30 @@ void Save(grpo::Session& session, record::RecordWriter& writer) {
   }
 }
 
-void Run(const Options& options, cli::Context& context) {
-  grpo::Session session(options.session, static_cast<int>(context.common().threads));
-  log::Info("starts at step " + std::to_string(session.step()) + " from " + session.origin());
+stream::ReaderOptions Reading(const Options& options) {
   stream::ReaderOptions reading;
   reading.peer_timeout_ms = options.io.peer_timeout_ms;
   reading.sources = options.io.sources;
+  return reading;
+}
+
+void Replay(const Options& options, cli::Context& context) {
+  context.Exclude("replay", {"out", "checkpoint-every", "keep", "keep-versions"}, "a replay writes no stream, checkpoint or version");
+  grpo::Session session(options.session, static_cast<int>(context.common().threads));
+  log::Info("replays step " + std::to_string(options.session.replay) + ", beginning at step " + std::to_string(session.step()) + " from " + session.origin());
+  grpo::ClaimReader reader(options.io.in, Reading(options));
+  session.CheckHeader(reader.header());
+  PrintOut(grpo::ReplayStep(session, reader, options.session.replay, [&](const grpo::StepReport& report) {
+             context.Metrics(report.metrics);
+             log::Detail("step " + std::to_string(report.step.step) + ": " + report.line);
+           }) + "\n");
+}
+
+void Run(const Options& options, cli::Context& context) {
+  if (options.session.replay >= 0) return Replay(options, context);
+  grpo::Session session(options.session, static_cast<int>(context.common().threads));
+  log::Info("starts at step " + std::to_string(session.step()) + " from " + session.origin());
+  stream::ReaderOptions reading = Reading(options);
   reading.for_stdout = options.io.out == "-";  // without a committer the next claim never comes
   stream::WriterOptions writing;
   writing.compress = options.io.compress;

@@ -84,12 +84,13 @@ int main(int argc, char** argv) {
               "recorded claim\n"
               "that is not committed, or that the newest checkpoint lacks, is written again instead. Exit 7: too little is ready, and no claim was "
               "made;\n"
-              "a --filter that was given holds from then on all the same.\n"
+              "a --filter that was given holds from then on all the same. --replay gives recorded claims for a look, and changes nothing.\n"
               "\n"
               "  partial-buffer claim -s run/buffer --checkpoints run/checkpoints | grpo-step --from run/checkpoints … | partial-buffer commit -s "
               "run/buffer\n"
               "  partial-buffer claim -s zmq+ipc://run/hub --follow --steps 60 --checkpoints run/checkpoints | grpo-step … | partial-buffer commit "
-              "-s …",
+              "-s …\n"
+              "  partial-buffer claim -s run/buffer --replay 17 --checkpoints run/checkpoints | grpo-step --replay 17 --from run/checkpoints …",
               &RunClaim, {.provenance = true, .metrics = true, .progress = true}),
           cli::MakeCommand(
               "commit", "record what the trainer made of its claims",

@@ -216,7 +216,7 @@ void AbandonClaim(const State& state, Batch& batch, const std::string& claim_id,
   batch.Add(AbandonEntry{claim_id, why});
 }
 
-std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::string& directory) {
+std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::string& directory, int64_t at_most) {
   if (!files.Exists(directory)) return std::nullopt;
   std::optional<CheckpointInfo> newest;
   for (const std::string& name : files.List(directory)) {
@@ -225,7 +225,7 @@ std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::str
     try {
       const Json json = Json::parse(ReadFile(files, path));
       const CheckpointInfo info{name, json.at("step").get<int64_t>()};
-      if (!newest || info.step > newest->step) newest = info;
+      if (info.step <= at_most && (!newest || info.step > newest->step)) newest = info;
     } catch (const Json::exception& error) {
       log::Warn(path + " is no checkpoint's manifest and was passed over: " + error.what());
     }
@@ -249,6 +249,25 @@ int64_t FirstStepToEmit(const State& state, const std::optional<CheckpointInfo>&
                          "start the trainer from a newer checkpoint");
   }
   return first;
+}
+
+int64_t FirstStepToReplay(const State& state, int64_t step, bool checkpoints_known, const std::optional<CheckpointInfo>& checkpoint) {
+  if (step >= state.next_step()) {
+    throw Error::Usage("step " + std::to_string(step) + " was not claimed yet: this buffer has the claims of steps " +
+                           std::to_string(state.first_kept_step()) + " to " + std::to_string(state.next_step() - 1),
+                       "partial-buffer stat tells how far the run is");
+  }
+  const int64_t kept = state.first_kept_step();
+  const char* const hint = "partial-buffer init --retain-steps says how many steps are kept behind the checkpoint that contains them";
+  if (step < kept) {
+    throw Error::Runtime("the claim of step " + std::to_string(step) + " is no longer kept: the oldest one is of step " + std::to_string(kept), hint);
+  }
+  const int64_t first = checkpoint ? checkpoint->step : checkpoints_known ? 0 : kept;
+  if (first >= kept) return first;
+  throw Error::Runtime("step " + std::to_string(step) + " is computed again from " +
+                           (checkpoint ? "checkpoint " + checkpoint->name : std::string("the model that the run began with")) +
+                           ", but the claims before step " + std::to_string(kept) + " are no longer kept",
+                       hint);
 }
 
 }  // namespace april::buffer

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/options.h"
 #include "buffer/claim_info.h"
 #include "buffer/store.h"
 #include "record/records.h"
@@ -39,11 +40,16 @@ bool CommitStep(const State& state, Batch& batch, const record::Step& step);
 void AbandonClaim(const State& state, Batch& batch, const std::string& claim_id, const std::string& why);
 
 /// nullopt when `directory` is missing or holds none. A manifest that cannot be read is passed over with a warning.
-std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::string& directory);
+/// Those whose next step is above `at_most` do not count.
+std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::string& directory, int64_t at_most = kNoUpperLimit);
 
 /// The first step that has to be emitted for a trainer that resumes from `checkpoint`: its next one, or an earlier one that was never committed.
 /// Without a checkpoint: the first that no durable checkpoint is known to contain. Throws Runtime when its groups are no longer kept, or were never
 /// claimed.
 int64_t FirstStepToEmit(const State& state, const std::optional<CheckpointInfo>& checkpoint);
+/// The first step that has to be given to a trainer that computes `step` again from `checkpoint`, the newest at or before it; without one from the
+/// model that the run began with or, when the checkpoints are not known, from the oldest step that is kept. Throws Usage when the step was never
+/// claimed, Runtime when a claim on the way is no longer kept.
+int64_t FirstStepToReplay(const State& state, int64_t step, bool checkpoints_known, const std::optional<CheckpointInfo>& checkpoint);
 
 }  // namespace april::buffer

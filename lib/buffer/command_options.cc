@@ -145,6 +145,10 @@ void ClaimOptions::Register(OptionsVisitor& options) {
                   "with --follow: the run's number of steps; the hub drains its generators after the last claim. 0 = no end");
   options.Integer("max-wait-ms", &max_wait_ms, 100, kNoUpperLimit,
                   "with --follow: exit 7 when a step has waited for so long; what was claimed before is whole");
+  options.Integer(
+      "replay", &replay, -1, kNoUpperLimit,
+      "for grpo-step --replay: only give the recorded claims from the newest of --checkpoints at or before this step up to it, and change "
+      "nothing; -1 = off");
   options.Section("Output");
   io.RegisterOut(options);
 }

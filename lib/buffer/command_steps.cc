@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -98,6 +99,37 @@ std::optional<std::string> NameOf(const std::optional<CheckpointInfo>& checkpoin
   return checkpoint ? std::optional(checkpoint->name) : std::nullopt;
 }
 
+/// Claims [first, end) with their groups and members; `is_replay` tells whether one has to become the same weights again.
+void WriteClaims(Store& store, int64_t first, int64_t end, const std::function<bool(const ClaimMeta&)>& is_replay, ClaimWriter* writer) {
+  for (int64_t step = first; step < end; ++step) {
+    const ClaimMeta& claim = *store.state().FindClaim(step);
+    writer->Head(InfoOf(claim, is_replay(claim)));
+    for (int64_t next = 0;;) {
+      const std::vector<std::string> records = ClaimRecords(store, claim, next, HubClient::kMaxRecordBytes);
+      if (records.empty()) break;
+      writer->Records(records);
+      next += static_cast<int64_t>(records.size());
+    }
+  }
+}
+
+/// Recorded claims once more, for a trainer that only compares. Takes no lock and changes nothing.
+void ShowRecorded(const ClaimOptions& options, Invocation& invocation) {
+  for (const char* name : {"groups", "filter", "follow"}) {
+    if (invocation.given(name)) throw Error::Usage(std::string("--") + name + " does not go with --replay, which only gives what was recorded");
+  }
+  if (options.store.IsHub()) throw Error::Usage("--replay reads the buffer's directory", "name it with -s DIR; its hub may go on meanwhile");
+  stream::Writer::RequireOpens(options.io.out);
+  Store store(SystemFiles(), SystemClock(), options.store.store);
+  const auto checkpoint =
+      options.checkpoints.empty() ? std::nullopt : NewestCheckpoint(SystemFiles(), options.checkpoints, /*at_most=*/options.replay);
+  const int64_t first = FirstStepToReplay(store.state(), options.replay, !options.checkpoints.empty(), checkpoint);
+  ClaimWriter writer(options, store.state().config(), store.state().policy_version(), invocation);
+  WriteClaims(
+      store, first, options.replay + 1, [](const ClaimMeta&) { return true; }, &writer);
+  writer.Finish(stream::EndStatus::kOk);
+}
+
 void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
   if (options.follow)
     throw Error::Usage("--follow needs a hub", "partial-buffer serve -s " + options.store.store + " --bind zmq+ipc://…, then -s zmq+ipc://… here");
@@ -117,16 +149,8 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
     if (waits_for.empty()) made = step;
   });
   ClaimWriter writer(options, state.config(), state.policy_version(), invocation);
-  for (int64_t step = first; step < state.next_step(); ++step) {
-    const ClaimMeta& claim = *state.FindClaim(step);
-    writer.Head(InfoOf(claim, step != made && MustRepeat(state, claim)));
-    for (int64_t next = 0;;) {
-      const std::vector<std::string> records = ClaimRecords(store, claim, next, HubClient::kMaxRecordBytes);
-      if (records.empty()) break;
-      writer.Records(records);
-      next += static_cast<int64_t>(records.size());
-    }
-  }
+  WriteClaims(
+      store, first, state.next_step(), [&](const ClaimMeta& claim) { return claim.step != made && MustRepeat(state, claim); }, &writer);
   writer.Finish(stream::EndStatus::kOk);
   if (!waits_for.empty()) {
     throw Error::NotReady("no new step was claimed; step " + std::to_string(state.next_step()) + " awaits " + waits_for + FilterNote(options),
@@ -255,6 +279,7 @@ void RunClaim(const ClaimOptions& options, Invocation& invocation) {
   for (const char* name : {"steps", "max-wait-ms"}) {
     if (!options.follow && invocation.given(name)) throw Error::Usage(std::string("--") + name + " belongs to --follow");
   }
+  if (options.replay >= 0) return ShowRecorded(options, invocation);
   if (options.store.IsHub()) return ClaimFromHub(options, invocation);
   ClaimByPath(options, invocation);
 }

@@ -79,7 +79,7 @@ void RunPut(const PutOptions& options, Invocation& invocation);
 struct ClaimOptions {
   StoreOption store;
   stream::Endpoints io;
-  int64_t groups = 0, steps = 0, max_wait_ms = 3'600'000;
+  int64_t groups = 0, steps = 0, max_wait_ms = 3'600'000, replay = -1;
   bool follow = false;
   std::string checkpoints, filter;
   void Register(OptionsVisitor& options);

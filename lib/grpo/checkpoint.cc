@@ -20,12 +20,6 @@ constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kSteps = "steps.json";
 
-std::string NameOf(int64_t step) {
-  char name[32];
-  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
-  return name;
-}
-
 /// Writes files of one checkpoint, each synced, and lists them.
 class FileWriter {
  public:
@@ -118,12 +112,17 @@ void CopyTensor(const std::vector<weights::TensorView>& tensors, const std::stri
 }  // namespace
 
 CheckpointStore::CheckpointStore(FileSystem& files, std::string directory, int64_t keep)
-    : files_(files), directory_(std::move(directory)), keep_(keep) {
-  files_.MakeDirectory(directory_);
+    : files_(files), directory_(std::move(directory)), keep_(keep) {}
+
+std::string CheckpointStore::NameOf(int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
+  return name;
 }
 
 std::vector<std::string> CheckpointStore::Names() {
   std::vector<std::string> names;
+  if (!files_.Exists(directory_)) return names;
   for (std::string& name : files_.List(directory_)) {
     if (name.rfind("step-", 0) == 0) names.push_back(std::move(name));
   }
@@ -170,33 +169,50 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
   return name;
 }
 
+CheckpointStore::Finding CheckpointStore::Look(const std::string& name) {
+  const std::string path = PathOf(name), manifest_path = JoinPath(path, kManifest);
+  if (!files_.Exists(manifest_path)) {
+    const bool set_aside = files_.Exists(manifest_path + ".rewound");
+    log::Info("checkpoint " + path + (set_aside ? " was set aside by a rewind" : " has no manifest: its writing was cut short; passed over"));
+    return {};
+  }
+  try {
+    const Json manifest = Json::parse(ReadFile(files_, manifest_path));
+    const auto major = manifest.at("format_version").at(0).get<int64_t>();
+    if (major > 1) throw Error::Incompatible("checkpoint " + path + " has format version " + std::to_string(major) + ", this build reads version 1");
+    Verify(files_, path, manifest);
+    return {true, ""};
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kData) throw;  // unreadable is not damaged
+    return {true, error.message()};
+  } catch (const Json::exception& error) {
+    return {true, manifest_path + ": " + error.what()};
+  }
+}
+
 std::optional<std::string> CheckpointStore::FindNewest() {
   for (const std::string& name : Names()) {
+    const Finding found = Look(name);
+    if (!found.has_manifest) continue;
     const std::string path = PathOf(name), manifest_path = JoinPath(path, kManifest);
-    if (!files_.Exists(manifest_path)) {
-      const bool set_aside = files_.Exists(manifest_path + ".rewound");
-      log::Info("checkpoint " + path + (set_aside ? " was set aside by a rewind" : " has no manifest: its writing was cut short; passed over"));
-      continue;
-    }
-    std::string damage;
-    try {
-      const Json manifest = Json::parse(ReadFile(files_, manifest_path));
-      const auto major = manifest.at("format_version").at(0).get<int64_t>();
-      if (major > 1)
-        throw Error::Incompatible("checkpoint " + path + " has format version " + std::to_string(major) + ", this build reads version 1");
-      Verify(files_, path, manifest);
+    if (found.damage.empty()) {
       // Who wrote it may have been killed before its names were on disk; the buffer will be told of it as of one that lasts.
       files_.SyncDirectory(path);
       files_.SyncDirectory(directory_);
       return name;
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kData) throw;  // unreadable is not damaged
-      damage = error.message();
-    } catch (const Json::exception& error) {
-      damage = manifest_path + ": " + error.what();
     }
-    log::Warn("checkpoint " + path + " is damaged and set aside: " + damage);
+    log::Warn("checkpoint " + path + " is damaged and set aside: " + found.damage);
     files_.Rename(manifest_path, manifest_path + ".damaged");
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> CheckpointStore::FindAtOrBefore(int64_t step) {
+  for (const std::string& name : Names()) {
+    if (name > NameOf(step)) continue;
+    const Finding found = Look(name);
+    if (found.has_manifest && found.damage.empty()) return name;
+    if (found.has_manifest) log::Warn("checkpoint " + PathOf(name) + " is damaged and passed over: " + found.damage);
   }
   return std::nullopt;
 }
@@ -226,6 +242,14 @@ CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kern
   } catch (const Json::exception& error) {
     throw Error::Data("checkpoint " + path + ": " + error.what());
   }
+}
+
+std::string CheckpointStore::ModelFile(const std::string& name) const { return JoinPath(PathOf(name), kModel); }
+std::string CheckpointStore::OptimizerFile(const std::string& name) const { return JoinPath(PathOf(name), kOptimizer); }
+
+std::optional<uint64_t> CheckpointStore::WeightsOf(const std::string& name) {
+  if (!files_.Exists(JoinPath(PathOf(name), kManifest)) || !Look(name).damage.empty()) return std::nullopt;
+  return ParseHexU64(Json::parse(ReadFile(files_, JoinPath(PathOf(name), kManifest))).at("weights").get<std::string>());
 }
 
 std::vector<std::string> CheckpointStore::Sidecars(const std::string& name) {

@@ -24,7 +24,7 @@ struct CheckpointInfo {
 
 class CheckpointStore {
  public:
-  /// Keeps the newest `keep` whole checkpoints. Creates the directory.
+  /// Keeps the newest `keep` whole checkpoints. The directory comes with the first Write.
   CheckpointStore(FileSystem& files, std::string directory, int64_t keep);
 
   /// Writes and syncs the files, then the manifest, then the directory; returns the checkpoint's name. `sidecars` are copied beside the weights.
@@ -34,15 +34,29 @@ class CheckpointStore {
   /// The newest whole checkpoint's name, every file checked by digest. One without a manifest is passed over with a message; a damaged one is set
   /// aside (its manifest renamed to manifest.json.damaged) with a warning.
   std::optional<std::string> FindNewest();
+  /// The newest whole one of step `step` or before; nothing on disk is changed. A damaged one is passed over with a warning.
+  std::optional<std::string> FindAtOrBefore(int64_t step);
   /// Fills `state`, whose configuration must be the checkpoint's. Throws Data, Incompatible.
   CheckpointInfo Read(const std::string& name, State* state, kernels::ThreadPool& pool);
 
+  /// "step-00000008"
+  static std::string NameOf(int64_t step);
   std::string PathOf(const std::string& name) const { return JoinPath(directory_, name); }
+  /// Digest of the weights that a checkpoint holds, by its manifest; nullopt when there is no whole one of that name.
+  std::optional<uint64_t> WeightsOf(const std::string& name);
+  std::string ModelFile(const std::string& name) const;
+  std::string OptimizerFile(const std::string& name) const;
   /// Paths of a checkpoint's config.json, tokenizer and other files that belong beside published weights.
   std::vector<std::string> Sidecars(const std::string& name);
 
  private:
+  /// What one of these directories is.
+  struct Finding {
+    bool has_manifest = false;
+    std::string damage;  ///< "": every file is as the manifest says
+  };
   std::vector<std::string> Names();
+  Finding Look(const std::string& name);
   void Prune();
 
   FileSystem& files_;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "grpo/replay.h"
 #include "kernels/kernels.h"
 #include "kernels/peak.h"
 #include "text/export.h"
@@ -70,6 +71,21 @@ stream::Map ToMap(const Json& json) {
   return map;
 }
 
+/// The step's numbers, for its record, for --metrics and for a terminal.
+void Tell(const UpdateResult& result, bool replay, StepReport* report) {
+  const Json numbers = result.metrics.ToJson();
+  report->step.metrics = ToMap(numbers);
+  report->metrics = {{"step", report->step.step},
+                     {"version", report->step.version},
+                     {"advanced", result.advanced},
+                     {"replay", replay},
+                     {"rollouts_trained", report->num_trained},
+                     {"rollouts_skipped", report->num_skipped},
+                     {"rollouts_excluded", report->num_excluded}};
+  report->metrics.update(numbers);
+  report->line = result.metrics.Line();
+}
+
 }  // namespace
 
 void SessionOptions::Register(OptionsVisitor& options) {
@@ -81,6 +97,10 @@ void SessionOptions::Register(OptionsVisitor& options) {
   options.Integer("keep-versions", &keep_versions, 2, kNoUpperLimit, "published versions to keep");
   options.Integer("checkpoint-every", &checkpoint_every, 1, kNoUpperLimit, "steps between full checkpoints; one is written at the end, too");
   options.Integer("keep", &keep, 1, kNoUpperLimit, "whole checkpoints to keep");
+  options.Integer(
+      "replay", &replay, -1, kNoUpperLimit,
+      "compute this recorded step again, from the newest checkpoint at or before it and the claims of `partial-buffer claim --replay`, compare "
+      "every bit with what is recorded, and change nothing; -1 = off");
   method.Register(options);
   optimizer.Register(options);
   options.Section("Machine");
@@ -108,6 +128,8 @@ struct Session::Parts {
   uint64_t Publish(bool supersede);
   void PublishStep(const Claim& claim);
   void CheckOrder(const Claim& claim) const;
+  UpdateResult Apply(const Claim& claim, StepReport* report);
+  bool replays() const { return options.replay >= 0; }
   void WriteCheckpoint(PhaseSeconds* seconds);
 
   SessionOptions options;
@@ -128,24 +150,26 @@ struct Session::Parts {
 };
 
 void Session::Parts::Load() {
-  newest_checkpoint = checkpoints.FindNewest();
+  newest_checkpoint = replays() ? checkpoints.FindAtOrBefore(options.replay) : checkpoints.FindNewest();
   if (!newest_checkpoint && options.model.empty()) {
-    throw Error::Usage("there is no whole checkpoint in " + options.from + ", and no --model to start from", "add --model PATH");
+    throw Error::Usage("there is no whole checkpoint " + (replays() ? "at or before step " + std::to_string(options.replay) + " " : "") + "in " +
+                           options.from + ", and no --model to start from",
+                       "add --model PATH");
   }
   const std::string path = newest_checkpoint ? checkpoints.PathOf(*newest_checkpoint) : options.model;
   const auto model = weights::ModelFiles::Open(path);
   state = std::make_unique<State>(model::Config::FromJson(model->config()));
   const std::string sidecar_directory = JoinPath(options.from, "model-files");
-  SystemFiles().MakeDirectory(sidecar_directory);
+  if (!replays()) SystemFiles().MakeDirectory(sidecar_directory);
   if (newest_checkpoint) {
     info = checkpoints.Read(*newest_checkpoint, state.get(), pool);
     if (info.method != method.Text()) log::Info("the method is now " + method.Text() + "; until the checkpoint it was " + info.method);
     checkpoint_step = state->step;
-    sidecars = CopySidecars(checkpoints.Sidecars(*newest_checkpoint), sidecar_directory);
+    if (!replays()) sidecars = CopySidecars(checkpoints.Sidecars(*newest_checkpoint), sidecar_directory);
     origin = "checkpoint " + path;
   } else {
     state->LoadModel(*model, pool);
-    sidecars = CopySidecars(ModelSidecars(*model, sidecar_directory), sidecar_directory);
+    if (!replays()) sidecars = CopySidecars(ModelSidecars(*model, sidecar_directory), sidecar_directory);
     info.tokenizer = TokenizerDigest(path);
     origin = "model " + path;
   }
@@ -206,7 +230,7 @@ void Session::Parts::WriteCheckpoint(PhaseSeconds* seconds) {
 
 Session::Session(const SessionOptions& options, int num_threads) : parts_(std::make_unique<Parts>(options, num_threads)) {
   parts_->Load();
-  const uint64_t weights = parts_->Publish(/*supersede=*/false);
+  const uint64_t weights = parts_->replays() ? DigestOf(*parts_->state) : parts_->Publish(/*supersede=*/false);
   if (parts_->newest_checkpoint && weights != parts_->info.weights) {
     throw Error::Data(parts_->origin + " holds weights " + HexU64(weights) + ", and was published as " + HexU64(parts_->info.weights));
   }
@@ -230,6 +254,38 @@ void Session::CheckHeader(const record::Header& header) {
   parts.header = header;
 }
 
+/// The update itself, and what became of each rollout.
+UpdateResult Session::Parts::Apply(const Claim& claim, StepReport* report) {
+  const Batch batch = MakeBatch(claim, method, {state->config().vocab, state->config().max_positions, state->version, info.weights, kernels.name});
+  report->num_trained = batch.num_trained;
+  report->num_skipped = batch.num_skipped;
+  report->num_excluded = batch.num_excluded;
+  doubtful = true;
+  UpdateResult result = trainer->Update(batch);
+  if (result.failure) {
+    const std::string what = "step " + std::to_string(claim.step) + " is not applied: " + *result.failure;
+    if (replays()) throw Error::Runtime(what);
+    const std::string path = JoinPath(options.from, "failed-claim-" + claim.id + ".stream");
+    WriteClaim(claim, header, path);
+    throw Error::Runtime(what + "; the claim is in " + path,
+                         "look at it with `rollout-cat --json " + path + "`; the weights on disk are those before this step");
+  }
+  ++state->step;
+  ++state->version;
+  report->step = {claim.id, claim.step, state->version, 0, result.advanced, std::nullopt, batch.outcomes, {}, {}};
+  return result;
+}
+
+std::optional<std::string> Session::Replay(const Claim& claim, StepReport* report) {
+  Parts& parts = *parts_;
+  parts.CheckOrder(claim);
+  const UpdateResult result = parts.Apply(claim, report);
+  auto compared = CompareWithRecords(claim, *parts.state, parts.versions, parts.checkpoints);
+  report->step.weights = parts.info.weights = DigestOf(*parts.state);
+  Tell(result, true, report);
+  return compared;
+}
+
 StepReport Session::Train(const Claim& claim) {
   Parts& parts = *parts_;
   StepReport report;
@@ -242,43 +298,16 @@ StepReport Session::Train(const Claim& claim) {
     return report;
   }
   parts.CheckOrder(claim);
-
-  const Batch batch =
-      MakeBatch(claim, parts.method,
-                {parts.state->config().vocab, parts.state->config().max_positions, parts.state->version, parts.info.weights, parts.kernels.name});
-  report.num_trained = batch.num_trained;
-  report.num_skipped = batch.num_skipped;
-  report.num_excluded = batch.num_excluded;
-  parts.doubtful = true;
-  UpdateResult result = parts.trainer->Update(batch);
-  if (result.failure) {
-    const std::string path = JoinPath(parts.options.from, "failed-claim-" + claim.id + ".stream");
-    WriteClaim(claim, parts.header, path);
-    throw Error::Runtime("step " + std::to_string(claim.step) + " is not applied: " + *result.failure + "; the claim is in " + path,
-                         "look at it with `rollout-cat --json " + path + "`; the weights on disk are those before this step");
-  }
-  ++parts.state->step;
-  ++parts.state->version;
-
+  UpdateResult result = parts.Apply(claim, &report);
   const int64_t begin = SystemClock().MonotonicNs();
   auto publishing = std::async(std::launch::async, [&] { parts.PublishStep(claim); });
   parts.trainer->Prepare();  // beside it: publishing is one thread's work
   publishing.get();
   result.metrics.seconds.publish += static_cast<double>(SystemClock().MonotonicNs() - begin) * 1e-9;
   parts.doubtful = false;
-  report.step = {claim.id, claim.step, parts.state->version, parts.info.weights, result.advanced, std::nullopt, batch.outcomes, {}, {}};
+  report.step.weights = parts.info.weights;
   parts.info.last_steps.push_back(report.step);
-  const Json numbers = result.metrics.ToJson();
-  report.step.metrics = ToMap(numbers);
-  report.metrics = {{"step", claim.step},
-                    {"version", parts.state->version},
-                    {"advanced", result.advanced},
-                    {"replay", claim.replay},
-                    {"rollouts_trained", batch.num_trained},
-                    {"rollouts_skipped", batch.num_skipped},
-                    {"rollouts_excluded", batch.num_excluded}};
-  report.metrics.update(numbers);
-  report.line = result.metrics.Line();
+  Tell(result, claim.replay, &report);
   return report;
 }
 

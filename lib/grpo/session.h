@@ -30,6 +30,7 @@ struct SessionOptions {
   std::string kernels = "auto";
   std::string precision = "auto";
   double matrix_peak = 0;
+  int64_t replay = -1;  ///< a step to compute again; -1: none
   MethodOptions method;
   OptimizerOptions optimizer;
   void Register(OptionsVisitor& options);
@@ -46,7 +47,8 @@ struct StepReport {
 
 class Session {
  public:
-  /// Loads, and publishes the version that it starts with. Throws Usage (conflicting or missing options), Runtime, Data, Incompatible.
+  /// Loads, and publishes the version that it starts with. With `replay` it starts at the newest whole checkpoint at or before that step, publishes
+  /// nothing and writes nothing, and Replay takes the place of Train. Throws Usage (conflicting or missing options), Runtime, Data, Incompatible.
   Session(const SessionOptions& options, int num_threads);
   ~Session();
   Session(const Session&) = delete;
@@ -57,6 +59,9 @@ class Session {
   /// One update, published. Throws Data for a claim that does not follow or a replay that gives other weights, Runtime when a loss or gradient is not
   /// finite: the claim is then in a file beside the checkpoints, and nothing was applied.
   StepReport Train(const Claim& claim);
+  /// Computes the next recorded step again. Returns what records it was compared with, nullopt when there are none. Throws as Train, and Data naming
+  /// the first tensor that differs from what is recorded.
+  std::optional<std::string> Replay(const Claim& claim, StepReport* report);
   /// What a generator need not wait for, once the step's record is out: the checkpoint, if one is due. True when it was written: the record names it
   /// now, and is given again.
   bool Settle(StepReport* report);
