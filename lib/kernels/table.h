@@ -264,14 +264,27 @@ struct ColumnSumArgs {
   float* tiles;  ///< [ceil(rows / kGradientTile), n], overwritten
 };
 
-/// x[i] = logits[i] * scale. Returns log(sum exp(x)): each chunk of kVocabChunk is summed in 16 lanes, chunks are added in ascending order.
-struct LogSumExpArgs {
+/// What is left of a chunk of logits, x[i] = logits[i] * scale: a softmax over many chunks is made of it without reading them again.
+struct ChunkSums {
+  float maximum;   ///< of x; a NaN is passed over
+  float sum;       ///< of exp(x - maximum), in 16 lanes; a NaN or infinite x makes it a NaN; 0 when every x is minus infinity
+  float products;  ///< of exp(x - maximum) * (x - maximum), likewise, or 0 when not asked for
+};
+
+struct SumChunkArgs {
   const float* logits;
-  int64_t vocab;
-  float scale;        ///< 1 / temperature
-  float* maximum;     ///< of x, or null
-  float* chunk_sums;  ///< sum of exp(x - maximum) in each chunk, [ceil(vocab / kVocabChunk)], or null
-  float* entropy;     ///< of the softmax, nats, or null
+  int64_t n;    ///< at most kVocabChunk
+  float scale;  ///< 1 / temperature
+  bool with_products;
+};
+
+/// Chunks are added in ascending order, in double.
+struct JoinChunksArgs {
+  const ChunkSums* chunks;
+  int64_t num_chunks;
+  float* maximum;   ///< of all x, or null
+  double* weights;  ///< [num_chunks] sum of exp(x - maximum of all) in each chunk, or null
+  float* entropy;   ///< of the softmax, nats, or null; needs the chunks' products
 };
 
 /// dlogits[i] = round(scale * (logprob_gradient * (onehot(token)[i] - p[i]) - entropy_gradient * p[i] * (log p[i] + entropy))), p = exp(x -
@@ -336,9 +349,9 @@ struct Kernels {
   size_t (*attention_backward_bytes)(int64_t positions, int64_t queries, int64_t head_dim);
   void (*attention_backward)(const AttentionBackwardArgs&);
 
-  float (*log_sum_exp)(const LogSumExpArgs&);
-  void (*softmax)(const float* logits, int64_t n, float scale, float maximum,
-                  float* out);  ///< exp(logits * scale - maximum), the terms of chunk_sums
+  ChunkSums (*sum_chunk)(const SumChunkArgs&);
+  float (*join_chunks)(const JoinChunksArgs&);                                              ///< log(sum exp(x)) over all chunks
+  void (*softmax)(const float* logits, int64_t n, float scale, float maximum, float* out);  ///< exp(logits * scale - maximum)
   void (*softmax_gradient)(const SoftmaxGradientArgs&);
   int64_t (*argmax)(const float* x, int64_t n);  ///< the first of the largest; a NaN never wins
 

@@ -19,7 +19,7 @@ struct Forward::State {
 
   void Reserve(int64_t rows);
   void Prepare(std::span<const Row> rows);
-  void RunChunk(const PackedPolicy& policy, KvCache& cache, float* logits);
+  void RunChunk(const PackedPolicy& policy, KvCache& cache, float* logits, kernels::ChunkSums* chunks);
 
   const Config config;
   const kernels::Kernels& kernels;
@@ -33,6 +33,7 @@ struct Forward::State {
   std::vector<int32_t> positions;
   std::vector<Span> spans;
   std::vector<int64_t> logit_rows;
+  std::vector<float> scales;  ///< of those
 };
 
 void Forward::State::Reserve(int64_t rows) {
@@ -51,6 +52,7 @@ void Forward::State::Reserve(int64_t rows) {
   positions.reserve(reserve);
   spans.reserve(reserve);
   logit_rows.reserve(reserve);
+  scales.reserve(reserve);
 }
 
 void Forward::State::Prepare(std::span<const Row> rows) {
@@ -58,6 +60,7 @@ void Forward::State::Prepare(std::span<const Row> rows) {
   positions.clear();
   spans.clear();
   logit_rows.clear();
+  scales.clear();
   Span span;
   const Sequence* sequence = nullptr;
   int64_t last = 0;
@@ -72,7 +75,10 @@ void Forward::State::Prepare(std::span<const Row> rows) {
     last = std::max<int64_t>(last, row.position);
     tokens.push_back(row.token);
     positions.push_back(row.position);
-    if (row.logits) logit_rows.push_back(static_cast<int64_t>(i));
+    if (row.logits) {
+      logit_rows.push_back(static_cast<int64_t>(i));
+      scales.push_back(row.scale);
+    }
     if (row.sequence == sequence && row.position == span.position + span.rows) {
       ++span.rows;
     } else {
@@ -86,7 +92,7 @@ void Forward::State::Prepare(std::span<const Row> rows) {
   pass.rope().Extend(last + 1);
 }
 
-void Forward::State::RunChunk(const PackedPolicy& policy, KvCache& cache, float* logits) {
+void Forward::State::RunChunk(const PackedPolicy& policy, KvCache& cache, float* logits, kernels::ChunkSums* chunks) {
   const auto same = [](const Span& a, const Span& b) { return a.blocks == b.blocks; };
   const bool apart = std::adjacent_find(spans.begin(), spans.end(), same) == spans.end();
   const Batch batch{static_cast<int64_t>(tokens.size()), tokens.data(), positions.data(), spans, spans, apart};
@@ -96,7 +102,7 @@ void Forward::State::RunChunk(const PackedPolicy& policy, KvCache& cache, float*
       const KvBase kv{cache.KeyBase(layer), cache.ValueBase(layer), cache.block_stride_bytes()};
       pass.Layer(worker, policy.layer(layer), batch, kv, activations, x);
     }
-    pass.Logits(worker, policy, x, logit_rows, activations.h, logits);
+    pass.Logits(worker, policy, x, logit_rows, activations.h, {logits, config.vocab, chunks, scales});
   });
 }
 
@@ -104,13 +110,15 @@ Forward::Forward(const Config& config, const kernels::Kernels& kernels, kernels:
     : state_(std::make_unique<State>(config, kernels, pool)) {}
 Forward::~Forward() = default;
 
-void Forward::Run(const Policy& policy, KvCache& cache, std::span<const Row> rows, float* logits) {
+void Forward::Run(const Policy& policy, KvCache& cache, std::span<const Row> rows, float* logits, kernels::ChunkSums* chunks) {
   while (!rows.empty()) {
     const std::span<const Row> chunk = rows.first(std::min(rows.size(), static_cast<size_t>(kChunkRows)));
     state_->Reserve(static_cast<int64_t>(chunk.size()));
     state_->Prepare(chunk);
-    state_->RunChunk(PackedPolicy::Of(policy), cache, logits);
-    logits += static_cast<int64_t>(state_->logit_rows.size()) * state_->config.vocab;
+    state_->RunChunk(PackedPolicy::Of(policy), cache, logits, chunks);
+    const auto num_logits = static_cast<int64_t>(state_->logit_rows.size());
+    logits += num_logits * state_->config.vocab;
+    if (chunks != nullptr) chunks += num_logits * NumChunks(state_->config.vocab);
     rows = rows.subspan(chunk.size());
   }
 }

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/contract.h"
 #include "model/kv_cache.h"
 #include "model/policy.h"
 
@@ -18,6 +19,7 @@ struct Row {
   int32_t position = 0;  ///< absolute; the sequence must have room for it (KvCache::Reserve)
   Sequence* sequence = nullptr;
   bool logits = false;  ///< whether this row's logits are wanted
+  float scale = 1;      ///< 1 / temperature of their softmax
 };
 
 /// Scratch memory and threads of a forward pass; no allocation after the largest batch was seen.
@@ -28,22 +30,33 @@ class Forward {
   Forward(const Forward&) = delete;
   Forward& operator=(const Forward&) = delete;
 
-  /// Runs all rows, stores their keys and values, advances each sequence's length, and writes f32 logits [num rows with logits, vocab], in row order.
-  /// Throws Incompatible (a token beyond the vocabulary) and Runtime (no room reserved) before anything is computed of the rows' chunk.
-  void Run(const Policy& policy, KvCache& cache, std::span<const Row> rows, float* logits);
+  /// Runs all rows, stores their keys and values, advances each sequence's length, and writes f32 logits [num rows with logits, vocab], in row order,
+  /// and, unless null, of each chunk of them what its softmax needs, [num rows with logits, NumChunks(vocab)], while they lie in the cache. Throws
+  /// Incompatible (a token beyond the vocabulary) and Runtime (no room reserved) before anything is computed of the rows' chunk.
+  void Run(const Policy& policy, KvCache& cache, std::span<const Row> rows, float* logits, kernels::ChunkSums* chunks = nullptr);
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
-/// Log-sum-exp of logits[0..vocab) * (1 / temperature), over chunks of kVocabChunk in ascending order: the one routine behind every log-probability.
+/// What a temperature multiplies logits by.
+inline float SoftmaxScale(double temperature) { return static_cast<float>(1 / temperature); }
+
+/// Chunks of kVocabChunk logits in a row of them.
+inline int64_t NumChunks(int64_t vocab) { return (vocab + kernels::kVocabChunk - 1) / kernels::kVocabChunk; }
+
+/// Sums of every chunk of logits[0..vocab) * scale, into chunks[NumChunks(vocab)]: what Forward::Run gives for its rows, for logits that lie there.
+///   Thread  inside ThreadPool::Run, or under kernels::FlushDenormals.
+void SumChunks(const kernels::Kernels& kernels, const float* logits, int64_t vocab, float scale, kernels::ChunkSums* chunks);
+
+/// Log-sum-exp of a row of logits times the scale that its chunks were summed with, in ascending order of chunks: with SumChunks, or Forward::Run,
+/// the one routine behind every log-probability.
 ///   Units nats.   Source  log softmax; chunks: lib/kernels/contract.h.
-/// `chunk_sums`, when given, receives each chunk's sum of exp(x - max of all) (one value a chunk), from which the sampler draws without another pass;
-/// `entropy`, when given, that of the softmax, in nats. The result is finite exactly when every logit is a number below infinity: a NaN or infinity
-/// anywhere shows in it, so that the caller can fail that one sequence.   Thread  inside ThreadPool::Run, or under kernels::FlushDenormals.
-float LogSumExp(const kernels::Kernels& kernels, const float* logits, int64_t vocab, double temperature, float* maximum, float* chunk_sums,
-                float* entropy = nullptr);
+/// `maximum`, when given, receives the largest scaled logit, and `weights` each chunk's sum of exp(x - maximum) (one value a chunk), from which the
+/// sampler draws. The result is finite exactly when every logit is a number below infinity: a NaN or infinity anywhere shows in it, so that the
+/// caller can fail that one sequence.   Thread  as above.
+float LogSumExp(const kernels::Kernels& kernels, std::span<const kernels::ChunkSums> chunks, float* maximum = nullptr, double* weights = nullptr);
 
 /// log softmax(logits / temperature)[token], from LogSumExp's result, by the same operations everywhere.
 float TokenLogprob(const float* logits, uint32_t token, double temperature, float log_sum_exp);

@@ -11,6 +11,10 @@ namespace {
 constexpr int64_t kRowsAtOnce = 8;      // of elementwise work
 constexpr int64_t kGateUpColumns = 64;  // of gate and of up that one task computes
 
+constexpr int64_t kSpansForWholeTasks = 4;  // sequences a thread from which on it takes whole ones in attention
+constexpr int64_t kLogitRows = 128;         // whose logits of one chunk are computed together
+static_assert(kernels::kVocabChunk % 64 == 0, "a chunk is whole column blocks");
+
 constexpr int64_t kFewRows = 64;     // up to here a layer's time is reading its weights
 constexpr int64_t kStreamUnits = 8;  // column blocks, or heads, that are worth a task of their own when there are few rows
 
@@ -197,14 +201,17 @@ void LayerPass::Attend(Worker& worker, const Batch& batch, const KvBase& kv, con
   }
   const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(dim)));
   const auto num_reads = static_cast<int64_t>(batch.reads.size());
-  for (int64_t task; (task = worker.NextTask(num_reads * config_.kv_heads)) >= 0;) {
+  // With enough sequences for every thread, a task takes all heads of one: the next head's keys are then fetched while this one's are used.
+  const int64_t at_once = batch.apart && num_reads >= kSpansForWholeTasks * worker.num_threads() ? config_.kv_heads : 1;
+  const int64_t parts = Divide(config_.kv_heads, at_once);
+  for (int64_t task; (task = worker.NextTask(num_reads * parts)) >= 0;) {
     // The last spans of a long sequence have the most to read: they go first.
-    const Span& span = batch.reads[static_cast<size_t>(num_reads - 1 - task / config_.kv_heads)];
-    const int64_t head = task % config_.kv_heads, offset = span.row * q_columns * bytes;
-    if (batch.apart) store(span, head, 1);
-    kernels_.attention({static_cast<char*>(to.q) + offset, q_columns, span.rows, span.position, config_.heads, config_.kv_heads, dim, head, head + 1,
-                        kv.keys, kv.values, kv.block_stride_bytes, span.blocks, scale, static_cast<char*>(to.attended) + offset, q_columns,
-                        to.lse ? to.lse + span.row * config_.heads : nullptr, config_.heads});
+    const Span& span = batch.reads[static_cast<size_t>(num_reads - 1 - task / parts)];
+    const int64_t head = task % parts * at_once, offset = span.row * q_columns * bytes;
+    if (batch.apart) store(span, head, at_once);
+    kernels_.attention({static_cast<char*>(to.q) + offset, q_columns, span.rows, span.position, config_.heads, config_.kv_heads, dim, head,
+                        head + at_once, kv.keys, kv.values, kv.block_stride_bytes, span.blocks, scale, static_cast<char*>(to.attended) + offset,
+                        q_columns, to.lse ? to.lse + span.row * config_.heads : nullptr, config_.heads});
   }
   worker.Barrier();
 }
@@ -244,9 +251,8 @@ void LayerPass::Layer(Worker& worker, const PackedLayer& layer, const Batch& bat
   if (with_output) Linear(worker, layer.down, to.act, config_.intermediate, batch.num_rows, x, config_.hidden, true);
 }
 
-void LayerPass::Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, float* logits,
-                       int64_t stride) const {
-  const int64_t n = config_.hidden;
+void LayerPass::Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, const LogitsTo& to) const {
+  const int64_t n = config_.hidden, block = kernels_.column_block, num_chunks = NumChunks(config_.vocab);
   const auto count = static_cast<int64_t>(rows.size());
   if (count == 0) return;
   for (int64_t task; (task = worker.NextTask(count)) >= 0;) {
@@ -254,7 +260,18 @@ void LayerPass::Logits(Worker& worker, const PackedPolicy& policy, const float* 
                        static_cast<char*>(h) + task * n * kernels_.element_bytes, n, nullptr});
   }
   worker.Barrier();
-  Linear(worker, policy.head(), h, n, count, logits, stride == 0 ? config_.vocab : stride, false);
+  // A task's logits are summed while they lie in the second cache: half a megabyte at most. Read again later, they come from memory.
+  for (int64_t task; (task = worker.NextTask(Divide(count, kLogitRows) * num_chunks)) >= 0;) {
+    const int64_t row = task / num_chunks * kLogitRows, end = std::min(row + kLogitRows, count), chunk = task % num_chunks;
+    const int64_t first = chunk * kernels::kVocabChunk, columns = std::min(kernels::kVocabChunk, config_.vocab - first);
+    LinearBlocks(policy.head(), static_cast<const char*>(h) + row * n * kernels_.element_bytes, n, end - row, first / block,
+                 Divide(first + columns, block), to.logits + row * to.stride + first, to.stride, false);
+    for (int64_t r = row; r < end && to.chunks != nullptr; ++r) {
+      const float scale = to.scales[to.scales.size() == 1 ? 0 : static_cast<size_t>(r)];
+      to.chunks[r * num_chunks + chunk] = kernels_.sum_chunk({to.logits + r * to.stride + first, columns, scale, to.with_products});
+    }
+  }
+  worker.Barrier();
 }
 
 }  // namespace april::model

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/thread_pool.h"
+#include "model/forward.h"
 #include "model/packed_policy.h"
 #include "model/rope.h"
 
@@ -70,6 +71,15 @@ struct ActivationLayout {
   size_t Place(char* base, Activations* to) const;
 };
 
+/// Where logits go.
+struct LogitsTo {
+  float* logits = nullptr;               ///< [rows, vocab]
+  int64_t stride = 0;                    ///< from one row to the next
+  kernels::ChunkSums* chunks = nullptr;  ///< [rows, NumChunks(vocab)], or null
+  std::span<const float> scales;         ///< of the softmax: one a row, or one for all
+  bool with_products = false;            ///< whether the chunks are to give entropies
+};
+
 /// Private memory of each thread.
 class ThreadScratch {
  public:
@@ -102,9 +112,8 @@ class LayerPass {
   void LinearRange(Worker& worker, const PackedMatrix& matrix, int64_t begin, int64_t end, const void* x, int64_t x_stride, int64_t rows, float* out,
                    int64_t out_stride, bool add) const;
   void Norm(Worker& worker, const float* x, int64_t rows, const std::vector<float>& weight, void* out, float* x_copy) const;
-  /// Final norm of the named rows of x, then their logits [rows, vocab] into `logits`, `stride` apart (0: vocab). `h`: elem [rows, hidden].
-  void Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, float* logits,
-              int64_t stride = 0) const;
+  /// Final norm of the named rows of x, then their logits, and of each chunk of those what a softmax needs. `h`: elem [rows, hidden].
+  void Logits(Worker& worker, const PackedPolicy& policy, const float* x, std::span<const int64_t> rows, void* h, const LogitsTo& to) const;
 
   /// For one thread: columns of blocks [begin, end) of a product, into `out` whose first column is the first of them.
   void LinearBlocks(const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, int64_t begin, int64_t end, float* out,

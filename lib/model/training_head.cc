@@ -20,6 +20,7 @@ int64_t TrainingPass::State::PlaceLogits(int64_t bytes) {
   const int64_t row_bytes = LogitStride() * static_cast<int64_t>(sizeof(float)), room = std::max<int64_t>(0, bytes) / row_bytes;
   // Whole parts as Backward takes them.
   const Tiles& parts = plan->target_tiles;
+  chunks.resize(static_cast<size_t>(kLogitRows * NumChunks(config.vocab)));
   num_kept_targets = 0;
   for (int64_t tile = 0; tile < parts.count(); tile += kHeadTiles) {
     const Tile last = parts[std::min(tile + kHeadTiles, parts.count()) - 1];
@@ -31,18 +32,19 @@ int64_t TrainingPass::State::PlaceLogits(int64_t bytes) {
 }
 
 void TrainingPass::State::RunHead(Worker& worker, const PackedPolicy& policy, std::span<float> logprobs, std::span<float> entropies) {
+  const int64_t num_chunks = NumChunks(config.vocab);
+  const float scale = Scale();
   for (int64_t first = 0, count = 0; first < plan->num_targets(); first += count) {
     const bool keeps = first < num_kept_targets;
     count = std::min(kLogitRows, (keeps ? num_kept_targets : plan->num_targets()) - first);
     float* logits = keeps ? kept_logits + first * LogitStride() : logits_memory.as<float>();
-    pass.Logits(worker, policy, x, std::span(plan->target_rows).subspan(static_cast<size_t>(first), static_cast<size_t>(count)), h, logits,
-                LogitStride());
+    pass.Logits(worker, policy, x, std::span(plan->target_rows).subspan(static_cast<size_t>(first), static_cast<size_t>(count)), h,
+                {logits, LogitStride(), chunks.data(), std::span(&scale, 1), !entropies.empty()});
     for (int64_t i; (i = worker.NextTask(count)) >= 0;) {
       const auto target = static_cast<size_t>(first + i);
-      const float* row = logits + i * LogitStride();
       float* entropy = entropies.empty() ? nullptr : &entropies[target];
-      log_sum_exps[target] = LogSumExp(kernels, row, config.vocab, temperature, nullptr, nullptr, entropy);
-      logprobs[target] = TokenLogprob(row, plan->target_tokens[target], temperature, log_sum_exps[target]);
+      log_sum_exps[target] = kernels.join_chunks({chunks.data() + i * num_chunks, num_chunks, nullptr, nullptr, entropy});
+      logprobs[target] = TokenLogprob(logits + i * LogitStride(), plan->target_tokens[target], temperature, log_sum_exps[target]);
     }
     worker.Barrier();
   }

@@ -45,7 +45,7 @@ struct TrainingPass::State {
   void RunHead(Worker& worker, const PackedPolicy& policy, std::span<float> logprobs, std::span<float> entropies);
   int64_t LogitStride() const { return config.vocab + kRowGap; }
   KvBase Kv() const;
-  float Scale() const { return static_cast<float>(1 / temperature); }
+  float Scale() const { return SoftmaxScale(temperature); }
 
   const Config config;
   const kernels::Kernels& kernels;
@@ -61,6 +61,7 @@ struct TrainingPass::State {
   std::vector<Activations> layers;                  ///< what each layer's forward writes to
   Activations again;                                ///< where a layer is computed again
   std::vector<float> log_sum_exps, entropy_values;  ///< by target; entropies only when asked for
+  std::vector<kernels::ChunkSums> chunks;           ///< of the logits at hand
 
   kernels::Memory kv_memory, x_memory, h_memory, logits_memory, inputs_memory, whole_memory, shared_memory;
   float *x = nullptr, *kept_logits = nullptr;

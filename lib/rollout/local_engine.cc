@@ -116,6 +116,7 @@ class LocalEngine : public Engine {
   std::vector<Draw> draws_;
   std::vector<Choice> choices_;
   std::vector<float> logits_;
+  std::vector<kernels::ChunkSums> chunks_;
   EngineLoad load_;
 };
 
@@ -230,7 +231,7 @@ void LocalEngine::PlanDecode(std::vector<SlotEvent>* events) {
       continue;
     }
     const int64_t position = slot.sequence.length;
-    rows_.push_back({slot.token(position), static_cast<int32_t>(position), &slot.sequence, true});
+    rows_.push_back({slot.token(position), static_cast<int32_t>(position), &slot.sequence, true, SamplingScale(slot.rollout->sampling)});
     draws_.push_back({index, num_logit_rows_++, nullptr});
   }
 }
@@ -245,7 +246,8 @@ int64_t LocalEngine::AddRows(model::Sequence* sequence, int64_t length, int64_t 
   }
   for (int64_t position = sequence->length; position < sequence->length + count; ++position) {
     const uint32_t token = slot != nullptr ? slot->token(position) : prompt->tokens[position];
-    rows_.push_back({token, static_cast<int32_t>(position), sequence, position + 1 == length});
+    rows_.push_back(
+        {token, static_cast<int32_t>(position), sequence, position + 1 == length, slot != nullptr ? SamplingScale(slot->rollout->sampling) : 1.0f});
   }
   return count;
 }
@@ -292,8 +294,11 @@ void LocalEngine::PlanStep(std::vector<SlotEvent>* events) {
 void LocalEngine::RunForward() {
   if (rows_.empty()) return;
   const size_t num_logits = static_cast<size_t>(num_logit_rows_ * config_.vocab);
-  if (logits_.size() < num_logits) logits_.resize(num_logits);
-  forward_.Run(*current_.policy, cache_, rows_, logits_.data());
+  if (logits_.size() < num_logits) {
+    logits_.resize(num_logits);
+    chunks_.resize(static_cast<size_t>(num_logit_rows_ * model::NumChunks(config_.vocab)));
+  }
+  forward_.Run(*current_.policy, cache_, rows_, logits_.data(), chunks_.data());
   if (completed_prompts_.empty()) return;
   for (const auto& [prompt, row] : completed_prompts_) {
     const float* logits = logits_.data() + row * config_.vocab;
@@ -313,8 +318,14 @@ void LocalEngine::Sample(std::vector<SlotEvent>* events) {
     for (int64_t i; (i = worker.NextTask(static_cast<int64_t>(draws_.size()))) >= 0;) {
       const Draw& draw = draws_[i];
       const record::Rollout& rollout = *slots_[draw.slot].rollout;
-      const float* logits = draw.prompt != nullptr ? draw.prompt->logits.data() : logits_.data() + draw.logit_row * config_.vocab;
-      choices_[i] = sampler.Choose(logits, rollout.sampling, RandomUnit(rollout.seed, RandomUse::kSampling, rollout.uid, rollout.tokens.size()));
+      const double unit = RandomUnit(rollout.seed, RandomUse::kSampling, rollout.uid, rollout.tokens.size());
+      if (draw.prompt != nullptr) {  // its members may have temperatures of their own
+        choices_[i] = sampler.Choose(draw.prompt->logits.data(), rollout.sampling, unit);
+        continue;
+      }
+      const auto num_chunks = static_cast<size_t>(model::NumChunks(config_.vocab));
+      const std::span<const kernels::ChunkSums> chunks(chunks_.data() + static_cast<size_t>(draw.logit_row) * num_chunks, num_chunks);
+      choices_[i] = sampler.Choose(logits_.data() + draw.logit_row * config_.vocab, chunks, rollout.sampling, unit);
     }
   });
   for (size_t i = 0; i < draws_.size(); ++i) {

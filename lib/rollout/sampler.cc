@@ -30,37 +30,45 @@ bool Truncates(const record::Sampling& sampling) {
   return sampling.temperature > 0 && (sampling.top_k > 0 || sampling.top_p < 1 || sampling.min_p > 0);
 }
 
+float SamplingScale(const record::Sampling& sampling) { return model::SoftmaxScale(sampling.temperature <= 0 ? 1.0 : sampling.temperature); }
+
 Sampler::Sampler(const kernels::Kernels& kernels, int64_t vocab)
-    : kernels_(kernels), vocab_(vocab), chunk_sums_((vocab + kernels::kVocabChunk - 1) / kernels::kVocabChunk), weights_(vocab) {}
+    : kernels_(kernels), vocab_(vocab), chunks_(model::NumChunks(vocab)), chunk_weights_(chunks_.size()), weights_(vocab) {}
 
 Choice Sampler::Choose(const float* logits, const record::Sampling& sampling, double unit) {
+  model::SumChunks(kernels_, logits, vocab_, SamplingScale(sampling), chunks_.data());
+  return Choose(logits, chunks_, sampling, unit);
+}
+
+Choice Sampler::Choose(const float* logits, std::span<const kernels::ChunkSums> chunks, const record::Sampling& sampling, double unit) {
   const bool greedy = sampling.temperature <= 0;
   const double temperature = greedy ? 1.0 : sampling.temperature;
   float maximum = 0;
-  const float log_sum_exp = model::LogSumExp(kernels_, logits, vocab_, temperature, &maximum, chunk_sums_.data());
+  const float log_sum_exp = model::LogSumExp(kernels_, chunks, &maximum, chunk_weights_.data());
   Choice choice;
   if (!std::isfinite(log_sum_exp)) {
     choice.finite = false;
     return choice;
   }
   if (Truncates(sampling)) return ChooseTruncated(logits, sampling, maximum, log_sum_exp, unit);
-  choice.token = greedy ? static_cast<uint32_t>(kernels_.argmax(logits, vocab_)) : ChooseFull(logits, temperature, maximum, unit);
+  choice.token = greedy ? static_cast<uint32_t>(kernels_.argmax(logits, vocab_)) : ChooseFull(logits, temperature, chunks, unit);
   choice.logprob = choice.sampled_logprob = model::TokenLogprob(logits, choice.token, temperature, log_sum_exp);
   return choice;
 }
 
-uint32_t Sampler::ChooseFull(const float* logits, double temperature, float maximum, double unit) {
-  const int64_t num_chunks = static_cast<int64_t>(chunk_sums_.size());
+uint32_t Sampler::ChooseFull(const float* logits, double temperature, std::span<const kernels::ChunkSums> chunks, double unit) {
   double total = 0;
-  for (const float sum : chunk_sums_) total += sum;
+  for (const double weight : chunk_weights_) total += weight;
   const double target = unit * total;
-  const int64_t chunk = Walk(num_chunks, target, [&](int64_t i) { return chunk_sums_[i]; });
+  const int64_t chunk = Walk(static_cast<int64_t>(chunks.size()), target, [&](int64_t i) { return chunk_weights_[i]; });
   double before = 0;
-  for (int64_t i = 0; i < chunk; ++i) before += chunk_sums_[i];
+  for (int64_t i = 0; i < chunk; ++i) before += chunk_weights_[i];
   const int64_t begin = chunk * kernels::kVocabChunk;
   const int64_t count = std::min(kernels::kVocabChunk, vocab_ - begin);
-  kernels_.softmax(logits + begin, count, static_cast<float>(1.0 / temperature), maximum, weights_.data());
-  return static_cast<uint32_t>(begin + Walk(count, target - before, [&](int64_t i) { return weights_[i]; }));
+  kernels_.softmax(logits + begin, count, model::SoftmaxScale(temperature), chunks[chunk].maximum, weights_.data());
+  // What is left of the target, in the chunk's own measure: its terms are taken relative to its own maximum.
+  const double rest = (target - before) * (chunks[chunk].sum / chunk_weights_[chunk]);
+  return static_cast<uint32_t>(begin + Walk(count, rest, [&](int64_t i) { return weights_[i]; }));
 }
 
 Choice Sampler::ChooseTruncated(const float* logits, const record::Sampling& sampling, float maximum, float log_sum_exp, double unit) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -19,6 +20,9 @@ struct Choice {
 /// Whether top-k, top-p or min-p can remove anything, that is, whether sampled_logprobs are recorded.
 bool Truncates(const record::Sampling& sampling);
 
+/// What logits are multiplied by before the softmax whose log-probabilities are recorded: 1 / temperature, or 1 at temperature 0.
+float SamplingScale(const record::Sampling& sampling);
+
 /// Draws by inverting the cumulative distribution over token ids in ascending order, chunk by chunk (kVocabChunk).
 ///
 /// The truncated set is the intersection of three, each defined over the softmax at the temperature, tokens ranked by logit, the lower id first on
@@ -31,16 +35,21 @@ bool Truncates(const record::Sampling& sampling);
 class Sampler {
  public:
   Sampler(const kernels::Kernels& kernels, int64_t vocab);
-  /// `logits` [vocab] f32; `unit` in [0, 1): RandomUnit(seed, kSampling, uid, index of the token in the response).
+  /// `logits` [vocab] f32, `chunks` their sums at SamplingScale(sampling); `unit` in [0, 1): RandomUnit(seed, kSampling, uid, index of the token in
+  /// the response).
+  Choice Choose(const float* logits, std::span<const kernels::ChunkSums> chunks, const record::Sampling& sampling, double unit);
+  /// The same for logits of which no chunks were summed, or at another scale.
   Choice Choose(const float* logits, const record::Sampling& sampling, double unit);
 
  private:
-  uint32_t ChooseFull(const float* logits, double temperature, float maximum, double unit);
+  uint32_t ChooseFull(const float* logits, double temperature, std::span<const kernels::ChunkSums> chunks, double unit);
   Choice ChooseTruncated(const float* logits, const record::Sampling& sampling, float maximum, float log_sum_exp, double unit);
 
   const kernels::Kernels& kernels_;
   int64_t vocab_;
-  std::vector<float> chunk_sums_, weights_;
+  std::vector<kernels::ChunkSums> chunks_;
+  std::vector<double> chunk_weights_;
+  std::vector<float> weights_;
   std::vector<uint32_t> ranked_;
 };
 

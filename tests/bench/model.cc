@@ -74,7 +74,6 @@ Kernels Counted(const Kernels& base) {
   APRIL_COUNT(attention, kernels::AttentionArgs);
   APRIL_COUNT(attention_delta, kernels::AttentionDeltaArgs);
   APRIL_COUNT(attention_backward, kernels::AttentionBackwardArgs);
-  APRIL_COUNT(log_sum_exp, kernels::LogSumExpArgs);
   APRIL_COUNT(softmax_gradient, kernels::SoftmaxGradientArgs);
 #undef APRIL_COUNT
   return k;
@@ -154,18 +153,18 @@ class Bench {
         rows.push_back({static_cast<uint32_t>(rows.size()), static_cast<int32_t>(context), &sequence, true});
       }
       std::vector<float> logits(static_cast<size_t>(batch * config_.vocab)), sums(static_cast<size_t>(batch));
+      const int64_t num_chunks = NumChunks(config_.vocab);
+      std::vector<kernels::ChunkSums> chunks(static_cast<size_t>(batch * num_chunks));
       const double flops = 2.0 * static_cast<double>(matrix_weights_ * batch);
       const double weights = Floor(static_cast<double>(matrix_weights_) * static_cast<double>(kernels.element_bytes), flops);
       const double kv_bytes =
           static_cast<double>(KvCache::BytesPerBlock(config_, kernels)) * static_cast<double>(KvCache::BlocksFor(context) * batch);
       const double attention = Floor(kv_bytes, 4.0 * static_cast<double>(batch * context * config_.layers * config_.heads * config_.head_dim));
       Report(name, static_cast<double>(batch), weights + attention, profile, [&] {
-        forward.Run(policy, cache, rows, logits.data());
-        pool_.Run([&](kernels::ThreadPool::Worker& worker) {
-          for (int64_t i; (i = worker.NextTask(batch)) >= 0;) {
-            sums[static_cast<size_t>(i)] = LogSumExp(kernels, logits.data() + i * config_.vocab, config_.vocab, 1, nullptr, nullptr);
-          }
-        });
+        forward.Run(policy, cache, rows, logits.data(), chunks.data());
+        for (int64_t i = 0; i < batch; ++i)
+          sums[static_cast<size_t>(i)] =
+              LogSumExp(kernels, std::span(chunks).subspan(static_cast<size_t>(i * num_chunks), static_cast<size_t>(num_chunks)));
       });
     });
   }

@@ -1,4 +1,4 @@
-// Kernels over a row of logits: log-sum-exp, softmax and its gradient, arg-max.
+// Kernels over logits: what a log-sum-exp is made of, softmax and its gradient, arg-max.
 #pragma once
 
 #include "kernels/cpu/attention.h"
@@ -14,27 +14,39 @@ APRIL_INLINE float RowMaximum(const float* x, int64_t n) {
   return MaxLanes(best);
 }
 
-inline float LogSumExp(const LogSumExpArgs& a) {
-  const float maximum = RowMaximum(a.logits, a.vocab) * a.scale;
-  const Vec scale = Set(a.scale), shift = Set(maximum), lane = LaneNumbers();
-  double total = 0, weighted = 0;
-  for (int64_t first = 0, chunk = 0; first < a.vocab; first += kVocabChunk, ++chunk) {
-    Vec sum = Zero(), products = Zero();
-    ForLanes(Minimum(kVocabChunk, a.vocab - first), [&](int64_t i, int64_t n) {
-      Vec y = Sub(Mul(LoadFloats(a.logits + first + i, n), scale), shift);
-      Vec e = Exp(y);
-      if (n < kLanes) e = SelectLess(lane, Set(static_cast<float>(n)), e, Zero());
-      sum = Add(sum, e);
-      if (a.entropy != nullptr) products = Fma(e, SelectLess(Set(-kInfinity), y, y, Zero()), products);
-    });
-    const float chunk_sum = SumLanes(sum);
-    if (a.chunk_sums != nullptr) a.chunk_sums[chunk] = chunk_sum;
-    total += static_cast<double>(chunk_sum);
-    weighted += static_cast<double>(SumLanes(products));
+inline ChunkSums SumChunk(const SumChunkArgs& a) {
+  ChunkSums chunk = {RowMaximum(a.logits, a.n) * a.scale, 0, 0};
+  // Where nothing is above minus infinity, nothing is taken away either: minus infinity less itself would be a NaN.
+  const Vec scale = Set(a.scale), shift = Set(chunk.maximum == -kInfinity ? 0.0f : chunk.maximum), lane = LaneNumbers();
+  Vec sum = Zero(), products = Zero();
+  ForLanes(a.n, [&](int64_t i, int64_t n) {
+    Vec y = Sub(Mul(LoadFloats(a.logits + i, n), scale), shift);
+    Vec e = Exp(y);
+    if (n < kLanes) e = SelectLess(lane, Set(static_cast<float>(n)), e, Zero());
+    sum = Add(sum, e);
+    if (a.with_products) products = Fma(e, SelectLess(Set(-kInfinity), y, y, Zero()), products);
+  });
+  chunk.sum = SumLanes(sum);
+  chunk.products = SumLanes(products);
+  return chunk;
+}
+
+inline float JoinChunks(const JoinChunksArgs& a) {
+  float maximum = -kInfinity;
+  for (int64_t i = 0; i < a.num_chunks; ++i) maximum = maximum < a.chunks[i].maximum ? a.chunks[i].maximum : maximum;
+  double total = 0, products = 0;
+  for (int64_t i = 0; i < a.num_chunks; ++i) {
+    const ChunkSums& chunk = a.chunks[i];
+    const float below = chunk.maximum - maximum;
+    const double factor = static_cast<double>(ExpOne(below)), sum = static_cast<double>(chunk.sum);
+    const double weight = sum == 0 ? 0 : sum * factor;
+    if (a.weights != nullptr) a.weights[i] = weight;
+    total += weight;
+    if (weight != 0) products += factor * (static_cast<double>(chunk.products) + sum * static_cast<double>(below));
   }
   if (a.maximum != nullptr) *a.maximum = maximum;
   const double log_total = Log(total);
-  if (a.entropy != nullptr) *a.entropy = static_cast<float>(log_total - weighted / total);
+  if (a.entropy != nullptr) *a.entropy = static_cast<float>(log_total - products / total);
   return static_cast<float>(static_cast<double>(maximum) + log_total);
 }
 

@@ -25,7 +25,7 @@ if [ ! -x "$llama/build/bin/llama-batched-bench" ]; then
   say "llama.cpp, from the sources in its Python binding's package"
   rm -rf "$llama" "$dir/download"
   mkdir -p "$llama"
-  python3 -m pip download -q --disable-pip-version-check --no-deps --no-build-isolation --no-binary :all: -d "$dir/download" llama-cpp-python==0.3.36
+  python3 -m pip download -q --disable-pip-version-check --no-deps --no-binary llama-cpp-python -d "$dir/download" llama-cpp-python==0.3.36
   tar -C "$llama" -xf "$dir"/download/llama_cpp_python-*.tar.gz --strip-components=1
   cmake -S "$llama/vendor/llama.cpp" -B "$llama/build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF \
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=ON >"$llama/configure.log"

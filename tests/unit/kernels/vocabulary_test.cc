@@ -31,6 +31,24 @@ TEST_CASE("exp is accurate to two units in the last place, and clean at its ends
   }
 }
 
+struct Joined {
+  float lse = 0, maximum = 0, entropy = 0;
+  std::vector<double> weights;
+  bool operator==(const Joined&) const = default;
+};
+
+Joined LogSumExp(const Kernels& kernels, const std::vector<float>& logits, float scale, bool entropy) {
+  const auto vocab = static_cast<int64_t>(logits.size());
+  std::vector<ChunkSums> chunks;
+  for (int64_t first = 0; first < vocab; first += kVocabChunk)
+    chunks.push_back(kernels.sum_chunk({logits.data() + first, std::min(kVocabChunk, vocab - first), scale, entropy}));
+  Joined joined;
+  joined.weights.resize(chunks.size());
+  joined.lse = kernels.join_chunks(
+      {chunks.data(), static_cast<int64_t>(chunks.size()), &joined.maximum, joined.weights.data(), entropy ? &joined.entropy : nullptr});
+  return joined;
+}
+
 TEST_CASE("log-sum-exp, its chunks and the entropy") {
   FlushDenormals flush;
   for (const Kernels* kernels : AvailableKernels()) {
@@ -41,9 +59,8 @@ TEST_CASE("log-sum-exp, its chunks and the entropy") {
       logits[3] = -INFINITY;
       double sum = 0, weighted = 0;
       std::vector<double> chunks(static_cast<size_t>((vocab + kVocabChunk - 1) / kVocabChunk));
-      float maximum = 0, entropy = 0, maximum_portable = 0, entropy_portable = 0;
-      std::vector<float> chunk_sums(chunks.size()), chunk_sums_portable(chunks.size()), terms(logits.size());
-      const float lse = kernels->log_sum_exp({logits.data(), vocab, scale, &maximum, chunk_sums.data(), &entropy});
+      const Joined joined = LogSumExp(*kernels, logits, scale, true);
+      const float lse = joined.lse, maximum = joined.maximum, entropy = joined.entropy;
       for (size_t i = 0; i < logits.size(); ++i) {
         const double y = static_cast<double>(logits[i]) * static_cast<double>(scale) - static_cast<double>(maximum), e = std::exp(y);
         sum += e;
@@ -52,12 +69,9 @@ TEST_CASE("log-sum-exp, its chunks and the entropy") {
       }
       REQUIRE(std::abs(static_cast<double>(lse) - static_cast<double>(maximum) - std::log(sum)) < 1e-5);
       REQUIRE(std::abs(static_cast<double>(entropy) - (std::log(sum) - weighted / sum)) < 1e-4);
-      REQUIRE(WorstError(chunk_sums, chunks) < 1e-5);
-      REQUIRE(Portable(*kernels).log_sum_exp({logits.data(), vocab, scale, &maximum_portable, chunk_sums_portable.data(), &entropy_portable}) == lse);
-      REQUIRE(maximum == maximum_portable);
-      REQUIRE(entropy == entropy_portable);
-      REQUIRE(SameBits(chunk_sums, chunk_sums_portable));
-      REQUIRE(kernels->log_sum_exp({logits.data(), vocab, scale, nullptr, nullptr, nullptr}) == lse);
+      REQUIRE(WorstError(std::vector<float>(joined.weights.begin(), joined.weights.end()), chunks) < 1e-5);
+      REQUIRE(LogSumExp(Portable(*kernels), logits, scale, true) == joined);
+      REQUIRE(LogSumExp(*kernels, logits, scale, false).lse == lse);
 
       // The gradient of logprob and entropy with respect to the logits, by differences in double.
       const int64_t token = vocab / 2 + 1;
@@ -91,7 +105,13 @@ TEST_CASE("log-sum-exp, its chunks and the entropy") {
     std::vector<float> logits(3000, 1.0f);
     REQUIRE(kernels->argmax(logits.data(), 3000) == 0);
     logits[2000] = NAN;
-    REQUIRE(std::isnan(kernels->log_sum_exp({logits.data(), 3000, 1.0f, nullptr, nullptr, nullptr})));
+    REQUIRE(std::isnan(LogSumExp(*kernels, logits, 1, false).lse));
+    // A chunk of nothing but NaN has no maximum, and one of minus infinity no weight; a row of that has no softmax.
+    for (size_t i = 1024; i < 2048; ++i) logits[i] = NAN;
+    REQUIRE(std::isnan(LogSumExp(*kernels, logits, 1, true).lse));
+    for (size_t i = 1024; i < 2048; ++i) logits[i] = -INFINITY;
+    REQUIRE(std::abs(static_cast<double>(LogSumExp(*kernels, logits, 1, true).entropy) - std::log(3000 - 1024)) < 1e-5);
+    REQUIRE(LogSumExp(*kernels, std::vector<float>(3000, -INFINITY), 1, false).lse == -INFINITY);
   }
 }
 

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "model/forward.h"
 #include "model/training.h"
+#include "row_log_sum_exp.h"
 #include "tiny_model.h"
 #include "weights/safetensors.h"
 
@@ -135,7 +136,7 @@ double Generate(const weights::ModelFiles& files, const Chat& chat, const kernel
     for (size_t i = 0; i < response.size(); ++i) {
       forward.Run(*policy, cache, rows, logits.data());
       float entropy = 0;
-      const float log_sum_exp = LogSumExp(kernels, logits.data(), config.vocab, kTemperature, nullptr, nullptr, &entropy);
+      const float log_sum_exp = RowLogSumExp(kernels, logits.data(), config.vocab, kTemperature, &entropy);
       logprobs.push_back(TokenLogprob(logits.data(), response[i], kTemperature, log_sum_exp));
       entropies.push_back(entropy);
       rows = {{response[i], static_cast<int32_t>(kPrompt + i), &sequence, true}};

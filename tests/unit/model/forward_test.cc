@@ -195,13 +195,18 @@ TEST_CASE("rows that cannot be computed are refused") {
 TEST_CASE("log-sum-exp is finite exactly when the logits are usable") {
   const kernels::Kernels& kernels = *kernels::AvailableKernels().front();
   std::vector<float> logits(1300, 0.5f);
-  CHECK(LogSumExp(kernels, logits.data(), 1300, 2.0, nullptr, nullptr) == Approx(std::log(1300.0) + 0.25));
-  CHECK(TokenLogprob(logits.data(), 7, 2.0, LogSumExp(kernels, logits.data(), 1300, 2.0, nullptr, nullptr)) == Approx(-std::log(1300.0)));
+  const auto log_sum_exp = [&](const std::vector<float>& row, double temperature) {
+    std::vector<kernels::ChunkSums> chunks(static_cast<size_t>(NumChunks(1300)));
+    SumChunks(kernels, row.data(), 1300, SoftmaxScale(temperature), chunks.data());
+    return LogSumExp(kernels, chunks);
+  };
+  CHECK(log_sum_exp(logits, 2.0) == Approx(std::log(1300.0) + 0.25));
+  CHECK(TokenLogprob(logits.data(), 7, 2.0, log_sum_exp(logits, 2.0)) == Approx(-std::log(1300.0)));
   for (const float bad : {NAN, INFINITY}) {
     for (const size_t at : {0, 15, 700, 1023, 1024, 1299}) {
       std::vector<float> broken = logits;
       broken[at] = bad;
-      CHECK_FALSE(std::isfinite(LogSumExp(kernels, broken.data(), 1300, 1.0, nullptr, nullptr)));
+      CHECK_FALSE(std::isfinite(log_sum_exp(broken, 1.0)));
     }
   }
 }

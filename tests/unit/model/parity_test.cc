@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "model/forward.h"
+#include "row_log_sum_exp.h"
 #include "tiny_model.h"
 
 namespace april::model {
@@ -38,7 +39,7 @@ Difference Compare(const weights::ModelFiles& files, const Json& cases, const ke
     for (size_t i = 0; i < response.size(); ++i) {
       const float* row = logits.data() + i * static_cast<size_t>(config.vocab);
       float entropy = 0;
-      const float log_sum_exp = LogSumExp(kernels, row, config.vocab, 1.0, nullptr, nullptr, &entropy);
+      const float log_sum_exp = RowLogSumExp(kernels, row, config.vocab, 1.0, &entropy);
       const double off = std::abs(TokenLogprob(row, response[i], 1.0, log_sum_exp) - item["logprobs"][i].get<double>());
       difference.largest = std::max(difference.largest, off);
       difference.entropy = std::max(difference.entropy, std::abs(entropy - item["entropies"][i].get<double>()));

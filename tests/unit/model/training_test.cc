@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "model/forward.h"
+#include "row_log_sum_exp.h"
 #include "training_work.h"
 
 namespace april::model {
@@ -64,8 +65,7 @@ std::vector<float> Generate(const Policy& policy, KvCache& cache, Forward& forwa
   for (size_t i = 0; i < prompt.size(); ++i) rows.push_back({prompt[i], static_cast<int32_t>(i), &sequence, i + 1 == prompt.size()});
   while (tokens->size() < count) {
     forward.Run(policy, cache, rows, logits.data());
-    float maximum = 0;
-    const float log_sum_exp = LogSumExp(policy.kernels(), logits.data(), config.vocab, kTemperature, &maximum, nullptr);
+    const float log_sum_exp = RowLogSumExp(policy.kernels(), logits.data(), config.vocab, kTemperature);
     double left = RandomUnit(5, RandomUse::kTest, id, tokens->size());
     uint32_t token = 0;
     for (; token + 1 < config.vocab; ++token) {

@@ -297,7 +297,9 @@ TEST_CASE("Recorded log-probabilities are those of one forward over the whole se
     pool.Run([&](kernels::ThreadPool::Worker&) {
       for (size_t i = 0; i < rollout.tokens.size(); ++i) {
         const float* row = logits.data() + i * static_cast<size_t>(config.vocab);
-        const float lse = model::LogSumExp(kernels, row, config.vocab, rollout.sampling.temperature, nullptr, nullptr);
+        std::vector<kernels::ChunkSums> chunks(model::NumChunks(config.vocab));
+        model::SumChunks(kernels, row, config.vocab, SamplingScale(rollout.sampling), chunks.data());
+        const float lse = model::LogSumExp(kernels, chunks);
         logprobs.push_back(model::TokenLogprob(row, rollout.tokens[i], rollout.sampling.temperature, lse));
       }
     });
