@@ -2,7 +2,7 @@
 # setup.sh [--yes]: the system packages that building, testing and plotting need, on Debian 12 or Ubuntu 24.04. Asks before it installs, unless --yes.
 . "$(dirname "$0")/lib.sh"
 packages=(g++ cmake ninja-build pkg-config git python3 python3-pip zstd gnuplot-nox
-  libzmq3-dev cppzmq-dev libmsgpack-cxx-dev libcli11-dev libzstd-dev libxxhash-dev nlohmann-json3-dev libpcre2-dev catch2)
+  libzmq3-dev cppzmq-dev libmsgpack-cxx-dev libcli11-dev libzstd-dev libxxhash-dev nlohmann-json3-dev libpcre2-dev libgloo-dev catch2)
 yes=false
 for argument in "$@"; do
   case $argument in

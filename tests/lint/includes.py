@@ -33,6 +33,7 @@ homes = {
     r"xxh": ["base/digest.cc"],
     r"nlohmann/": ["base/json.h"],
     r"pcre2": ["text/", "reward/"],
+    r"gloo/": ["ranks/gloo_ranks.cc"],
     r"(ATen|c10|torch)/": ["kernels/cpu/brgemm.cc"],
 }
 

@@ -1,0 +1,135 @@
+// What ranks exchange, and what they say when one is lost.
+#include "ranks/ranks.h"
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <thread>
+
+#include "several_ranks.h"
+
+using namespace april;
+using namespace april::ranks;
+
+namespace {
+
+const Work kWork = {{"the program", "a"}, {"--lr", "0.1"}};
+
+void Sleep(int64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
+
+/// One that rounds at every addition.
+float ValueOf(int rank, size_t index) { return 1.0f + static_cast<float>(rank + 1) * 1e-4f * static_cast<float>(index % 97); }
+
+}  // namespace
+
+TEST_CASE("one rank alone exchanges nothing") {
+  const auto ranks = Ranks::Join({}, kWork);
+  CHECK(ranks->size() == 1);
+  CHECK(ranks->IsFirst());
+  CHECK(ranks->Broadcast("abc") == "abc");
+  std::vector<float> values = {1, 2};
+  const Reduction reduction{0, values};
+  ranks->Add({&reduction, 1});
+  CHECK(values == std::vector<float>{1, 2});
+  ranks->Finish();
+}
+
+TEST_CASE("bytes go where they shall, sums are added in the order of ranks") {
+  constexpr size_t kNum = 3'000'001;  // several messages
+  const auto failures = RunRanks(3, [](const Place& place) {
+    const auto ranks = Ranks::Join(place, kWork);
+    const int self = ranks->rank();
+    const std::string text = ranks->Broadcast(self == 0 ? std::string(kNum, 'x') + "end" : "not this");
+    if (text.size() != kNum + 3 || !text.ends_with("xend")) throw Error::Data("another text");
+    if (!ranks->Broadcast("").empty()) throw Error::Data("something of nothing");
+
+    std::vector<int64_t> numbers = {-1, -1, -1};
+    numbers[static_cast<size_t>(self)] = self;
+    std::vector<Transfer> transfers;
+    for (int from = 0; from < 3; ++from) transfers.push_back({from, kEveryOther, &numbers[static_cast<size_t>(from)], sizeof(int64_t)});
+    ranks->Move(transfers);
+    if (numbers != std::vector<int64_t>{0, 1, 2}) throw Error::Data("other numbers");
+
+    int64_t secret = self == 2 ? 42 : 0;
+    const Transfer transfer{2, 0, &secret, sizeof secret};
+    ranks->Move({&transfer, 1});
+    if (secret != (self == 1 ? 0 : 42)) throw Error::Data("the secret is " + std::to_string(secret));
+
+    for (int round = 0; round < 2; ++round) {
+      std::vector<float> values(kNum);
+      for (size_t i = 0; i < kNum; ++i) values[i] = ValueOf(self, i);
+      if (self == round) Sleep(50);  // whoever comes last
+      const size_t half = kNum / 2;
+      const std::vector<Reduction> reductions = {{2, std::span(values).first(half)}, {1, std::span(values).subspan(half)}};
+      ranks->Add(reductions);
+      for (size_t i = 0; i < kNum; ++i) {
+        const bool owns = self == (i < half ? 2 : 1);
+        const float expected = owns ? (ValueOf(0, i) + ValueOf(1, i)) + ValueOf(2, i) : ValueOf(self, i);
+        if (values[i] != expected) throw Error::Data("sum " + std::to_string(i) + " is another");
+      }
+    }
+    ranks->Finish();
+  });
+  CHECK(failures == std::vector<std::string>(3));
+}
+
+TEST_CASE("ranks whose work differs are refused on all sides, naming what differs") {
+  const auto failures = RunRanks(3, [](const Place& place) {
+    Work work = kWork;
+    if (place.rank == 2) work["--lr"] = "0.2";
+    Ranks::Join(place, work)->Finish();
+  });
+  for (const std::string& failure : failures) {
+    CHECK_THAT(failure,
+               Catch::StartsWith("4 the ranks disagree on --lr: rank 0 (") && Catch::Contains("has 0.1, rank 2 (") && Catch::EndsWith("has 0.2"));
+  }
+}
+
+TEST_CASE("ranks that were started as of another number, or twice, are refused") {
+  const int port = FreePort();
+  std::atomic<int> seen = 0;
+  const auto come = [&](int rank, int size, const std::string& expected) {
+    try {
+      Ranks::Join({rank, size, "127.0.0.1", port, 500}, kWork)->Finish();
+    } catch (const Error& error) {
+      if (error.message().find(expected) == std::string::npos) throw std::runtime_error(error.message());
+      ++seen;
+    }
+  };
+  std::thread first([&] { come(0, 3, "rank 2 of 3 did not come within"); });
+  std::thread second([&] { come(1, 3, "rank 2 of 3 did not come within"); });
+  Sleep(500);
+  come(1, 2, "rank 0 is one of 3, and a process came as rank 1 of 2");
+  come(1, 3, "rank 1 is there already");
+  first.join();
+  second.join();
+  CHECK(seen == 4);
+}
+
+TEST_CASE("a rank that fails is named by all others, also by those that wait for somebody else") {
+  const auto failures = RunRanks(3, [](const Place& place) {
+    const auto ranks = Ranks::Join(place, kWork);
+    if (place.rank == 1) throw Error::Runtime("disk full");
+    // Rank 0 waits for rank 2, which waits for rank 1.
+    int64_t value = 0;
+    const std::vector<Transfer> transfers = {{1, 2, &value, sizeof value}, {2, 0, &value, sizeof value}};
+    for (const Transfer& transfer : transfers) ranks->Move({&transfer, 1}, Ranks::Patience::kWhileAlive);
+    ranks->Finish();
+  });
+  CHECK(failures[1] == "1 disk full");
+  for (const size_t rank : {0, 2}) CHECK_THAT(failures[rank], Catch::StartsWith("6 rank 1 (") && Catch::EndsWith("is lost: it failed"));
+}
+
+TEST_CASE("rank 0 that fails is named, and a rank that goes before the end is missed") {
+  auto failures = RunRanks(2, [](const Place& place) {
+    const auto ranks = Ranks::Join(place, kWork);
+    if (place.rank == 0) throw Error::Runtime("disk full");
+    ranks->Broadcast("", Ranks::Patience::kWhileAlive);
+  });
+  CHECK_THAT(failures[1], Catch::StartsWith("6 rank 0 (") && Catch::EndsWith("is lost: it failed"));
+  failures = RunRanks(2, [](const Place& place) {
+    const auto ranks = Ranks::Join(place, kWork);
+    if (place.rank == 0) ranks->Finish();
+  });
+  CHECK_THAT(failures[0], Catch::StartsWith("6 rank 1 (") && Catch::EndsWith("is lost: it failed"));
+}
