@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/log.h"
 
 namespace april::grpo {
 namespace {
@@ -134,26 +135,53 @@ BatchGroup MakeGroup(const ClaimGroup& claim_group, const Method& method, const 
     group.temperature = temperature;
     group.sequences.push_back(std::move(sequence));
   }
-  const auto relabel = [&](const char* outcome) {
-    for (size_t i = first_outcome; i < batch->outcomes.size(); ++i) {
-      if (batch->outcomes[i].second == "trained") batch->outcomes[i].second = outcome;
-    }
-  };
   if (group.sequences.size() < 2) {
-    relabel("excluded:group-too-small");
+    for (size_t i = first_outcome; i < batch->outcomes.size(); ++i) {
+      if (batch->outcomes[i].second == "trained") batch->outcomes[i].second = "excluded:group-too-small";
+    }
     group.sequences.clear();
-    return group;
   }
-  std::vector<double> rewards, advantages(group.sequences.size());
-  for (const TrainingSequence& sequence : group.sequences) rewards.push_back(sequence.rollout->reward->value);
-  GrpoAdvantages(rewards, *method.spread, advantages);
-  group.zero_advantage = true;
-  for (size_t i = 0; i < advantages.size(); ++i) {
-    group.sequences[i].advantage = advantages[i];
-    group.zero_advantage &= advantages[i] == 0;
-  }
-  if (group.zero_advantage && !method.UsesReference()) relabel("skipped");
   return group;
+}
+
+/// Advantages of all groups; those that get no gradient are skipped.
+void SetAdvantages(const Method& method, Batch* batch) {
+  std::vector<std::vector<double>> rewards;
+  for (const BatchGroup& group : batch->groups) {
+    rewards.emplace_back();
+    for (const TrainingSequence& sequence : group.sequences) rewards.back().push_back(sequence.rollout->reward->value);
+  }
+  const auto advantages = Advantages(*method.advantage, *method.spread, rewards);
+  for (size_t g = 0; g < advantages.size(); ++g) {
+    BatchGroup& group = batch->groups[g];
+    group.zero_advantage = true;
+    for (size_t i = 0; i < advantages[g].size(); ++i) {
+      group.sequences[i].advantage = advantages[g][i];
+      group.zero_advantage &= advantages[g][i] == 0;
+    }
+    group.skipped = group.zero_advantage && !method.TrainsZeroAdvantage();
+  }
+}
+
+/// Outcomes are in the order of the groups and, within one, of its members.
+void RelabelSkipped(Batch* batch) {
+  auto outcome = batch->outcomes.begin();
+  for (const BatchGroup& group : batch->groups) {
+    for (const TrainingSequence& sequence : group.sequences) {
+      while (outcome->first != sequence.rollout->uid) ++outcome;
+      if (group.skipped) outcome->second = "skipped";
+    }
+  }
+}
+
+/// Two members divided by their own spread are always the same distance apart, which a user should know.
+void WarnOfPairs(const Claim& claim, const Method& method) {
+  if (method.spread_was_chosen || method.spread->over_claim || method.spread == &FindRule(SpreadRules(), "adv-std", "none")) return;
+  const bool has_pairs = std::any_of(claim.groups.begin(), claim.groups.end(), [](const ClaimGroup& group) { return group.group.expected == 2; });
+  if (!has_pairs) return;
+  log::WarnOnce("grpo.pairs",
+                "the groups have 2 members: divided by their own spread their advantages are +-0.71, however far the rewards are apart "
+                "(choose: --adv-std unbiased, population for +-1, none or batch for advantages that grow with the distance)");
 }
 
 }  // namespace
@@ -168,11 +196,14 @@ Batch MakeBatch(const Claim& claim, const Method& method, const BatchLimits& lim
   std::vector<const ClaimGroup*> claim_groups;
   for (const ClaimGroup& group : claim.groups) claim_groups.push_back(&group);
   std::stable_sort(claim_groups.begin(), claim_groups.end(), [](const auto* a, const auto* b) { return a->group.group_id < b->group.group_id; });
+  WarnOfPairs(claim, method);
   Batch batch;
   for (const ClaimGroup* claim_group : claim_groups) {
     BatchGroup group = MakeGroup(*claim_group, method, limits, &batch);
     if (!group.sequences.empty()) batch.groups.push_back(std::move(group));
   }
+  SetAdvantages(method, &batch);
+  RelabelSkipped(&batch);
   for (const auto& [uid, outcome] : batch.outcomes)
     ++(outcome == "trained" ? batch.num_trained : outcome == "skipped" ? batch.num_skipped : batch.num_excluded);
   return batch;
@@ -182,16 +213,19 @@ ClaimTotals Totals(std::span<const BatchGroup> groups) {
   ClaimTotals totals;
   for (const BatchGroup& group : groups) {
     totals.num_sequences += static_cast<int64_t>(group.sequences.size());
-    for (const TrainingSequence& sequence : group.sequences) totals.num_tokens += static_cast<int64_t>(sequence.trained.size());
+    for (const TrainingSequence& sequence : group.sequences) {
+      totals.num_tokens += static_cast<int64_t>(sequence.trained.size());
+      totals.budget_tokens = std::max(totals.budget_tokens, sequence.rollout->max_tokens);
+    }
   }
   return totals;
 }
 
-std::vector<std::vector<size_t>> MicroBatches(std::span<const BatchGroup> groups, int64_t budget_tokens, bool skip_zero_advantage) {
+std::vector<std::vector<size_t>> MicroBatches(std::span<const BatchGroup> groups, int64_t budget_tokens) {
   std::vector<std::vector<size_t>> result;
   int64_t num_tokens = 0;
   for (size_t i = 0; i < groups.size(); ++i) {
-    if (skip_zero_advantage && groups[i].zero_advantage) continue;
+    if (groups[i].skipped) continue;
     const bool joins =
         !result.empty() && num_tokens + groups[i].NumTokens() <= budget_tokens && groups[result.back().front()].temperature == groups[i].temperature;
     if (!joins) {

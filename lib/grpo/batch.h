@@ -38,6 +38,7 @@ struct BatchGroup {
   std::vector<TrainingSequence> sequences;  ///< by index in the group
   double temperature = 1;
   bool zero_advantage = false;
+  bool skipped = false;       ///< of zero advantage, and nothing else gives it a gradient
   int64_t NumTokens() const;  ///< prompt once, all responses
 };
 
@@ -49,7 +50,7 @@ struct Batch {
 
 /// Checks every rollout against the limits and the method, leaves out what has no usable reward, and computes advantages.
 ///   Excluded (their group's mean does not see them): failed rollouts; rewards with status error or timeout, or not finite; members of a group with
-///   fewer than two others left. Skipped: members of groups whose advantages are all zero, unless the method has a reference policy.
+///   fewer than two others left. Skipped: members of groups whose advantages are all zero, unless the method has terms beside the policy loss.
 ///   Throws Data naming the rollout, seen and expected: what must not be trained on and is nobody's choice.
 /// The batch points into the claim.
 Batch MakeBatch(const Claim& claim, const Method& method, const BatchLimits& limits);
@@ -59,6 +60,6 @@ ClaimTotals Totals(std::span<const BatchGroup> groups);
 
 /// Whole groups in order, as many as fit `budget_tokens` (at least one), all at one temperature; skipped groups are passed over.
 /// Returns indices into `groups`, one list per micro-batch.
-std::vector<std::vector<size_t>> MicroBatches(std::span<const BatchGroup> groups, int64_t budget_tokens, bool skip_zero_advantage);
+std::vector<std::vector<size_t>> MicroBatches(std::span<const BatchGroup> groups, int64_t budget_tokens);
 
 }  // namespace april::grpo

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
 
@@ -29,109 +29,163 @@ namespace {
 
 constexpr double kSpreadEpsilon = 1e-6;
 
-double SquaredDeviations(std::span<const double> rewards, double mean) {
+double Mean(std::span<const double> values) {
   double sum = 0;
-  for (const double reward : rewards) sum += (reward - mean) * (reward - mean);
-  return sum;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
 }
-// sqrt(sum of squared deviations / (G - 1)) + 1e-6: over the group's members less one.
-double UnbiasedSpread(std::span<const double> rewards, double mean) {
-  return std::sqrt(SquaredDeviations(rewards, mean) / static_cast<double>(rewards.size() - 1)) + kSpreadEpsilon;
-}
-// sqrt(sum of squared deviations / G) + 1e-6: over the group's members.
-double PopulationSpread(std::span<const double> rewards, double mean) {
-  return std::sqrt(SquaredDeviations(rewards, mean) / static_cast<double>(rewards.size())) + kSpreadEpsilon;
-}
-double NoSpread(std::span<const double>, double) { return 1; }
 
+// R_i - mean R.   Source  GRPO, arXiv 2402.03300, section 4.1.2; Dr. GRPO, arXiv 2503.20783, section 3.2; REINFORCE++ with a baseline, arXiv
+// 2501.03262.
+void FromMean(std::span<const double> rewards, std::span<double> centred) {
+  const double mean = Mean(rewards);
+  for (size_t i = 0; i < rewards.size(); ++i) centred[i] = rewards[i] - mean;
+}
+// R_i - mean of the other members' R.   Source  RLOO, arXiv 2402.14740.
+void FromOthersMean(std::span<const double> rewards, std::span<double> centred) {
+  const auto size = static_cast<double>(rewards.size());
+  FromMean(rewards, centred);
+  for (double& value : centred) value *= size / (size - 1);
+}
+
+const AdvantageRule kAdvantageRules[] = {
+    {"grpo", "reward less the group's mean, divided by the group's spread", "unbiased", false, FromMean},
+    {"drgrpo", "reward less the group's mean, not divided", "none", false, FromMean},
+    {"rloo", "reward less the mean of the group's other members, not divided", "none", false, FromOthersMean},
+    {"reinforce-pp", "reward less the group's mean, divided by the spread of all these over the claim (REINFORCE++ with a baseline)", "batch", true,
+     FromMean},
+};
+
+// sqrt(sum of squared deviations / (n - degrees)) + 1e-6
+double Deviation(std::span<const double> values, double degrees) {
+  const double mean = Mean(values);
+  double sum = 0;
+  for (const double value : values) sum += (value - mean) * (value - mean);
+  return std::sqrt(sum / (static_cast<double>(values.size()) - degrees)) + kSpreadEpsilon;
+}
+double UnbiasedDeviation(std::span<const double> values) { return Deviation(values, 1); }
+double PopulationDeviation(std::span<const double> values) { return Deviation(values, 0); }
+double NoSpread(std::span<const double>) { return 1; }
+
+// Source of batch  "Tricks or traps?", arXiv 2508.08221: the group's mean, the batch's standard deviation.
 const SpreadRule kSpreadRules[] = {
-    {"unbiased", "standard deviation with G-1, plus 1e-6", UnbiasedSpread},
-    {"population", "standard deviation with G, plus 1e-6", PopulationSpread},
-    {"none", "1: deviations from the mean as they are (Dr. GRPO)", NoSpread},
+    {"unbiased", "the group's standard deviation with G-1, plus 1e-6", false, UnbiasedDeviation},
+    {"population", "the group's standard deviation with G, plus 1e-6", false, PopulationDeviation},
+    {"none", "not divided", false, NoSpread},
+    {"batch", "standard deviation of all the claim's rewards with n-1, plus 1e-6", true, UnbiasedDeviation},
 };
 
 }  // namespace
 
+std::span<const AdvantageRule> AdvantageRules() { return kAdvantageRules; }
 std::span<const SpreadRule> SpreadRules() { return kSpreadRules; }
 
-void GrpoAdvantages(std::span<const double> rewards, const SpreadRule& spread, std::span<double> advantages) {
-  const auto [low, high] = std::minmax_element(rewards.begin(), rewards.end());
-  if (rewards.size() < 2 || *low == *high) {
-    std::fill(advantages.begin(), advantages.end(), 0.0);
-    return;
+std::vector<std::vector<double>> Advantages(const AdvantageRule& rule, const SpreadRule& spread, std::span<const std::vector<double>> rewards) {
+  std::vector<std::vector<double>> result;
+  std::vector<double> claim;
+  for (const std::vector<double>& group : rewards) {
+    std::vector<double> centred(group.size(), 0.0);
+    const auto [low, high] = std::minmax_element(group.begin(), group.end());
+    if (group.size() > 1 && *low != *high) rule.centre(group, centred);
+    const std::vector<double>& values = rule.spread_of_centred ? centred : group;
+    claim.insert(claim.end(), values.begin(), values.end());
+    result.push_back(std::move(centred));
   }
-  double sum = 0;
-  for (const double reward : rewards) sum += reward;
-  const double mean = sum / static_cast<double>(rewards.size());
-  const double divisor = spread.divisor(rewards, mean);
-  for (size_t i = 0; i < rewards.size(); ++i) advantages[i] = (rewards[i] - mean) / divisor;
+  for (size_t g = 0; g < result.size(); ++g) {
+    const std::vector<double>& group = rule.spread_of_centred ? result[g] : rewards[g];
+    const double divisor = spread.divisor(spread.over_claim ? claim : group);
+    for (double& advantage : result[g]) advantage = advantage == 0 ? 0 : advantage / divisor;
+  }
+  return result;
 }
 
 // ---- 2. Correction ----
 
 namespace {
 
-// w = 1.   Source  APRIL, arXiv 2509.18521: its update is uncorrected.
-void NoCorrection(std::span<const double>, std::span<const double>, std::span<const double>, std::span<double> weights) {
-  std::fill(weights.begin(), weights.end(), 1.0);
+using Values = std::span<const double>;
+
+void OneForAll(Values, Values, std::span<double> ratios) { std::fill(ratios.begin(), ratios.end(), 1.0); }
+// exp(o_t - b_t): exactly 1 where o_t = b_t.
+void TokenRatios(Values old_logprobs, Values behaviour_logprobs, std::span<double> ratios) {
+  for (size_t t = 0; t < ratios.size(); ++t) ratios[t] = Exp(old_logprobs[t] - behaviour_logprobs[t]);
 }
-// w_t = min(exp(o_t - b_t), C): exactly 1 where o_t = b_t.   Source  truncated importance sampling, Ionides 2008; per token between sampler and
-// trainer.
-void TruncatedWeights(std::span<const double> old_logprobs, std::span<const double> behaviour_logprobs, std::span<const double> parameters,
-                      std::span<double> weights) {
-  for (size_t t = 0; t < weights.size(); ++t) weights[t] = std::min(Exp(old_logprobs[t] - behaviour_logprobs[t]), parameters[0]);
+double LogRatio(Values old_logprobs, Values behaviour_logprobs) {
+  double sum = 0;
+  for (size_t t = 0; t < old_logprobs.size(); ++t) sum += old_logprobs[t] - behaviour_logprobs[t];
+  return sum;
+}
+// exp(sum over the response's trained tokens of o - b): what makes the expectation right, at the price of its variance.
+void SequenceRatio(Values old_logprobs, Values behaviour_logprobs, std::span<double> ratios) {
+  std::fill(ratios.begin(), ratios.end(), Exp(LogRatio(old_logprobs, behaviour_logprobs)));
 }
 
+double AsItIs(double ratio, Values) { return ratio; }
+double AtMost(double ratio, Values parameters) { return std::min(ratio, parameters[0]); }
+double WithinOrZero(double ratio, Values parameters) { return ratio >= parameters[0] && ratio <= parameters[1] ? ratio : 0; }
+
+constexpr CorrectionParameter kCap{2, 1, 1e300};
+
+// Sources  none: APRIL, arXiv 2509.18521, whose update is uncorrected. tis, seq: truncated importance sampling, Ionides 2008. geo: the
+// length-normalised ratio of GSPO, arXiv 2507.18071, equation 7. icepop: Ring-1T, arXiv 2510.18855; a token outside counts 0 and stays in the
+// denominator.
 const CorrectionRule kCorrectionRules[] = {
-    {"none", "every token counts 1, whichever weights sampled it", {}, NoCorrection},
-    {"tis", "min(old / behaviour, C) per token; C after the colon, at least 1", {2.0}, TruncatedWeights},
+    {"none", "every token counts 1, whichever weights sampled it", {}, OneForAll, AsItIs},
+    {"tis", "min(old / behaviour, C) per token", {kCap}, TokenRatios, AtMost},
+    {"icepop", "A,B: old / behaviour per token where that is from A to B, elsewhere 0", {{0.5, 0, 1}, {5, 1, 1e300}}, TokenRatios, WithinOrZero},
+    {"seq", "min(product of a response's ratios, C), for all its tokens", {kCap}, SequenceRatio, AtMost},
 };
 
 }  // namespace
 
 std::span<const CorrectionRule> CorrectionRules() { return kCorrectionRules; }
 
-Correction ParseCorrection(const std::string& text) {
-  const size_t colon = text.find(':');
-  Correction correction;
-  correction.rule = &FindRule(CorrectionRules(), "is-correction", text.substr(0, colon));
-  correction.parameters = correction.rule->defaults;
-  if (colon == std::string::npos) return correction;
-  const char* next = text.c_str() + colon + 1;
-  for (double& parameter : correction.parameters) {
-    char* end = nullptr;
-    parameter = std::strtod(next, &end);
-    if (end == next || !std::isfinite(parameter) || parameter < 1)
-      throw Error::Usage("--is-correction " + text + ": a number of at least 1 is needed after the colon");
-    next = *end == ',' ? end + 1 : end;
+int64_t Correction::Weigh(Values old_logprobs, Values behaviour_logprobs, std::span<double> weights) const {
+  int64_t num_bounded = 0;
+  rule->ratios(old_logprobs, behaviour_logprobs, weights);
+  for (double& weight : weights) {
+    const double ratio = weight;
+    weight = rule->weight(ratio, parameters);
+    num_bounded += weight != ratio;
   }
-  if (*next != '\0' || correction.parameters.empty()) throw Error::Usage("--is-correction " + text + ": '" + next + "' is not understood");
-  return correction;
-}
-
-std::string Correction::Text() const {
-  std::string text = rule->name;
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    std::string number = std::to_string(parameters[i]);
-    number.erase(number.find_last_not_of('0') + 1);
-    if (number.back() == '.') number.pop_back();
-    text += (i == 0 ? ":" : ",") + number;
-  }
-  return text;
+  return num_bounded;
 }
 
 // ---- 3. Policy loss ----
 
-void PpoLoss(std::span<const double> log_ratios, double advantage, const ClipBounds& clip, std::span<double> losses, std::span<double> gradients) {
-  for (size_t t = 0; t < log_ratios.size(); ++t) {
-    const double ratio = Exp(log_ratios[t]);
-    const double free = ratio * advantage;
-    const double clipped = std::clamp(ratio, 1 - clip.low, 1 + clip.high) * advantage;
-    const bool holds = clipped < free;  // false for NaN, which then shows in the loss
-    losses[t] = holds ? -clipped : -free;
-    gradients[t] = holds ? 0 : -free;
-  }
+namespace {
+
+// -min(r A, clip(r, 1 - low, 1 + high) A); the gradient is 0 where the clip holds.
+//   Source  PPO, arXiv 1707.06347, equation 7; separate bounds: DAPO, arXiv 2503.14476, equation 10.
+PolicyTerm PpoTerm(double ratio, double, double advantage, const ClipBounds& clip) {
+  const double bounded = std::clamp(ratio, 1 - clip.low, 1 + clip.high);
+  const double free = ratio * advantage, clipped = bounded * advantage;
+  if (clipped < free) return {-clipped, 0, ratio < bounded ? -1 : 1};  // false for NaN, which then shows in the loss
+  return {-free, -free, 0};
 }
+// As ppo, but where A < 0 at most -c A: a ratio that has run away pulls no more.   Source  dual-clip PPO, arXiv 1912.09729, equation 5.
+PolicyTerm DualTerm(double ratio, double logprob, double advantage, const ClipBounds& clip) {
+  if (advantage < 0 && ratio > clip.dual) return {-clip.dual * advantage, 0, 1};
+  return PpoTerm(ratio, logprob, advantage, clip);
+}
+// -clip(r) A l with clip(r) held constant: a bound limits a token's weight and never silences it.   Source  CISPO, arXiv 2506.13585, equations 4, 5.
+PolicyTerm CispoTerm(double ratio, double logprob, double advantage, const ClipBounds& clip) {
+  const double bounded = std::clamp(ratio, 1 - clip.low, 1 + clip.high);
+  return {-bounded * advantage * logprob, -bounded * advantage, ratio < bounded ? -1 : ratio > bounded ? 1 : 0};
+}
+
+// Sources of the bounds  ppo, dual: DAPO, section 4.1, and dual-clip PPO's constant; gspo: arXiv 2507.18071, section 5.1 (its ratio: equation 7);
+// cispo: no lower one, as in its paper, and at most 5, which arXiv 2510.13786 found to be among the good ones.
+const PolicyRule kPolicyRules[] = {
+    {"ppo", "-min(r A, clip(r) A)", {0.2, 0.28}, false, PpoTerm},
+    {"dual", "ppo, and where A < 0 at most -A times --dual-clip", {0.2, 0.28}, false, DualTerm},
+    {"gspo", "ppo with one r for a response, the geometric mean of its tokens' ratios", {3e-4, 4e-4}, true, PpoTerm},
+    {"cispo", "-clip(r) A l, clip(r) held constant: a clipped token keeps a gradient", {1, 4}, false, CispoTerm},
+};
+
+}  // namespace
+
+std::span<const PolicyRule> PolicyRules() { return kPolicyRules; }
 
 // ---- 4. Divergence from a reference policy ----
 // Source  "Approximating KL divergence", J. Schulman 2020: k1, k2 and k3 estimate KL(current || reference) from tokens of the current policy.
@@ -178,9 +232,16 @@ double SequenceMean(const ClaimTotals& totals, int64_t sequence_tokens) {
   return 1 / (static_cast<double>(totals.num_sequences) * static_cast<double>(sequence_tokens));
 }
 
+// Every trained token counts the same, whatever the number of tokens: sum over tokens / (the claim's responses * the token budget of one).
+// Source  Dr. GRPO, arXiv 2503.20783, section 3.2 and appendix.
+double FixedLength(const ClaimTotals& totals, int64_t) {
+  return 1 / (static_cast<double>(totals.num_sequences) * static_cast<double>(totals.budget_tokens));
+}
+
 const AggregationRule kAggregationRules[] = {
     {"token-mean", "mean over all trained tokens of the claim (DAPO)", TokenMean},
     {"seq-mean", "mean over each response's trained tokens, then over responses (GRPO)", SequenceMean},
+    {"fixed-length", "sum over all trained tokens, divided by responses times token budget (Dr. GRPO)", FixedLength},
 };
 
 }  // namespace
@@ -191,24 +252,33 @@ std::span<const AggregationRule> AggregationRules() { return kAggregationRules; 
 
 void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, SequenceTerms* terms) {
   const size_t num_tokens = inputs.logprobs.size();
-  for (auto* values : {&terms->gradients, &terms->weights, &terms->policy_gradients, &terms->log_ratios_, &terms->losses_})
-    values->resize(num_tokens);
+  for (auto* values : {&terms->gradients, &terms->weights, &terms->log_ratios_}) values->resize(num_tokens);
   for (size_t t = 0; t < num_tokens; ++t) terms->log_ratios_[t] = inputs.logprobs[t] - inputs.old_logprobs[t];
-  PpoLoss(terms->log_ratios_, inputs.advantage, rules.clip, terms->losses_, terms->policy_gradients);
-  rules.correction.rule->weigh(inputs.old_logprobs, inputs.behaviour_logprobs, rules.correction.parameters, terms->weights);
+  terms->num_bounded = rules.correction.Weigh(inputs.old_logprobs, inputs.behaviour_logprobs, terms->weights);
   terms->loss = terms->kl = 0;
+  terms->num_clipped_low = terms->num_clipped_high = 0;
+  double mean_weight = 0;  // of one ratio for all tokens each token's log-probability moves an n-th, for every token's weight
+  if (rules.policy->per_sequence && num_tokens > 0) {
+    std::fill(terms->log_ratios_.begin(), terms->log_ratios_.end(), Mean(terms->log_ratios_));
+    mean_weight = Mean(terms->weights);
+  }
   for (size_t t = 0; t < num_tokens; ++t) {
-    double loss = terms->weights[t] * terms->losses_[t];
-    double gradient = terms->weights[t] * terms->policy_gradients[t];
+    const PolicyTerm policy = rules.policy->term(Exp(terms->log_ratios_[t]), inputs.logprobs[t], inputs.advantage, rules.clip);
+    terms->num_clipped_low += policy.clip < 0;
+    terms->num_clipped_high += policy.clip > 0;
+    double loss = terms->weights[t] * policy.loss;
+    double gradient = (rules.policy->per_sequence ? mean_weight : terms->weights[t]) * policy.gradient;
     if (rules.kl->term != nullptr) {
       const KlTerm kl = rules.kl->term(inputs.logprobs[t], inputs.reference_logprobs[t]);
       loss += rules.kl_coef * kl.value;
       gradient += rules.kl_coef * kl.gradient;
       terms->kl += kl.value;
     }
+    if (rules.entropy_coef != 0) loss -= rules.entropy_coef * inputs.entropies[t];
     terms->loss += inputs.token_weight * loss;
     terms->gradients[t] = inputs.token_weight * gradient;
   }
+  terms->entropy_gradient = inputs.token_weight * -rules.entropy_coef;
 }
 
 template <typename Rule>
@@ -220,8 +290,10 @@ const Rule& FindRule(std::span<const Rule> rules, const std::string& axis, const
   }
   throw Error::Usage("--" + axis + " " + name + ": not one of " + names);
 }
+template const AdvantageRule& FindRule(std::span<const AdvantageRule>, const std::string&, const std::string&);
 template const SpreadRule& FindRule(std::span<const SpreadRule>, const std::string&, const std::string&);
 template const CorrectionRule& FindRule(std::span<const CorrectionRule>, const std::string&, const std::string&);
+template const PolicyRule& FindRule(std::span<const PolicyRule>, const std::string&, const std::string&);
 template const KlRule& FindRule(std::span<const KlRule>, const std::string&, const std::string&);
 template const AggregationRule& FindRule(std::span<const AggregationRule>, const std::string&, const std::string&);
 

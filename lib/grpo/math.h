@@ -3,7 +3,7 @@
 // trained tokens only.
 //
 // Names: l = current log-probability, o = old one (the ratio's denominator), b = behaviour's (recorded while sampling), f = the reference policy's.
-// A choice on an axis is one row of a table: a name, its formula and its identity setting. Reference values: tests/parity/grpo_reference.py.
+// A choice on an axis is one row of a table: a name, its meaning for --help, its formula. Reference values: tests/parity/grpo_reference.py.
 #pragma once
 
 #include <cstdint>
@@ -17,49 +17,73 @@ namespace april::grpo {
 /// bit). Exp(0) = 1.
 double Exp(double x);
 
-// ---- 1. Advantages: from the rewards of one group ----
+// ---- 1. Advantages: from the rewards of one claim's groups ----
 
-/// What the deviations from the group's mean reward are divided by.
+/// What is taken from a group's rewards.
+struct AdvantageRule {
+  const char* name;
+  const char* help;
+  const char* spread;      ///< of SpreadRules: what belongs to it
+  bool spread_of_centred;  ///< the divisor is the spread of what `centre` gives, not of the rewards
+  void (*centre)(std::span<const double> rewards, std::span<double> centred);
+};
+std::span<const AdvantageRule> AdvantageRules();  ///< --advantage
+
+/// What that is divided by.
 struct SpreadRule {
   const char* name;
   const char* help;
-  double (*divisor)(std::span<const double> rewards, double mean);
+  bool over_claim;  ///< of all values of the claim, otherwise of the group's own
+  double (*divisor)(std::span<const double> values);
 };
 std::span<const SpreadRule> SpreadRules();  ///< --adv-std; identity: none
 
-/// A_i = (R_i - mean R) / spread. Exactly 0 for all when all rewards are equal, so that rounding of the mean makes no gradient.
-///   Source  GRPO, arXiv 2402.03300, section 4.1.2; `none`: Dr. GRPO, arXiv 2503.20783, section 3.2.
-void GrpoAdvantages(std::span<const double> rewards, const SpreadRule& spread, std::span<double> advantages);
+/// A_i = centre_i / spread, one list a group. Exactly 0 for all of a group when all its rewards are equal, so that rounding of the mean makes no
+/// gradient; 0 for a group of one.
+std::vector<std::vector<double>> Advantages(const AdvantageRule& rule, const SpreadRule& spread, std::span<const std::vector<double>> rewards);
 
 // ---- 2. Correction for tokens that other weights sampled: one weight per token, no gradient flows through it ----
 
+struct CorrectionParameter {
+  double value, min, max;  ///< its default and its range
+};
 struct CorrectionRule {
   const char* name;
   const char* help;
-  std::vector<double> defaults;  ///< of the parameters after the colon
-  void (*weigh)(std::span<const double> old_logprobs, std::span<const double> behaviour_logprobs, std::span<const double> parameters,
-                std::span<double> weights);
+  std::vector<CorrectionParameter> parameters;  ///< after the colon
+  /// ratio_t, of old to behaviour: a token's own, or one for the whole sequence.
+  void (*ratios)(std::span<const double> old_logprobs, std::span<const double> behaviour_logprobs, std::span<double> ratios);
+  double (*weight)(double ratio, std::span<const double> parameters);
 };
 std::span<const CorrectionRule> CorrectionRules();  ///< --is-correction; identity: none
 
 struct Correction {
   const CorrectionRule* rule = nullptr;
   std::vector<double> parameters;
-  std::string Text() const;  ///< "tis:2"
+  /// The weights of one sequence's tokens. Returns how many of them are not the ratio itself, because the rule bounds it.
+  int64_t Weigh(std::span<const double> old_logprobs, std::span<const double> behaviour_logprobs, std::span<double> weights) const;
 };
-/// "none", "tis", "tis:2". Throws Usage naming the choices.
-Correction ParseCorrection(const std::string& text);
 
 // ---- 3. Policy loss: per token of one sequence ----
 
-/// The ratio counts within [1 - low, 1 + high].
+/// The ratio counts within [1 - low, 1 + high]; `dual` bounds it once more where the advantage is negative.
 struct ClipBounds {
-  double low = 0.2, high = 0.28;
+  double low = 0.2, high = 0.28, dual = 3;
 };
 
-/// loss_t = -min(r A, clip(r, 1 - low, 1 + high) A), r = exp(log_ratio_t); gradient_t = d loss_t / d l_t, which is 0 where the clip holds.
-///   Source  PPO, arXiv 1707.06347, equation 7; separate bounds: DAPO, arXiv 2503.14476, equation 10.
-void PpoLoss(std::span<const double> log_ratios, double advantage, const ClipBounds& clip, std::span<double> losses, std::span<double> gradients);
+struct PolicyTerm {
+  double loss = 0;
+  double gradient = 0;  ///< d loss / d l
+  int clip = 0;         ///< -1: the lower bound holds; +1: an upper one does
+};
+struct PolicyRule {
+  const char* name;
+  const char* help;
+  ClipBounds clip;    ///< by default
+  bool per_sequence;  ///< log r is the mean of l - o over the sequence, the same for all its tokens, and the gradient flows through that mean
+  PolicyTerm (*term)(double ratio, double logprob, double advantage, const ClipBounds& clip);
+};
+std::span<const PolicyRule> PolicyRules();  ///< --loss
 
 // ---- 4. Divergence from a reference policy: per token ----
 
@@ -78,10 +102,11 @@ KlTerm KlK3(double logprob, double reference_logprob);
 
 // ---- 5. Aggregation: what one token's loss counts ----
 
-/// Totals over the whole claim, zero-advantage groups included, excluded rollouts not.
+/// Totals over the whole claim, zero-advantage groups included, excluded rollouts not. Tokens that a filter or mask keeps from the loss are counted.
 struct ClaimTotals {
   int64_t num_sequences = 0;
   int64_t num_tokens = 0;
+  int64_t budget_tokens = 0;  ///< the largest that a rollout of the claim was issued with
 };
 struct AggregationRule {
   const char* name;
@@ -95,33 +120,37 @@ std::span<const AggregationRule> AggregationRules();  ///< --agg
 /// One value on each axis.
 struct LossRules {
   Correction correction;
+  const PolicyRule* policy = nullptr;
   ClipBounds clip;
   const KlRule* kl = nullptr;
   double kl_coef = 0;
+  double entropy_coef = 0;
   const AggregationRule* aggregation = nullptr;
 };
 
-/// The trained tokens of one response. `reference` may be empty when KL is off.
+/// The trained tokens of one response. `reference_logprobs` may be empty when KL is off, `entropies` when their coefficient is 0.
 struct SequenceInputs {
-  std::span<const double> logprobs, old_logprobs, behaviour_logprobs, reference_logprobs;
+  std::span<const double> logprobs, old_logprobs, behaviour_logprobs, reference_logprobs, entropies;
   double advantage = 0;
   double token_weight = 0;  ///< AggregationRule::weight
 };
 
-/// Per trained token; all of the inputs' size.
+/// Vectors are per trained token.
 struct SequenceTerms {
-  std::vector<double> gradients;         ///< d(claim's loss) / d l_t
-  std::vector<double> weights;           ///< the correction's
-  std::vector<double> policy_gradients;  ///< of the policy loss alone, before weights: 0 where the clip holds
-  double loss = 0;                       ///< this sequence's part of the claim's loss
-  double kl = 0;                         ///< sum of KL terms, before the coefficient
+  std::vector<double> gradients;                      ///< d(claim's loss) / d l_t
+  std::vector<double> weights;                        ///< the correction's
+  double entropy_gradient = 0;                        ///< d(claim's loss) / d(entropy of each token's distribution)
+  double loss = 0;                                    ///< this sequence's part of the claim's loss
+  double kl = 0;                                      ///< sum over tokens, before the coefficient
+  int64_t num_clipped_low = 0, num_clipped_high = 0;  ///< tokens where a bound of the policy loss holds
+  int64_t num_bounded = 0;                            ///< tokens whose correction is not their ratio
 
  private:
   friend void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, SequenceTerms* terms);
-  std::vector<double> log_ratios_, losses_;
+  std::vector<double> log_ratios_;
 };
 
-/// loss = sum over tokens of token_weight * (w_t * policy loss_t + kl_coef * kl_t); its derivatives by l_t.
+/// loss = sum over tokens of token_weight * (w_t * policy loss_t + kl_coef * kl_t - entropy_coef * entropy_t); its derivatives by l_t and entropy_t.
 void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, SequenceTerms* terms);
 
 /// The row of that name. Throws Usage naming the choices.

@@ -1,5 +1,8 @@
 #include "grpo/method.h"
 
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <span>
 #include <vector>
 
@@ -10,8 +13,9 @@ namespace {
 
 /// Names of a table's rows, and their meanings for the help text.
 template <typename Rule>
-std::vector<std::string> Names(std::span<const Rule> rules) {
+std::vector<std::string> Names(std::span<const Rule> rules, const char* first = nullptr) {
   std::vector<std::string> names;
+  if (first != nullptr) names.emplace_back(first);
   for (const Rule& rule : rules) names.emplace_back(rule.name);
   return names;
 }
@@ -27,42 +31,95 @@ std::string Number(double value) {
   std::snprintf(text, sizeof text, "%g", value);
   return text;
 }
+/// "ppo 0.2, gspo 0.0003": a bound's defaults.
+std::string BoundHelp(const char* what, double ClipBounds::*bound) {
+  std::string help = std::string(what) + " auto =";
+  for (const PolicyRule& rule : PolicyRules())
+    help += (&rule == PolicyRules().data() ? " " : ", ") + std::string(rule.name) + " " + Number(rule.clip.*bound);
+  return help;
+}
+std::string CorrectionDefaults() {
+  std::string help;
+  for (const CorrectionRule& rule : CorrectionRules()) {
+    if (!rule.parameters.empty()) help += (help.empty() ? "" : ", ") + Text(ParseCorrection(rule.name));
+  }
+  return help;
+}
 
-/// Two choices that exclude each other, and why.
-struct Conflict {
+/// "auto", or a number within the range.
+double NumberOr(double automatic, const char* option, const std::string& text, double min, double max) {
+  if (text == "auto") return automatic;
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (end == text.c_str() || *end != '\0' || !(value >= min && value <= max))
+    throw Error::Usage("--" + std::string(option) + " " + text + ": auto or a number from " + Number(min) + " to " + Number(max) + " is needed");
+  return value;
+}
+
+/// A choice, or two, that would not do what it says, and why.
+struct Remark {
   bool (*applies)(const MethodOptions& options);
   const char* reason;
   const char* hint;
 };
-const Conflict kConflicts[] = {
-    {[](const MethodOptions& o) { return o.old == "behaviour" && o.is_correction != "auto" && o.is_correction != "none"; },
+using O = MethodOptions;
+
+const Remark kConflicts[] = {
+    {[](const O& o) { return o.old == "behaviour" && o.is_correction != "auto" && o.is_correction != "none"; },
      "--old behaviour with --is-correction: the ratio already divides by the behaviour policy, so the stale part would be corrected twice",
      "leave --is-correction out, or use --old current"},
-    {[](const MethodOptions& o) { return o.kl == "off" && o.kl_coef != 0; }, "--kl-coef without --kl: there is no divergence to weigh",
+    {[](const O& o) { return o.advantage == "drgrpo" && o.adv_std != "auto" && o.adv_std != "none"; },
+     "--advantage drgrpo with --adv-std: Dr. GRPO is the advantage that is not divided", "use --advantage grpo, or leave --adv-std out"},
+    {[](const O& o) { return o.advantage == "reinforce-pp" && o.adv_std != "auto" && o.adv_std != "batch"; },
+     "--advantage reinforce-pp with another --adv-std than batch: REINFORCE++ is the advantage that is divided by the claim's spread",
+     "use --advantage grpo, or leave --adv-std out"},
+    {[](const O& o) { return o.loss != "dual" && o.dual_clip != "auto"; }, "--dual-clip without --loss dual: no other loss has that bound",
+     "add --loss dual, or leave --dual-clip out"},
+    {[](const O& o) { return o.kl == "off" && o.kl_coef != 0; }, "--kl-coef without --kl: there is no divergence to weigh",
      "add --kl k3, or leave --kl-coef out"},
-    {[](const MethodOptions& o) { return o.kl != "off" && o.kl_coef == 0; }, "--kl with --kl-coef 0 would compute a reference policy for nothing",
+    {[](const O& o) { return o.kl != "off" && o.kl_coef == 0; }, "--kl with --kl-coef 0 would compute a reference policy for nothing",
      "add --kl-coef 0.001, or use --kl off"},
+};
+
+const Remark kDoubts[] = {
+    {[](const O& o) { return o.loss != "ppo" && o.old == "current" && o.optimizer_steps == 1; },
+     "with --old current and one optimiser step a claim every ratio is 1, and all losses have the gradient of ppo",
+     "--optimizer-steps 4, or --old behaviour"},
+    {[](const O& o) { return o.loss == "gspo" && o.agg != "seq-mean"; },
+     "--loss gspo counts whole responses, and another --agg than seq-mean gives a long response more weight than a short one", "--agg seq-mean"},
 };
 
 }  // namespace
 
 void MethodOptions::Register(OptionsVisitor& options) {
   options.Section("Method");
-  static const std::string spread_help = Help("what deviations from the group's mean reward are divided by:", SpreadRules());
+  static const std::string advantage_help = Help("what a response's reward becomes:", AdvantageRules());
+  static const std::string spread_help = Help("what advantages are divided by: auto = what belongs to --advantage;", SpreadRules());
+  static const std::string loss_help =
+      Help("policy loss of a token (A = advantage, l = log-probability, r = current / --old, clip = within the bounds):", PolicyRules());
+  static const std::string low_help = BoundHelp("the ratio counts down to 1 minus this;", &ClipBounds::low);
+  static const std::string high_help = BoundHelp("the ratio counts up to 1 plus this;", &ClipBounds::high);
   static const std::string correction_help =
-      Help("weight of tokens that older weights sampled: auto = tis:2, or none with --old behaviour;", CorrectionRules());
+      Help("weight of tokens that older weights sampled: auto = tis:2, or none with --old behaviour;", CorrectionRules()) + "; without a colon " +
+      CorrectionDefaults();
   static const std::string agg_help = Help("what one token's loss counts:", AggregationRules());
   static const std::string kl_help =
       Help("divergence from the initial weights, added to the loss (l = current, f = initial log-probability):", KlRules());
-  options.Choice("adv-std", &adv_std, Names(SpreadRules()), spread_help.c_str());
-  options.Real("clip-low", &clip_low, 0, 1, "the ratio counts down to 1 minus this");
-  options.Real("clip-high", &clip_high, 0, 1e6, "the ratio counts up to 1 plus this");
+  options.Choice("advantage", &advantage, Names(AdvantageRules()), advantage_help.c_str());
+  options.Choice("adv-std", &adv_std, Names(SpreadRules(), "auto"), spread_help.c_str());
+  options.Choice("loss", &loss, Names(PolicyRules()), loss_help.c_str());
+  options.Text("clip-low", &clip_low, "NUMBER", low_help.c_str());
+  options.Text("clip-high", &clip_high, "NUMBER", high_help.c_str());
+  options.Text("dual-clip", &dual_clip, "NUMBER", "for --loss dual, above 1: where the advantage is negative, the ratio counts up to this; auto = 3");
   options.Choice("old", &old, {"current", "behaviour"},
                  "the ratio's denominator: current = the policy at the start of the claim; behaviour = the recorded log-probabilities");
   options.Text("is-correction", &is_correction, "NAME[:C]", correction_help.c_str());
   options.Choice("agg", &agg, Names(AggregationRules()), agg_help.c_str());
   options.Choice("kl", &kl, Names(KlRules()), kl_help.c_str());
   options.Real("kl-coef", &kl_coef, 0, 1e6, "factor of the divergence");
+  options.Real(
+      "entropy-coef", &entropy_coef, 0, 1e6,
+      "factor of the entropy of each trained token's distribution, taken from the loss as --agg counts tokens: keeps exploration up; 0 = off");
   options.Integer("optimizer-steps", &optimizer_steps, 1, 1024,
                   "optimiser steps per claim, each on its share of the groups; with 1 and --old current the ratio is 1 and the clip never holds");
   options.Choice("truncated-sampling", &truncated_sampling, {"refuse", "ignore"},
@@ -70,29 +127,75 @@ void MethodOptions::Register(OptionsVisitor& options) {
 }
 
 Method ParseMethod(const MethodOptions& options) {
-  for (const Conflict& conflict : kConflicts) {
+  for (const Remark& conflict : kConflicts) {
     if (conflict.applies(options)) throw Error::Usage(conflict.reason, conflict.hint);
   }
   Method method;
   method.old_is_behaviour = options.old == "behaviour";
-  method.spread = &FindRule(SpreadRules(), "adv-std", options.adv_std);
+  method.advantage = &FindRule(AdvantageRules(), "advantage", options.advantage);
+  method.spread_was_chosen = options.adv_std != "auto";
+  method.spread = &FindRule(SpreadRules(), "adv-std", method.spread_was_chosen ? options.adv_std : method.advantage->spread);
   method.loss.correction = ParseCorrection(options.is_correction != "auto" ? options.is_correction : method.old_is_behaviour ? "none" : "tis:2");
-  method.loss.clip = {options.clip_low, options.clip_high};
+  method.loss.policy = &FindRule(PolicyRules(), "loss", options.loss);
+  const ClipBounds& clip = method.loss.policy->clip;
+  method.loss.clip.low = NumberOr(clip.low, "clip-low", options.clip_low, 0, 1);
+  method.loss.clip.high = NumberOr(clip.high, "clip-high", options.clip_high, 0, 1e6);
+  method.loss.clip.dual = NumberOr(clip.dual, "dual-clip", options.dual_clip, 1, 1e6);
   method.loss.kl = &FindRule(KlRules(), "kl", options.kl);
   method.loss.kl_coef = options.kl_coef;
+  method.loss.entropy_coef = options.entropy_coef;
   method.loss.aggregation = &FindRule(AggregationRules(), "agg", options.agg);
   method.optimizer_steps = options.optimizer_steps;
   method.accept_truncated_sampling = options.truncated_sampling == "ignore";
   return method;
 }
 
+std::vector<std::string> Doubts(const MethodOptions& options) {
+  std::vector<std::string> doubts;
+  for (const Remark& doubt : kDoubts) {
+    if (doubt.applies(options)) doubts.push_back(std::string(doubt.reason) + " (" + doubt.hint + ")");
+  }
+  return doubts;
+}
+
 std::string Method::Text() const {
-  std::string text = "adv-std=" + std::string(spread->name) + " clip=" + Number(loss.clip.low) + "," + Number(loss.clip.high) +
-                     " old=" + (old_is_behaviour ? "behaviour" : "current") + " is-correction=" + loss.correction.Text() +
-                     " agg=" + loss.aggregation->name + " kl=" + loss.kl->name;
+  std::string text = "advantage=" + std::string(advantage->name) + " adv-std=" + spread->name + " loss=" + loss.policy->name +
+                     " clip=" + Number(loss.clip.low) + "," + Number(loss.clip.high);
+  if (loss.policy->name == std::string("dual")) text += "," + Number(loss.clip.dual);
+  text += std::string(" old=") + (old_is_behaviour ? "behaviour" : "current") + " is-correction=" + grpo::Text(loss.correction) +
+          " agg=" + loss.aggregation->name + " kl=" + loss.kl->name;
   if (UsesReference()) text += ":" + Number(loss.kl_coef);
+  if (UsesEntropy()) text += " entropy=" + Number(loss.entropy_coef);
   if (optimizer_steps != 1) text += " optimizer-steps=" + std::to_string(optimizer_steps);
   if (accept_truncated_sampling) text += " truncated-sampling=ignore";
+  return text;
+}
+
+Correction ParseCorrection(const std::string& text) {
+  const size_t colon = text.find(':');
+  Correction correction;
+  correction.rule = &FindRule(CorrectionRules(), "is-correction", text.substr(0, colon));
+  for (const CorrectionParameter& parameter : correction.rule->parameters) correction.parameters.push_back(parameter.value);
+  if (colon == std::string::npos) return correction;
+  const auto& ranges = correction.rule->parameters;
+  const char* next = text.c_str() + colon + 1;
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    char* end = nullptr;
+    const double value = std::strtod(next, &end);
+    if (end == next || !std::isfinite(value) || value < ranges[i].min || value > ranges[i].max) {
+      throw Error::Usage("--is-correction " + text + ": number " + std::to_string(i + 1) + " after the colon must be from " + Number(ranges[i].min) +
+                         " to " + Number(ranges[i].max));
+    }
+    correction.parameters[i] = value;
+    next = *end == ',' && i + 1 < ranges.size() ? end + 1 : end;
+  }
+  if (*next != '\0' || ranges.empty()) throw Error::Usage("--is-correction " + text + ": '" + next + "' is not understood");
+  return correction;
+}
+
+std::string Text(const Correction& correction) {
+  std::string text = correction.rule->name;
+  for (size_t i = 0; i < correction.parameters.size(); ++i) text += (i == 0 ? ":" : ",") + Number(correction.parameters[i]);
   return text;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/options.h"
 #include "grpo/math.h"
@@ -10,13 +11,16 @@
 namespace april::grpo {
 
 struct MethodOptions {
-  std::string adv_std = "unbiased";
-  double clip_low = 0.2, clip_high = 0.28;
+  std::string advantage = "grpo";
+  std::string adv_std = "auto";
+  std::string loss = "ppo";
+  std::string clip_low = "auto", clip_high = "auto", dual_clip = "auto";
   std::string old = "current";
   std::string is_correction = "auto";
   std::string agg = "token-mean";
   std::string kl = "off";
   double kl_coef = 0;
+  double entropy_coef = 0;
   int64_t optimizer_steps = 1;
   std::string truncated_sampling = "refuse";
   void Register(OptionsVisitor& options);
@@ -24,18 +28,29 @@ struct MethodOptions {
 
 /// MethodOptions as rows of the tables in grpo/math.h.
 struct Method {
+  const AdvantageRule* advantage = nullptr;
   const SpreadRule* spread = nullptr;
+  bool spread_was_chosen = false;  ///< by --adv-std, not by the advantage's rule
   LossRules loss;
   bool old_is_behaviour = false;
   int64_t optimizer_steps = 1;
   bool accept_truncated_sampling = false;
 
   bool UsesReference() const { return loss.kl->term != nullptr; }
+  bool UsesEntropy() const { return loss.entropy_coef != 0; }
+  /// Whether groups whose advantages are all zero have a gradient, or are trained as if they had.
+  bool TrainsZeroAdvantage() const { return UsesReference() || UsesEntropy(); }
   /// "adv-std=unbiased clip=0.2,0.28 …": what the run does, for a person and for the checkpoint.
   std::string Text() const;
 };
 /// Throws Usage with the reason when two choices exclude each other.
 Method ParseMethod(const MethodOptions& options);
+/// What is allowed and seldom meant, one sentence each.
+std::vector<std::string> Doubts(const MethodOptions& options);
+
+/// "none", "tis", "tis:2", "icepop:0.5,5". Throws Usage naming the choices.
+Correction ParseCorrection(const std::string& text);
+std::string Text(const Correction& correction);  ///< "tis:2"
 
 struct OptimizerOptions {
   double lr = 1e-6;

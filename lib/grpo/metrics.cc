@@ -65,13 +65,12 @@ void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence
                           std::span<const double> entropies, const SequenceTerms& terms) {
   has_reference_ = method.UsesReference();
   kl_reference_ += terms.kl;
+  num_clipped_low_ += terms.num_clipped_low;
+  num_clipped_high_ += terms.num_clipped_high;
+  num_bounded_ += terms.num_bounded;
   for (size_t t = 0; t < current.size(); ++t) {
     ++num_tokens_;
     const double behaviour = sequence.behaviour[t], weight = terms.weights[t];
-    const bool clipped = terms.policy_gradients[t] == 0 && sequence.advantage != 0;
-    num_clipped_low_ += clipped && sequence.advantage < 0;
-    num_clipped_high_ += clipped && sequence.advantage > 0;
-    num_capped_ += weight != 1 && weight < Exp(old[t] - behaviour);
     entropy_ += entropies[t];
     log_ratios_.push_back(current[t] - old[t]);
     behaviour_log_ratios_.push_back(current[t] - behaviour);
@@ -157,7 +156,7 @@ void Metrics::AddTokens(Json* json) const {
   (*json)["clip_low_share"] = Share(num_clipped_low_, num_tokens_);
   (*json)["clip_high_share"] = Share(num_clipped_high_, num_tokens_);
   (*json)["correction_weight_mean"] = weight_sum_ / tokens;
-  (*json)["correction_capped_share"] = Share(num_capped_, num_tokens_);
+  (*json)["correction_capped_share"] = Share(num_bounded_, num_tokens_);
   (*json)["effective_token_share"] = weight_squares_ == 0 ? 0 : weight_sum_ * weight_sum_ / (tokens * weight_squares_);
 }
 

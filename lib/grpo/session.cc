@@ -150,6 +150,7 @@ struct Session::Parts {
 };
 
 void Session::Parts::Load() {
+  for (const std::string& doubt : Doubts(options.method)) log::Warn(doubt);
   newest_checkpoint = replays() ? checkpoints.FindAtOrBefore(options.replay) : checkpoints.FindNewest();
   if (!newest_checkpoint && options.model.empty()) {
     throw Error::Usage("there is no whole checkpoint " + (replays() ? "at or before step " + std::to_string(options.replay) + " " : "") + "in " +

@@ -118,7 +118,7 @@ UpdateResult Trainer::Update(const Batch& batch) {
 Trainer::GroupLogprobs Trainer::OldLogprobs(std::span<const BatchGroup> groups, Metrics* metrics) {
   Prepare();
   GroupLogprobs result(groups.size());
-  for (const auto& indices : MicroBatches(groups, options_.micro_batch_tokens, !options_.method.UsesReference())) {
+  for (const auto& indices : MicroBatches(groups, options_.micro_batch_tokens)) {
     const MicroBatch micro = Gather(groups, indices);
     std::vector<float> logprobs(micro.num_response_tokens);
     pass_.Forward(*policy_, micro.inputs, micro.temperature, logprobs, {}, /*keep=*/false);
@@ -139,7 +139,7 @@ Trainer::GroupLogprobs Trainer::OldLogprobs(std::span<const BatchGroup> groups, 
 bool Trainer::TrainGroups(std::span<const BatchGroup> groups, std::span<const std::vector<float>> old_logprobs, UpdateResult* result) {
   Prepare();
   const ClaimTotals totals = Totals(groups);
-  const auto micro_batches = MicroBatches(groups, options_.micro_batch_tokens, !options_.method.UsesReference());
+  const auto micro_batches = MicroBatches(groups, options_.micro_batch_tokens);
   if (micro_batches.empty() || totals.num_tokens == 0) return false;
   gradients_.Zero(pool_);
   for (const auto& indices : micro_batches) {
@@ -175,6 +175,7 @@ void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals
                               UpdateResult* result) {
   Metrics& metrics = result->metrics;
   std::vector<float> logprobs(micro.num_response_tokens), entropies(micro.num_response_tokens), gradients(micro.num_response_tokens, 0.0f), reference;
+  std::vector<float> entropy_gradients(options_.method.UsesEntropy() ? micro.num_response_tokens : 0, 0.0f);
   const double operations = ForwardOperations(state_->config(), micro.inputs);
   {
     const PhaseTimer timer(&metrics.seconds.forward);
@@ -205,11 +206,14 @@ void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals
       if (reference_ != nullptr) Pick(sequence, reference, first, &reference_values);
       const auto num_trained = static_cast<int64_t>(sequence.trained.size());
       const double weight = num_trained == 0 ? 0 : options_.method.loss.aggregation->weight(totals, num_trained);
-      SequenceLoss(options_.method.loss, {current, old, sequence.behaviour, reference_values, sequence.advantage, weight}, &terms);
+      SequenceLoss(options_.method.loss, {current, old, sequence.behaviour, reference_values, entropy_values, sequence.advantage, weight}, &terms);
       metrics.loss += terms.loss;
       metrics.AddSequence(options_.method, sequence, current, old, entropy_values, terms);
-      for (size_t t = 0; t < sequence.trained.size(); ++t)
-        gradients[first + static_cast<size_t>(sequence.trained[t])] = static_cast<float>(terms.gradients[t]);
+      for (size_t t = 0; t < sequence.trained.size(); ++t) {
+        const size_t token = first + static_cast<size_t>(sequence.trained[t]);
+        gradients[token] = static_cast<float>(terms.gradients[t]);
+        if (options_.method.UsesEntropy()) entropy_gradients[token] = static_cast<float>(terms.entropy_gradient);
+      }
       first += sequence.rollout->tokens.size();
       first_in_group += sequence.rollout->tokens.size();
     }
@@ -217,7 +221,7 @@ void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals
   if (!std::isfinite(metrics.loss)) return;
   const PhaseTimer timer(&metrics.seconds.backward);
   metrics.matrix_operations += 2 * operations;
-  pass_.Backward(*policy_, gradients, {}, &gradients_);
+  pass_.Backward(*policy_, gradients, entropy_gradients, &gradients_);
 }
 
 }  // namespace april::grpo

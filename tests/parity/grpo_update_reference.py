@@ -12,13 +12,19 @@ import torch
 
 torch.set_default_dtype(torch.float64)
 HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, INTERMEDIATE, VOCAB, EPS, THETA = 16, 2, 2, 1, 16, 16, 32, 1e-5, 10000.0
-CLIP_LOW, CLIP_HIGH, LR, DECAY = 0.2, 0.28, 1e-2, 0.1
+LR, DECAY = 1e-2, 0.1
 PROMPTS = [[3, 9, 27, 17], [5, 25, 29]]
 RESPONSES = [[[1, 2, 3, 4], [30, 7], [8, 8, 21, 6, 13]], [[11, 12], [31, 2, 19]]]
 REWARDS = [[1, 0, 0.5], [0, 1]]
+BUDGET = 64
+PLAIN = {"temperature": 1.0, "advantage": "grpo", "loss": "ppo", "clip": [0.2, 0.28], "old": "current", "correction": "none", "agg": "token-mean", "kl": 0, "entropy": 0}
 CASES = [
-    {"temperature": 1.0, "correction": 2.0, "kl": 0.05, "agg": "token-mean"},
-    {"temperature": 0.7, "correction": None, "kl": 0, "agg": "seq-mean"},
+    {**PLAIN, "correction": "tis:2", "kl": 0.05},
+    {**PLAIN, "temperature": 0.7, "agg": "seq-mean"},
+    {**PLAIN, "temperature": 0.8, "entropy": 0.02},
+    {**PLAIN, "advantage": "rloo", "loss": "gspo", "clip": [0.3, 0.4], "old": "behaviour", "agg": "seq-mean", "entropy": 0.1},
+    {**PLAIN, "advantage": "drgrpo", "loss": "cispo", "clip": [1, 1.5], "old": "behaviour", "agg": "fixed-length", "kl": 0.02},
+    {**PLAIN, "advantage": "reinforce-pp", "loss": "dual", "correction": "icepop:0.5,2"},
 ]
 
 
@@ -79,9 +85,41 @@ def logits(w, tokens):
     return norm(x, w["model.norm.weight"]) @ w["model.embed_tokens.weight"].T
 
 
+def response_rows(w, prompt, response, temperature):
+    return (logits(w, prompt + response)[len(prompt) - 1 : -1] / temperature).log_softmax(-1)
+
+
 def response_logprobs(w, prompt, response, temperature):
-    rows = logits(w, prompt + response)[len(prompt) - 1 : -1] / temperature
-    return rows.log_softmax(-1)[torch.arange(len(response)), torch.tensor(response)]
+    return response_rows(w, prompt, response, temperature)[torch.arange(len(response)), torch.tensor(response)]
+
+
+def advantages(name):
+    groups = [torch.tensor(rewards, dtype=torch.float64) for rewards in REWARDS]
+    centred = [r - r.mean() for r in groups]
+    if name == "grpo":
+        return [c / (c.std() + 1e-6) for c in centred]
+    if name == "rloo":
+        return [c * len(c) / (len(c) - 1) for c in centred]
+    return [c / (torch.cat(centred).std() + 1e-6) for c in centred] if name == "reinforce-pp" else centred
+
+
+def correction(text, ratio):
+    name, _, numbers = text.partition(":")
+    numbers = [float(x) for x in numbers.split(",") if x]
+    if name == "tis":
+        return ratio.clamp(max=numbers[0])
+    return torch.where((ratio >= numbers[0]) & (ratio <= numbers[1]), ratio, 0) if name == "icepop" else torch.ones_like(ratio)
+
+
+def policy_loss(case, current, old, a):
+    ratio = torch.exp(current - old)
+    low, high = 1 - case["clip"][0], 1 + case["clip"][1]
+    if case["loss"] == "cispo":
+        return -ratio.clamp(low, high).detach() * a * current
+    if case["loss"] == "gspo":
+        ratio = torch.exp((current - old).mean()) * torch.ones_like(ratio)
+    value = torch.minimum(ratio * a, ratio.clamp(low, high) * a)
+    return -torch.maximum(value, 3 * a) if case["loss"] == "dual" and a < 0 else -value
 
 
 def check_against_transformers(w):
@@ -108,24 +146,26 @@ def update(case, weights, reference, behaviour):
     w = {name: value.clone().requires_grad_() for name, value in weights.items()}
     terms = []
     for g, prompt in enumerate(PROMPTS):
-        rewards = torch.tensor(REWARDS[g], dtype=torch.float64)
-        advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
         for i, response in enumerate(RESPONSES[g]):
-            current = response_logprobs(w, prompt, response, case["temperature"])
-            ratio = torch.exp(current - current.detach())
-            term = -torch.minimum(ratio * advantages[i], ratio.clamp(1 - CLIP_LOW, 1 + CLIP_HIGH) * advantages[i])
-            if case["correction"]:
-                term = term * torch.exp(current.detach() - behaviour[g][i]).clamp(max=case["correction"])
+            rows = response_rows(w, prompt, response, case["temperature"])
+            current = rows[torch.arange(len(response)), torch.tensor(response)]
+            old = behaviour[g][i] if case["old"] == "behaviour" else current.detach()
+            term = correction(case["correction"], torch.exp(old - behaviour[g][i])) * policy_loss(case, current, old, advantages(case["advantage"])[g][i])
             if case["kl"]:
                 f = response_logprobs(reference, prompt, response, case["temperature"]).detach()
                 term = term + case["kl"] * (torch.exp(f - current) - 1 - (f - current))
+            if case["entropy"]:
+                term = term + case["entropy"] * (rows.exp() * rows).sum(-1)
             terms.append(term)
-    loss = torch.cat(terms).mean() if case["agg"] == "token-mean" else torch.stack([t.mean() for t in terms]).mean()
+    if case["agg"] == "fixed-length":
+        loss = torch.cat(terms).sum() / (len(terms) * BUDGET)
+    else:
+        loss = torch.cat(terms).mean() if case["agg"] == "token-mean" else torch.stack([t.mean() for t in terms]).mean()
     optimizer = torch.optim.AdamW(w.values(), lr=LR, betas=(0.9, 0.999), eps=1e-8, weight_decay=DECAY)
     loss.backward()
     gradients = {name: pack(value.grad) for name, value in w.items()}
     optimizer.step()
-    return {**case, "loss": loss.item(), "gradients": gradients, "weights": {name: pack(value) for name, value in w.items()}}
+    return {**case, "value": loss.item(), "gradients": gradients, "weights": {name: pack(value) for name, value in w.items()}}
 
 
 def main():

@@ -4,7 +4,7 @@ set -euo pipefail
 write_claims claims.stream
 fails 'corrected twice' 2 train run --model "$model" --in claims.stream --old behaviour --is-correction tis:2
 fails 'kl-coef' 2 train run --model "$model" --in claims.stream --kl k3
-fails 'icepop: not one of none, tis' 2 train run --model "$model" --in claims.stream --is-correction icepop
+fails 'mis: not one of none, tis, icepop' 2 train run --model "$model" --in claims.stream --is-correction mis
 fails 'no --model' 2 train run --in claims.stream
 [ ! -e run/weights/LATEST ] || { echo "a usage error published weights"; exit 1; }
 

@@ -70,10 +70,13 @@ TEST_CASE("the order of a claim's groups and members does not matter") {
   }
 }
 
-TEST_CASE("zero-advantage groups are trained when there is a reference policy") {
+TEST_CASE("zero-advantage groups are trained when there is a reference policy or an entropy term") {
   MethodOptions options;
-  options.kl = "k3";
-  options.kl_coef = 0.01;
+  SECTION("reference") {
+    options.kl = "k3";
+    options.kl_coef = 0.01;
+  }
+  SECTION("entropy") { options.entropy_coef = 0.01; }
   const Batch batch = Make(MakeMixedClaim(5), options);
   CHECK(batch.num_trained == 9);
   CHECK(batch.num_skipped == 0);
@@ -145,12 +148,31 @@ TEST_CASE("micro-batches are whole groups within the budget, in order, at one te
   Claim claim = MakeMixedClaim(5);
   const Batch batch = Make(claim);
   using Indices = std::vector<std::vector<size_t>>;
-  CHECK(MicroBatches(batch.groups, 1, false) == Indices{{0}, {1}, {2}});
-  CHECK(MicroBatches(batch.groups, 10000, false) == Indices{{0, 1, 2}});
-  CHECK(MicroBatches(batch.groups, 10000, true) == Indices{{0, 2}});
-  CHECK(MicroBatches(batch.groups, batch.groups[0].NumTokens() + batch.groups[1].NumTokens(), false) == Indices{{0, 1}, {2}});
+  CHECK(MicroBatches(batch.groups, 1) == Indices{{0}, {2}});
+  CHECK(MicroBatches(batch.groups, 10000) == Indices{{0, 2}});  // the second has no gradient
+  MethodOptions all;
+  all.entropy_coef = 0.01;
+  const Batch every = Make(claim, all);
+  CHECK(MicroBatches(every.groups, 1) == Indices{{0}, {1}, {2}});
+  CHECK(MicroBatches(every.groups, 10000) == Indices{{0, 1, 2}});
+  CHECK(MicroBatches(every.groups, every.groups[0].NumTokens() + every.groups[1].NumTokens()) == Indices{{0, 1}, {2}});
   for (auto& rollout : claim.groups[1].rollouts) rollout.segments[0].temperature = 0.7;
-  CHECK(MicroBatches(Make(claim).groups, 10000, false) == Indices{{0}, {1}, {2}});
+  CHECK(MicroBatches(Make(claim, all).groups, 10000) == Indices{{0}, {1}, {2}});
+}
+
+TEST_CASE("every loss has its own bounds unless they are given") {
+  MethodOptions options;
+  options.loss = "gspo";
+  options.clip_low = "0.001";
+  const Method method = ParseMethod(options);
+  CHECK(method.loss.clip.low == 0.001);
+  CHECK(method.loss.clip.high == 4e-4);
+}
+
+TEST_CASE("fixed-length divides by the largest budget of the claim") {
+  Claim claim = MakeMixedClaim(5);
+  claim.groups[2].rollouts[0].max_tokens = 100;
+  CHECK(Totals(Make(claim).groups).budget_tokens == 100);
 }
 
 TEST_CASE("choices that exclude each other are refused with the reason") {
@@ -158,9 +180,31 @@ TEST_CASE("choices that exclude each other are refused with the reason") {
   SECTION("behaviour as the denominator, and a correction") {
     options.old = "behaviour";
     CHECK_NOTHROW(ParseMethod(options));
-    CHECK(ParseMethod(options).loss.correction.Text() == "none");
+    CHECK(Text(ParseMethod(options).loss.correction) == "none");
     options.is_correction = "tis:2";
     CHECK_THROWS_WITH(ParseMethod(options), Catch::Contains("corrected twice"));
+  }
+  SECTION("an advantage that its spread would make another one") {
+    options.advantage = "drgrpo";
+    CHECK(ParseMethod(options).spread->name == std::string("none"));
+    options.adv_std = "unbiased";
+    CHECK_THROWS_WITH(ParseMethod(options), Catch::Contains("not divided"));
+    options.advantage = "reinforce-pp";
+    CHECK_THROWS_WITH(ParseMethod(options), Catch::Contains("claim's spread"));
+    options.adv_std = "batch";
+    CHECK_NOTHROW(ParseMethod(options));
+  }
+  SECTION("a bound that the loss does not have") {
+    options.dual_clip = "2";
+    CHECK_THROWS_WITH(ParseMethod(options), Catch::Contains("no other loss"));
+    options.loss = "dual";
+    CHECK(ParseMethod(options).loss.clip.dual == 2);
+  }
+  SECTION("a bound that is no number") {
+    for (const char* text : {"", "x", "0.2x", "-0.1", "2", "nan"}) {
+      options.clip_low = text;
+      CHECK_THROWS_WITH(ParseMethod(options), Catch::Contains("--clip-low"));
+    }
   }
   SECTION("a divergence that counts nothing") {
     options.kl = "k3";

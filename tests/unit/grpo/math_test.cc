@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "grpo/method.h"
 
 using namespace april;
 using namespace april::grpo;
@@ -21,17 +22,42 @@ const Json& Reference() {
   return reference;
 }
 
-Doubles Advantages(const Doubles& rewards, const std::string& spread) {
-  Doubles out(rewards.size());
-  GrpoAdvantages(rewards, FindRule(SpreadRules(), "adv-std", spread), out);
-  return out;
+Doubles AdvantagesOf(const Doubles& rewards, const std::string& rule, const std::string& spread) {
+  const std::vector<Doubles> claim{rewards};
+  return Advantages(FindRule(AdvantageRules(), "advantage", rule), FindRule(SpreadRules(), "adv-std", spread), claim)[0];
 }
 
-LossRules Rules(const std::string& correction, const std::string& agg, const std::string& kl, double kl_coef) {
-  return {ParseCorrection(correction), {0.2, 0.28}, &FindRule(KlRules(), "kl", kl), kl_coef, &FindRule(AggregationRules(), "agg", agg)};
+/// The rules of one case of the reference; what is left out is plain.
+LossRules RulesOf(const Json& names) {
+  LossRules rules;
+  rules.correction = ParseCorrection(names.value("correction", "none"));
+  rules.policy = &FindRule(PolicyRules(), "loss", names.value("loss", "ppo"));
+  rules.clip = rules.policy->clip;
+  rules.kl = &FindRule(KlRules(), "kl", names.value("kl", "off"));
+  rules.kl_coef = rules.kl->term == nullptr ? 0 : Reference()["kl_coef"].get<double>();
+  rules.entropy_coef = names.value("entropy", false) ? Reference()["entropy_coef"].get<double>() : 0;
+  rules.aggregation = &FindRule(AggregationRules(), "agg", names.value("agg", "token-mean"));
+  return rules;
 }
 
 double Uniform(uint64_t index) { return RandomUnit(5, RandomUse::kTest, 1, index); }
+
+/// Random log-probabilities of one response: what each policy gives its tokens.
+struct RandomResponse {
+  Doubles logprobs, old, behaviour, reference, entropies;
+  double advantage;
+  RandomResponse(uint64_t round, size_t num_tokens) : advantage(4 * (Uniform(round * 100 + 99) - 0.5)) {
+    for (size_t t = 0; t < num_tokens; ++t) {
+      const auto near = [&](uint64_t which, double width) { return logprobs[t] + width * (Uniform(round * 100 + which * 10 + t) - 0.5); };
+      logprobs.push_back(-3 * Uniform(round * 100 + t));
+      old.push_back(near(1, 0.8));
+      behaviour.push_back(near(2, 2));
+      reference.push_back(near(3, 2));
+      entropies.push_back(2 * Uniform(round * 100 + 40 + t));
+    }
+  }
+  SequenceInputs Inputs(double token_weight) const { return {logprobs, old, behaviour, reference, entropies, advantage, token_weight}; }
+};
 
 }  // namespace
 
@@ -52,111 +78,177 @@ TEST_CASE("Exp is exact at 0 and as good as the reference elsewhere") {
 
 TEST_CASE("advantages equal the published vectors") {
   const Doubles rewards{1, 0, 0, 1, 0, 0, 0, 0};
-  CHECK(Advantages(rewards, "unbiased")[0] == Approx(1.620182).margin(1e-6));
-  CHECK(Advantages(rewards, "unbiased")[1] == Approx(-0.540061).margin(1e-6));
-  CHECK(Advantages(rewards, "population")[0] == Approx(1.732047).margin(1e-6));
-  CHECK(Advantages(rewards, "population")[1] == Approx(-0.577349).margin(1e-6));
-  CHECK(Advantages(rewards, "none") == Doubles{0.75, -0.25, -0.25, 0.75, -0.25, -0.25, -0.25, -0.25});
+  CHECK(AdvantagesOf(rewards, "grpo", "unbiased")[0] == Approx(1.620182).margin(1e-6));
+  CHECK(AdvantagesOf(rewards, "grpo", "unbiased")[1] == Approx(-0.540061).margin(1e-6));
+  CHECK(AdvantagesOf(rewards, "grpo", "population")[0] == Approx(1.732047).margin(1e-6));
+  CHECK(AdvantagesOf(rewards, "grpo", "population")[1] == Approx(-0.577349).margin(1e-6));
+  CHECK(AdvantagesOf(rewards, "drgrpo", "none") == Doubles{0.75, -0.25, -0.25, 0.75, -0.25, -0.25, -0.25, -0.25});
+  CHECK(AdvantagesOf(rewards, "rloo", "none")[0] == Approx(0.857143).margin(1e-6));
+  CHECK(AdvantagesOf(rewards, "rloo", "none")[1] == Approx(-0.285714).margin(1e-6));
+  CHECK(AdvantagesOf({1, 0}, "grpo", "unbiased")[0] == Approx(0.7071).margin(1e-4));  // 2-GRPO
+  CHECK(AdvantagesOf({1, 0}, "grpo", "population")[0] == Approx(1).margin(1e-5));
 }
 
 TEST_CASE("advantages equal the reference, and are exactly zero for equal rewards") {
   for (const auto& row : Reference()["advantages"]) {
-    const auto expected = row["advantages"].get<Doubles>();
-    const auto seen = Advantages(row["rewards"].get<Doubles>(), row["std"].get<std::string>());
-    for (size_t i = 0; i < expected.size(); ++i) CHECK(seen[i] == Approx(expected[i]).margin(1e-10));
+    INFO(row["rule"] << " " << row["std"]);
+    const auto expected = row["advantages"].get<std::vector<Doubles>>();
+    const auto rewards = row["rewards"].get<std::vector<Doubles>>();
+    const auto seen = Advantages(FindRule(AdvantageRules(), "advantage", row["rule"]), FindRule(SpreadRules(), "adv-std", row["std"]), rewards);
+    REQUIRE(seen.size() == expected.size());
+    for (size_t g = 0; g < expected.size(); ++g) {
+      for (size_t i = 0; i < expected[g].size(); ++i) CHECK(seen[g][i] == Approx(expected[g][i]).margin(1e-10));
+    }
   }
-  CHECK(Advantages({0.1, 0.1, 0.1}, "unbiased") == Doubles{0, 0, 0});
+  for (const AdvantageRule& rule : AdvantageRules()) {
+    for (const SpreadRule& spread : SpreadRules()) {
+      CHECK(AdvantagesOf({0.1, 0.1, 0.1}, rule.name, spread.name) == Doubles{0, 0, 0});
+      CHECK(AdvantagesOf({0.7}, rule.name, spread.name) == Doubles{0});
+    }
+  }
 }
 
 TEST_CASE("correction weights equal the published vectors") {
   const Doubles behaviour(6, 0.0), log_ratios{-.8, -.5, 0, .5, 1, 2};
-  Doubles weights(6);
-  const Correction tis = ParseCorrection("tis");
-  CHECK(tis.Text() == "tis:2");
-  tis.rule->weigh(log_ratios, behaviour, tis.parameters, weights);
-  const Doubles expected{.44933, .60653, 1, 1.64872, 2, 2};
-  for (size_t i = 0; i < 6; ++i) CHECK(weights[i] == Approx(expected[i]).margin(5e-6));
-  CHECK(weights[2] == 1.0);
+  const auto weights = [&](const char* text) {
+    Doubles result(6);
+    ParseCorrection(text).Weigh(log_ratios, behaviour, result);
+    return result;
+  };
+  const std::vector<std::pair<const char*, Doubles>> expected{
+      {"none", {1, 1, 1, 1, 1, 1}},
+      {"tis", {.44933, .60653, 1, 1.64872, 2, 2}},
+      {"icepop", {0, .60653, 1, 1.64872, 2.71828, 0}},
+      {"seq:100", Doubles(6, 9.02501)},
+      {"seq", Doubles(6, 2)},
+  };
+  for (const auto& [text, values] : expected) {
+    INFO(text);
+    for (size_t i = 0; i < 6; ++i) CHECK(weights(text)[i] == Approx(values[i]).margin(5e-6));
+  }
+  CHECK(weights("tis")[2] == 1.0);
+  Doubles result(6);
+  CHECK(ParseCorrection("tis").Weigh(log_ratios, behaviour, result) == 2);
+  CHECK(ParseCorrection("icepop").Weigh(log_ratios, behaviour, result) == 2);
+  CHECK(ParseCorrection("seq:100").Weigh(log_ratios, behaviour, result) == 0);
 }
 
 TEST_CASE("a correction that makes no sense is refused") {
-  for (const char* text : {"tis:", "tis:0.5", "tis:2,3", "tis:nan", "none:1", "icepop", "tis:2x"}) CHECK_THROWS_AS(ParseCorrection(text), Error);
-  CHECK(ParseCorrection("tis:1.25").Text() == "tis:1.25");
+  for (const char* text : {"tis:", "tis:0.5", "tis:2,3", "tis:nan", "tis:inf", "none:1", "icepop:2,5", "icepop:0.5", "icepop:0.5,", "icepop:0.5,0.9",
+                           "icepop:0.5,5,6", "mis", "tis:2x"}) {
+    INFO(text);
+    CHECK_THROWS_AS(ParseCorrection(text), Error);
+  }
+  CHECK(Text(ParseCorrection("tis:1.25")) == "tis:1.25");
+  CHECK(Text(ParseCorrection("icepop")) == "icepop:0.5,5");
+  CHECK(Text(ParseCorrection("none")) == "none");
 }
 
 TEST_CASE("loss and gradients of a claim equal the reference on every axis") {
   const Json& reference = Reference();
   const auto& sequences = reference["sequences"];
   ClaimTotals totals;
+  totals.budget_tokens = reference["budget"];
   for (const auto& sequence : sequences) {
     ++totals.num_sequences;
     totals.num_tokens += static_cast<int64_t>(sequence["logprobs"].size());
   }
+  const auto rewards = reference["group_rewards"].get<std::vector<Doubles>>();
+  std::map<std::string, int> rules_seen;
   for (const auto& claim : reference["claims"]) {
-    const LossRules rules = Rules(claim["correction"], claim["agg"], claim["kl"], reference["kl_coef"]);
-    INFO(claim["std"] << " " << claim["old"] << " " << claim["correction"] << " " << claim["agg"] << " " << claim["kl"]);
+    LossRules rules = RulesOf(claim);
+    const auto& bounds = reference["bounds"][claim["loss"].get<std::string>()];
+    rules.clip = {bounds[0], bounds[1], bounds.size() > 2 ? bounds[2].get<double>() : 0};
+    INFO(claim["advantage"] << " " << claim["std"] << " " << claim["loss"] << " " << claim["old"] << " " << claim["correction"] << " " << claim["agg"]
+                            << " " << claim["kl"] << " " << claim["entropy"]);
+    const auto advantages =
+        Advantages(FindRule(AdvantageRules(), "advantage", claim["advantage"]), FindRule(SpreadRules(), "adv-std", claim["std"]), rewards);
     double loss = 0;
     for (size_t s = 0; s < sequences.size(); ++s) {
       const auto& sequence = sequences[s];
-      const auto advantages = Advantages(reference["group_rewards"][sequence["group"].get<size_t>()].get<Doubles>(), claim["std"]);
       const auto logprobs = sequence["logprobs"].get<Doubles>(), behaviour = sequence["behaviour"].get<Doubles>(),
-                 kl = sequence["reference"].get<Doubles>();
+                 kl = sequence["reference"].get<Doubles>(), entropies = sequence["entropies"].get<Doubles>();
       const auto old = claim["old"] == "behaviour" ? behaviour : sequence["old"].get<Doubles>();
       SequenceTerms terms;
       SequenceLoss(rules,
-                   {logprobs, old, behaviour, kl, advantages[sequence["index"].get<size_t>()],
+                   {logprobs, old, behaviour, kl, entropies, advantages[sequence["group"].get<size_t>()][sequence["index"].get<size_t>()],
                     rules.aggregation->weight(totals, static_cast<int64_t>(logprobs.size()))},
                    &terms);
       loss += terms.loss;
       const auto expected = claim["gradients"][s].get<Doubles>();
       REQUIRE(terms.gradients.size() == expected.size());
       for (size_t t = 0; t < expected.size(); ++t) CHECK(terms.gradients[t] == Approx(expected[t]).margin(1e-10));
+      CHECK(terms.entropy_gradient == Approx(claim["entropy_gradients"][s].get<double>()).margin(1e-10));
     }
-    CHECK(loss == Approx(claim["loss"].get<double>()).margin(1e-10));
+    CHECK(loss == Approx(claim["value"].get<double>()).margin(1e-10));
+    ++rules_seen[rules.policy->name];
+    ++rules_seen[rules.correction.rule->name];
+    ++rules_seen[rules.kl->name];
+    ++rules_seen[rules.aggregation->name];
   }
+  for (const auto& rule : PolicyRules()) CHECK(rules_seen[rule.name] > 0);  // no row without its reference value
+  for (const auto& rule : CorrectionRules()) CHECK(rules_seen[rule.name] > 0);
+  for (const auto& rule : KlRules()) CHECK(rules_seen[rule.name] > 0);
+  for (const auto& rule : AggregationRules()) CHECK(rules_seen[rule.name] > 0);
 }
 
-TEST_CASE("gradients are the loss's finite differences, and no gradient flows through the correction") {
+TEST_CASE("gradients are the loss's finite differences") {
   const double step = 1e-6;
-  for (const char* correction : {"none", "tis:1.5"}) {
-    for (const char* kl : {"off", "k1", "k2", "k3"}) {
-      const LossRules rules = Rules(correction, "token-mean", kl, 0.3);
-      for (uint64_t round = 0; round < 20; ++round) {
-        const size_t n = 7;
-        Doubles logprobs(n), old(n), behaviour(n), reference(n);
-        for (size_t t = 0; t < n; ++t) {
-          logprobs[t] = -3 * Uniform(round * 100 + t);
-          old[t] = logprobs[t] + 0.8 * (Uniform(round * 100 + 20 + t) - 0.5);
-          behaviour[t] = logprobs[t] + 2 * (Uniform(round * 100 + 40 + t) - 0.5);
-          reference[t] = logprobs[t] + 2 * (Uniform(round * 100 + 60 + t) - 0.5);
-        }
-        const double advantage = 4 * (Uniform(round * 100 + 80) - 0.5);
-        SequenceTerms terms, plus, minus;
-        SequenceLoss(rules, {logprobs, old, behaviour, reference, advantage, 0.125}, &terms);
-        for (size_t t = 0; t < n; ++t) {
-          if (std::abs(std::exp(logprobs[t] - old[t]) - 0.8) < 1e-4 || std::abs(std::exp(logprobs[t] - old[t]) - 1.28) < 1e-4)
-            continue;  // a corner has no slope
-          Doubles moved = logprobs;
-          moved[t] += step;
-          SequenceLoss(rules, {moved, old, behaviour, reference, advantage, 0.125}, &plus);
-          moved[t] -= 2 * step;
-          SequenceLoss(rules, {moved, old, behaviour, reference, advantage, 0.125}, &minus);
-          CHECK((plus.loss - minus.loss) / (2 * step) == Approx(terms.gradients[t]).epsilon(1e-6).margin(1e-8));
+  for (const PolicyRule& policy : PolicyRules()) {
+    for (const char* correction : {"none", "tis:1.5", "icepop:0.8,1.5", "seq"}) {
+      for (const char* kl : {"off", "k1", "k2", "k3"}) {
+        LossRules rules = RulesOf({{"loss", policy.name}, {"correction", correction}, {"kl", kl}, {"entropy", true}});
+        rules.clip = {0.1, 0.15, 1.2};
+        for (uint64_t round = 0; round < 20; ++round) {
+          const RandomResponse response(round, 7);
+          SequenceTerms terms, plus, minus;
+          SequenceLoss(rules, response.Inputs(0.125), &terms);
+          for (size_t t = 0; t < 7; ++t) {
+            const auto moved = [&](double by) {
+              RandomResponse result = response;
+              result.logprobs[t] += by;
+              if (policy.name == std::string("cispo")) result.old[t] += by, result.behaviour[t] += by;  // holds what no gradient flows through
+              return result;
+            };
+            SequenceLoss(rules, moved(step).Inputs(0.125), &plus);
+            SequenceLoss(rules, moved(-step).Inputs(0.125), &minus);
+            if (plus.num_clipped_low != minus.num_clipped_low || plus.num_clipped_high != minus.num_clipped_high) continue;  // a corner has no slope
+            INFO(policy.name << " " << correction << " " << kl << " round " << round << " token " << t);
+            CHECK((plus.loss - minus.loss) / (2 * step) == Approx(terms.gradients[t]).epsilon(1e-6).margin(1e-8));
+          }
         }
       }
     }
   }
 }
 
-TEST_CASE("on policy, the correction equals none bit for bit and every gradient is -A times the token's weight") {
-  const Doubles logprobs{-0.7f, -3.25f, -0.0013f, -11.5f};
-  SequenceTerms none, tis;
-  const SequenceInputs inputs{logprobs, logprobs, logprobs, {}, 1.620182, 0.01};
-  SequenceLoss(Rules("none", "token-mean", "off", 0), inputs, &none);
-  SequenceLoss(Rules("tis:2", "token-mean", "off", 0), inputs, &tis);
-  CHECK(none.gradients == tis.gradients);
-  CHECK(none.loss == tis.loss);
+TEST_CASE("on policy, every correction equals none bit for bit and every gradient is -A times the token's weight") {
+  const Doubles logprobs{-0.7f, -3.25f, -0.0013f, -11.5f, -1.25f, -0.3f, -2.7f};
+  const SequenceInputs inputs{logprobs, logprobs, logprobs, {}, {}, 1.620182, 0.01};
+  SequenceTerms none, corrected;
+  SequenceLoss(RulesOf(Json::object()), inputs, &none);
   for (const double gradient : none.gradients) CHECK(gradient == 0.01 * -1.620182);
+  for (const CorrectionRule& rule : CorrectionRules()) {
+    SequenceLoss(RulesOf({{"correction", rule.name}}), inputs, &corrected);
+    CHECK(none.gradients == corrected.gradients);
+    CHECK(none.loss == corrected.loss);
+    CHECK(corrected.num_bounded == 0);
+  }
+}
+
+TEST_CASE("at ratio 1 all losses have the same gradient, bit for bit") {
+  const Doubles logprobs{-0.7f, -3.25f, -0.0013f, -11.5f, -1.25f, -0.3f, -2.7f}, behaviour{-1, -3, -0.2, -9, -1, -0.3, -3};
+  for (const char* correction : {"none", "seq"}) {
+    SequenceTerms ppo, other;
+    const SequenceInputs inputs{logprobs, logprobs, behaviour, {}, {}, -0.57, 1.0 / 7 / 3};
+    SequenceLoss(RulesOf({{"correction", correction}}), inputs, &ppo);
+    for (const PolicyRule& rule : PolicyRules()) {
+      INFO(rule.name);
+      SequenceLoss(RulesOf({{"correction", correction}, {"loss", rule.name}}), inputs, &other);
+      for (size_t t = 0; t < logprobs.size(); ++t) CHECK(other.gradients[t] == Approx(ppo.gradients[t]).epsilon(correction[0] == 'n' ? 0 : 1e-15));
+      CHECK(other.num_clipped_low + other.num_clipped_high == 0);
+    }
+  }
 }
 
 TEST_CASE("k3 is never negative") {
@@ -164,5 +256,5 @@ TEST_CASE("k3 is never negative") {
 }
 
 TEST_CASE("a name that no row has is refused with the choices") {
-  CHECK_THROWS_WITH(FindRule(AggregationRules(), "agg", "sum"), Catch::Contains("token-mean, seq-mean"));
+  CHECK_THROWS_WITH(FindRule(AggregationRules(), "agg", "sum"), Catch::Contains("token-mean, seq-mean, fixed-length"));
 }

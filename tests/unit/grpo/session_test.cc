@@ -297,7 +297,7 @@ TEST_CASE("with several optimiser steps a claim, the clip holds where the policy
   SessionOptions options = rig.Options();
   options.method.optimizer_steps = 2;
   options.optimizer.lr = 5e-2;
-  options.method.clip_low = options.method.clip_high = 0.001;
+  options.method.clip_low = options.method.clip_high = "0.001";
   Session session(options, 1);
   session.CheckHeader(TestHeader());
   const StepReport report = session.Train(MakeMixedClaim(0));
@@ -309,7 +309,7 @@ TEST_CASE("with several optimiser steps and a policy that stands still, every ra
   SessionOptions options = rig.Options();
   options.method.optimizer_steps = 2;
   options.optimizer.lr = 0;
-  options.method.clip_low = options.method.clip_high = 0;
+  options.method.clip_low = options.method.clip_high = "0";
   options.method.is_correction = "none";
   Session session(options, 1);
   session.CheckHeader(TestHeader());
