@@ -8,11 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "base/digest.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/signals.h"
-#include "weights/manifest.h"
+#include "weights/import.h"
 #include "weights/version_store.h"
 
 namespace april::rollout {
@@ -20,12 +19,14 @@ namespace {
 
 constexpr int kMostTries = 20;  // a trainer that publishes faster than a model can be read keeps more versions than one
 
-/// The same as when these tensors are published as a version: whoever compares weights need not know where they came from.
-uint64_t ContentDigest(const weights::ModelFiles& files) {
-  std::vector<weights::Manifest::Tensor> tensors;
-  for (const weights::TensorView& tensor : files.tensors())
-    tensors.push_back({tensor.name, weights::Name(tensor.dtype), tensor.shape, Digest(tensor.data, tensor.num_bytes)});
-  return weights::WeightsDigest(std::move(tensors));
+/// The same as when these weights are published as a version: whoever compares weights need not know where they came from.
+uint64_t ContentDigest(const weights::ModelFiles& files, const kernels::Kernels& kernels, kernels::ThreadPool& pool) {
+  const auto dtype = kernels.element_bytes == 2 ? weights::DType::kBf16 : weights::DType::kF32;
+  return weights::WeightsDigestOf(files, dtype, [&pool](int64_t count, const std::function<void(int64_t)>& task) {
+    pool.Run([&](kernels::ThreadPool::Worker& worker) {
+      for (int64_t i; (i = worker.NextTask(count)) >= 0;) task(i);
+    });
+  });
 }
 
 class Fixed : public PolicySource {
@@ -35,7 +36,7 @@ class Fixed : public PolicySource {
   void ReadModel(const std::function<void(const std::string& path)>& read) override { read(path_); }
   LoadedPolicy First() override {
     const auto files = weights::ModelFiles::Open(path_);
-    return {model::Policy::Load(*files, kernels_, pool_), {0, ContentDigest(*files)}};
+    return {model::Policy::Load(*files, kernels_, pool_), {0, ContentDigest(*files, kernels_, pool_)}};
   }
   std::optional<LoadedPolicy> Newer() override { return std::nullopt; }
   bool Changes() const override { return false; }

@@ -13,3 +13,4 @@ every on_policy_differing_tokens run/metrics/grpo-step.jsonl 'x == 0'
 partial-buffer stat -s run/buffer --json >stat.json
 [ "$(value_of finished_resumes stat.json)" -gt 0 ] || fail "no unfinished rollout of the first round was finished in the second: $(cat stat.json)"
 [ "$(value_of rollouts_continued run/metrics/grpo-step.jsonl | tail -n 1)" -gt 0 ] || fail "the second step trained none of them"
+[ -n "$(rollout-gen -q --model "$APRIL_MODEL" --prompt "What is 3 + 5?" --max-tokens 4)" ] || fail "the quantised model itself, not published, answers nothing"

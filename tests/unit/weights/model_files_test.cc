@@ -4,12 +4,15 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "fixtures.h"
 #include "weights/convert.h"
+#include "weights/import.h"
+#include "weights/version_store.h"
 
 namespace april::weights {
 namespace {
@@ -153,6 +156,26 @@ TEST_CASE("broken models are refused with the reason") {
   test::GgufBuilder packed = test::TinyGguf("llama", DType::kI32, shape, 1);
   test::WriteText(gguf, packed.Bytes());
   refused(gguf, ErrorKind::kIncompatible, "type number 26");
+}
+
+TEST_CASE("fixed weights have the digest of the version that they are published as, whatever file they are in") {
+  const Scratch scratch;
+  const auto one_by_one = [](int64_t count, const std::function<void(int64_t)>& task) {
+    for (int64_t i = count - 1; i >= 0; --i) task(i);
+  };
+  for (const DType dtype : {DType::kQ4_1, DType::kF16, DType::kBf16, DType::kF32}) {
+    test::WriteText(scratch / "model.gguf", test::TinyGguf("llama", dtype, {}, 3).Bytes());
+    const auto model = ModelFiles::Open(scratch / "model.gguf");
+    VersionStore store(scratch / Name(dtype));
+    const uint64_t published = Import(*model, {}, &store, 0, {}).digest;
+    INFO(Name(dtype));
+    CHECK(WeightsDigestOf(*model, DType::kBf16, one_by_one) == published);
+    // A network in f32 does not round them, so they are other weights. (The tiny models have norms in f32.)
+    CHECK(WeightsDigestOf(*model, DType::kF32, one_by_one) != published);
+    const auto again = ModelFiles::Open(store.Open(0).directory);
+    CHECK(WeightsDigestOf(*again, DType::kBf16, one_by_one) == published);
+    CHECK(WeightsDigestOf(*again, DType::kF32, one_by_one) == published);
+  }
 }
 
 TEST_CASE("Llama 3's rotation scaling is recovered from its divisors") {
