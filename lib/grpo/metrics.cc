@@ -166,6 +166,8 @@ void Metrics::AddWork(Json* json) const {
   (*json)["optimizer_s"] = seconds.optimizer;
   (*json)["publish_s"] = seconds.publish;
   (*json)["checkpoint_s"] = seconds.checkpoint;
+  (*json)["wait_s"] = seconds.wait;
+  (*json)["time_s"] = seconds.clock;
   (*json)["tokens_per_s"] = tokens_per_second();
   (*json)["matrix_gflops"] = matrix_operations_per_second() * kGiga;
   if (peak_operations_per_second > 0) {

@@ -16,6 +16,8 @@ namespace april::grpo {
 
 struct PhaseSeconds {
   double forward = 0, backward = 0, optimizer = 0, publish = 0, checkpoint = 0;
+  double wait = 0;   ///< for the claim
+  double clock = 0;  ///< since the session began, at the step's publication
 };
 
 /// Parts of the network whose gradients are measured apart.

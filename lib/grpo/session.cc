@@ -131,6 +131,7 @@ struct Session::Parts {
   UpdateResult Apply(const Claim& claim, StepReport* report);
   bool replays() const { return options.replay >= 0; }
   void WriteCheckpoint(PhaseSeconds* seconds);
+  double NowS() const { return SystemClock().MonotonicSeconds() - begin_s; }
 
   SessionOptions options;
   Method method;
@@ -146,7 +147,8 @@ struct Session::Parts {
   int64_t checkpoint_step = -1;  ///< `step` of the newest checkpoint
   record::Header header;
   std::string origin;
-  bool doubtful = false;  ///< an update began and did not come to its end: the state must not be saved
+  double begin_s = SystemClock().MonotonicSeconds(), free_s = 0;  ///< since when the session is there; when, on its clock, the last step was done
+  bool doubtful = false;                                          ///< an update began and did not come to its end: the state must not be saved
 };
 
 void Session::Parts::Load() {
@@ -236,6 +238,7 @@ Session::Session(const SessionOptions& options, int num_threads) : parts_(std::m
     throw Error::Data(parts_->origin + " holds weights " + HexU64(weights) + ", and was published as " + HexU64(parts_->info.weights));
   }
   parts_->info.weights = weights;
+  parts_->free_s = parts_->NowS();
 }
 Session::~Session() = default;
 
@@ -299,12 +302,15 @@ StepReport Session::Train(const Claim& claim) {
     return report;
   }
   parts.CheckOrder(claim);
+  const double wait_s = parts.NowS() - parts.free_s;
   UpdateResult result = parts.Apply(claim, &report);
+  result.metrics.seconds.wait = wait_s;
   const int64_t begin = SystemClock().MonotonicNs();
   auto publishing = std::async(std::launch::async, [&] { parts.PublishStep(claim); });
   parts.trainer->Prepare();  // beside it: publishing is one thread's work
   publishing.get();
   result.metrics.seconds.publish += static_cast<double>(SystemClock().MonotonicNs() - begin) * 1e-9;
+  result.metrics.seconds.clock = parts.free_s = parts.NowS();
   parts.doubtful = false;
   report.step.weights = parts.info.weights;
   parts.info.last_steps.push_back(report.step);
@@ -319,6 +325,7 @@ bool Session::Settle(StepReport* report) {
   parts.WriteCheckpoint(&seconds);
   report->step.checkpoint = parts.newest_checkpoint;
   report->metrics["checkpoint_s"] = seconds.checkpoint;
+  parts.free_s = parts.NowS();
   return true;
 }
 
