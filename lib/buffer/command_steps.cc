@@ -158,7 +158,7 @@ void ClaimByPath(const ClaimOptions& options, Invocation& invocation) {
   }
 }
 
-constexpr int64_t kMaxPollMs = 200;
+constexpr int64_t kMaxPollMs = 50;
 constexpr double kFirstWarningS = 60;  // then after twice the time, and so on
 
 /// Asks until the claim is granted. nullopt: the hub ends, or a stop was requested.
