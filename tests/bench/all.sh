@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# all.sh PEERS [ROUNDS]: every benchmark but fresh.sh, as JSON lines on stdout with the machine named first.
+# all.sh PEERS [ROUNDS [PROMPTS]]: every benchmark but fresh.sh, as JSON lines on stdout with the machine named first; april.sh, once, where PROMPTS are given.
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in -h | --help) sed -n '2s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 need_peers "${1:-}"
@@ -19,3 +19,8 @@ PY
 "$here/resume.sh" "$peers" 1000 "$rounds"
 "$here/price.sh" "$peers" "$rounds"
 "$here/step.sh" "$peers" "$rounds"
+if [ -n "${3:-}" ]; then
+  "$here/april.sh" "$peers/model/smollm2.gguf" "$3"
+else
+  say "april.sh is left out: it needs PROMPTS, for example GSM8K's train.jsonl"
+fi
