@@ -81,8 +81,8 @@ bool Masked(const record::Rollout& rollout, const std::optional<record::PerToken
   return mask->data[static_cast<size_t>(offset)] == 0;
 }
 
-/// Generated tokens whose loss_mask (1 where there is none) is not 0.
-void FindTrainedTokens(const record::Rollout& rollout, const BatchLimits& limits, TrainingSequence* sequence) {
+/// Generated tokens whose loss_mask (1 where there is none) is not 0, less those that the method filters out.
+void FindTrainedTokens(const record::Rollout& rollout, const Method& method, const BatchLimits& limits, TrainingSequence* sequence) {
   std::optional<record::PerTokenArray> mask;
   if (const auto found = rollout.per_token.find("loss_mask"); found != rollout.per_token.end()) {
     mask = found->second;
@@ -103,9 +103,14 @@ void FindTrainedTokens(const record::Rollout& rollout, const BatchLimits& limits
     for (int64_t i = span.start; i < span.end; ++i) {
       const auto token = static_cast<size_t>(i);
       if (Masked(rollout, mask, token)) continue;
+      const auto staleness = static_cast<int32_t>(limits.trainer_version - span.version);
+      if (!method.token_filter->keeps(staleness)) {
+        sequence->filtered.push_back(staleness);
+        continue;
+      }
       sequence->trained.push_back(static_cast<int32_t>(i));
       sequence->behaviour.push_back(static_cast<double>(rollout.logprobs[token]));
-      sequence->staleness.push_back(static_cast<int32_t>(limits.trainer_version - span.version));
+      sequence->staleness.push_back(staleness);
       const bool same_weights = span.version == limits.trainer_version && span.weights == limits.trainer_weights;
       sequence->same_forward.push_back(comparable[token] != 0 && same_weights);
     }
@@ -129,7 +134,7 @@ BatchGroup MakeGroup(const ClaimGroup& claim_group, const Method& method, const 
     CheckRollout(*rollout, claim_group, limits, method);
     TrainingSequence sequence;
     sequence.rollout = rollout;
-    FindTrainedTokens(*rollout, limits, &sequence);
+    FindTrainedTokens(*rollout, method, limits, &sequence);
     const double temperature = Temperature(*rollout);
     if (!group.sequences.empty() && temperature != group.temperature) Reject(*rollout, "was sampled at another temperature than its group");
     group.temperature = temperature;
@@ -154,12 +159,15 @@ void SetAdvantages(const Method& method, Batch* batch) {
   const auto advantages = Advantages(*method.advantage, *method.spread, rewards);
   for (size_t g = 0; g < advantages.size(); ++g) {
     BatchGroup& group = batch->groups[g];
-    group.zero_advantage = true;
+    group.zero_advantage = group.skipped = true;
     for (size_t i = 0; i < advantages[g].size(); ++i) {
-      group.sequences[i].advantage = advantages[g][i];
+      TrainingSequence& sequence = group.sequences[i];
       group.zero_advantage &= advantages[g][i] == 0;
+      sequence.policy_masked = method.mask_truncated && sequence.rollout->finish == record::Finish::kLength;
+      sequence.advantage = sequence.policy_masked ? 0 : advantages[g][i];
+      if (!sequence.trained.empty() && (sequence.advantage != 0 || method.HasOtherTerms())) group.skipped = false;
     }
-    group.skipped = group.zero_advantage && !method.TrainsZeroAdvantage();
+    group.skipped &= method.skip_zero_advantage;
   }
 }
 
@@ -214,7 +222,7 @@ ClaimTotals Totals(std::span<const BatchGroup> groups) {
   for (const BatchGroup& group : groups) {
     totals.num_sequences += static_cast<int64_t>(group.sequences.size());
     for (const TrainingSequence& sequence : group.sequences) {
-      totals.num_tokens += static_cast<int64_t>(sequence.trained.size());
+      totals.num_tokens += sequence.NumCounted();
       totals.budget_tokens = std::max(totals.budget_tokens, sequence.rollout->max_tokens);
     }
   }

@@ -26,10 +26,14 @@ struct BatchLimits {
 struct TrainingSequence {
   const record::Rollout* rollout = nullptr;
   double advantage = 0;
+  bool policy_masked = false;         ///< it has no policy loss, whatever its reward: `advantage` is 0
   std::vector<int32_t> trained;       ///< response token indices that the loss sees, ascending
   std::vector<double> behaviour;      ///< recorded log-probability of each trained token
   std::vector<int32_t> staleness;     ///< of each trained token: trainer version - span version
   std::vector<uint8_t> same_forward;  ///< of each trained token: whether the trainer's forward must give the recorded log-probability bit for bit
+  std::vector<int32_t> filtered;      ///< staleness of each token that --token-filter keeps from the loss: it counts in the denominators alone
+
+  int64_t NumCounted() const { return static_cast<int64_t>(trained.size() + filtered.size()); }
 };
 
 /// One group that takes part. Its sequences share the prompt and the temperature.
@@ -37,9 +41,9 @@ struct BatchGroup {
   const ClaimGroup* claim_group = nullptr;
   std::vector<TrainingSequence> sequences;  ///< by index in the group
   double temperature = 1;
-  bool zero_advantage = false;
-  bool skipped = false;       ///< of zero advantage, and nothing else gives it a gradient
-  int64_t NumTokens() const;  ///< prompt once, all responses
+  bool zero_advantage = false;  ///< all rewards are equal
+  bool skipped = false;         ///< no token has a gradient
+  int64_t NumTokens() const;    ///< prompt once, all responses
 };
 
 struct Batch {
@@ -50,7 +54,7 @@ struct Batch {
 
 /// Checks every rollout against the limits and the method, leaves out what has no usable reward, and computes advantages.
 ///   Excluded (their group's mean does not see them): failed rollouts; rewards with status error or timeout, or not finite; members of a group with
-///   fewer than two others left. Skipped: members of groups whose advantages are all zero, unless the method has terms beside the policy loss.
+///   fewer than two others left. Skipped: members of groups where no token has a gradient, unless the method trains them all the same.
 ///   Throws Data naming the rollout, seen and expected: what must not be trained on and is nobody's choice.
 /// The batch points into the claim.
 Batch MakeBatch(const Claim& claim, const Method& method, const BatchLimits& limits);

@@ -220,9 +220,18 @@ const KlRule kKlRules[] = {
 
 std::span<const KlRule> KlRules() { return kKlRules; }
 
-// ---- 5. Aggregation ----
+// ---- 5. Filter and aggregation ----
 
 namespace {
+
+bool EveryToken(int64_t) { return true; }
+// Source  the mask that APRIL's authors added to slime, --mask-offpolicy-in-partial-rollout; there a masked token leaves the denominator, too.
+bool OnPolicyToken(int64_t staleness) { return staleness <= 0; }
+
+const TokenFilterRule kTokenFilterRules[] = {
+    {"off", "all trained tokens", EveryToken},
+    {"off-policy-mask", "only those that the trainer's own version sampled; the others stay in the denominators of --agg", OnPolicyToken},
+};
 
 // Every trained token of the claim counts the same: sum over tokens / number of trained tokens in the claim.   Source  DAPO, arXiv 2503.14476,
 // section 3.3.
@@ -246,6 +255,7 @@ const AggregationRule kAggregationRules[] = {
 
 }  // namespace
 
+std::span<const TokenFilterRule> TokenFilterRules() { return kTokenFilterRules; }
 std::span<const AggregationRule> AggregationRules() { return kAggregationRules; }
 
 // ---- 6. One sequence ----
@@ -256,7 +266,7 @@ void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, Sequence
   for (size_t t = 0; t < num_tokens; ++t) terms->log_ratios_[t] = inputs.logprobs[t] - inputs.old_logprobs[t];
   terms->num_bounded = rules.correction.Weigh(inputs.old_logprobs, inputs.behaviour_logprobs, terms->weights);
   terms->loss = terms->kl = 0;
-  terms->num_clipped_low = terms->num_clipped_high = 0;
+  terms->clips.resize(num_tokens);
   double mean_weight = 0;  // of one ratio for all tokens each token's log-probability moves an n-th, for every token's weight
   if (rules.policy->per_sequence && num_tokens > 0) {
     std::fill(terms->log_ratios_.begin(), terms->log_ratios_.end(), Mean(terms->log_ratios_));
@@ -264,8 +274,7 @@ void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, Sequence
   }
   for (size_t t = 0; t < num_tokens; ++t) {
     const PolicyTerm policy = rules.policy->term(Exp(terms->log_ratios_[t]), inputs.logprobs[t], inputs.advantage, rules.clip);
-    terms->num_clipped_low += policy.clip < 0;
-    terms->num_clipped_high += policy.clip > 0;
+    terms->clips[t] = static_cast<int8_t>(policy.clip);
     double loss = terms->weights[t] * policy.loss;
     double gradient = (rules.policy->per_sequence ? mean_weight : terms->weights[t]) * policy.gradient;
     if (rules.kl->term != nullptr) {
@@ -293,6 +302,7 @@ const Rule& FindRule(std::span<const Rule> rules, const std::string& axis, const
 template const AdvantageRule& FindRule(std::span<const AdvantageRule>, const std::string&, const std::string&);
 template const SpreadRule& FindRule(std::span<const SpreadRule>, const std::string&, const std::string&);
 template const CorrectionRule& FindRule(std::span<const CorrectionRule>, const std::string&, const std::string&);
+template const TokenFilterRule& FindRule(std::span<const TokenFilterRule>, const std::string&, const std::string&);
 template const PolicyRule& FindRule(std::span<const PolicyRule>, const std::string&, const std::string&);
 template const KlRule& FindRule(std::span<const KlRule>, const std::string&, const std::string&);
 template const AggregationRule& FindRule(std::span<const AggregationRule>, const std::string&, const std::string&);

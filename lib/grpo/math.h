@@ -100,9 +100,17 @@ std::span<const KlRule> KlRules();  ///< --kl; identity: off
 KlTerm KlK1(double logprob, double reference_logprob);
 KlTerm KlK3(double logprob, double reference_logprob);
 
-// ---- 5. Aggregation: what one token's loss counts ----
+// ---- 5. Which tokens the loss sees, and what one token's loss counts ----
 
-/// Totals over the whole claim, zero-advantage groups included, excluded rollouts not. Tokens that a filter or mask keeps from the loss are counted.
+struct TokenFilterRule {
+  const char* name;
+  const char* help;
+  bool (*keeps)(int64_t staleness);  ///< a token sampled that many policy versions before the trainer's
+};
+std::span<const TokenFilterRule> TokenFilterRules();  ///< --token-filter; identity: off
+
+/// Totals over the whole claim, zero-advantage groups included, excluded rollouts not. What a filter keeps from the loss is counted all the same: the
+/// denominators are those without it, so that masking does not raise what the other tokens count.
 struct ClaimTotals {
   int64_t num_sequences = 0;
   int64_t num_tokens = 0;
@@ -137,13 +145,13 @@ struct SequenceInputs {
 
 /// Vectors are per trained token.
 struct SequenceTerms {
-  std::vector<double> gradients;                      ///< d(claim's loss) / d l_t
-  std::vector<double> weights;                        ///< the correction's
-  double entropy_gradient = 0;                        ///< d(claim's loss) / d(entropy of each token's distribution)
-  double loss = 0;                                    ///< this sequence's part of the claim's loss
-  double kl = 0;                                      ///< sum over tokens, before the coefficient
-  int64_t num_clipped_low = 0, num_clipped_high = 0;  ///< tokens where a bound of the policy loss holds
-  int64_t num_bounded = 0;                            ///< tokens whose correction is not their ratio
+  std::vector<double> gradients;  ///< d(claim's loss) / d l_t
+  std::vector<double> weights;    ///< the correction's
+  std::vector<int8_t> clips;      ///< PolicyTerm::clip
+  double entropy_gradient = 0;    ///< d(claim's loss) / d(entropy of each token's distribution)
+  double loss = 0;                ///< this sequence's part of the claim's loss
+  double kl = 0;                  ///< sum over tokens, before the coefficient
+  int64_t num_bounded = 0;        ///< tokens whose correction is not their ratio
 
  private:
   friend void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, SequenceTerms* terms);

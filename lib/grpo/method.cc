@@ -103,6 +103,7 @@ void MethodOptions::Register(OptionsVisitor& options) {
       Help("weight of tokens that older weights sampled: auto = tis:2, or none with --old behaviour;", CorrectionRules()) + "; without a colon " +
       CorrectionDefaults();
   static const std::string agg_help = Help("what one token's loss counts:", AggregationRules());
+  static const std::string filter_help = Help("which tokens the loss sees:", TokenFilterRules());
   static const std::string kl_help =
       Help("divergence from the initial weights, added to the loss (l = current, f = initial log-probability):", KlRules());
   options.Choice("advantage", &advantage, Names(AdvantageRules()), advantage_help.c_str());
@@ -115,11 +116,20 @@ void MethodOptions::Register(OptionsVisitor& options) {
                  "the ratio's denominator: current = the policy at the start of the claim; behaviour = the recorded log-probabilities");
   options.Text("is-correction", &is_correction, "NAME[:C]", correction_help.c_str());
   options.Choice("agg", &agg, Names(AggregationRules()), agg_help.c_str());
+  options.Choice("token-filter", &token_filter, Names(TokenFilterRules()), filter_help.c_str());
+  options.Flag(
+      "mask-truncated", &mask_truncated,
+      "responses that ended at their token budget have no policy loss: their reward counts for their group's advantages, their tokens in the "
+      "denominators of --agg and for --kl and --entropy-coef");
   options.Choice("kl", &kl, Names(KlRules()), kl_help.c_str());
   options.Real("kl-coef", &kl_coef, 0, 1e6, "factor of the divergence");
   options.Real(
       "entropy-coef", &entropy_coef, 0, 1e6,
       "factor of the entropy of each trained token's distribution, taken from the loss as --agg counts tokens: keeps exploration up; 0 = off");
+  options.Choice(
+      "zero-advantage", &zero_advantage, {"skip", "train"},
+      "groups that get no gradient, such as those with equal rewards: skip = not computed, denominators as with them; train = computed, to "
+      "the same weights: for comparisons of speed");
   options.Integer("optimizer-steps", &optimizer_steps, 1, 1024,
                   "optimiser steps per claim, each on its share of the groups; with 1 and --old current the ratio is 1 and the clip never holds");
   options.Choice("truncated-sampling", &truncated_sampling, {"refuse", "ignore"},
@@ -145,6 +155,9 @@ Method ParseMethod(const MethodOptions& options) {
   method.loss.kl_coef = options.kl_coef;
   method.loss.entropy_coef = options.entropy_coef;
   method.loss.aggregation = &FindRule(AggregationRules(), "agg", options.agg);
+  method.token_filter = &FindRule(TokenFilterRules(), "token-filter", options.token_filter);
+  method.mask_truncated = options.mask_truncated;
+  method.skip_zero_advantage = options.zero_advantage == "skip";
   method.optimizer_steps = options.optimizer_steps;
   method.accept_truncated_sampling = options.truncated_sampling == "ignore";
   return method;
@@ -166,6 +179,8 @@ std::string Method::Text() const {
           " agg=" + loss.aggregation->name + " kl=" + loss.kl->name;
   if (UsesReference()) text += ":" + Number(loss.kl_coef);
   if (UsesEntropy()) text += " entropy=" + Number(loss.entropy_coef);
+  if (token_filter != TokenFilterRules().data()) text += " token-filter=" + std::string(token_filter->name);
+  if (mask_truncated) text += " mask-truncated";
   if (optimizer_steps != 1) text += " optimizer-steps=" + std::to_string(optimizer_steps);
   if (accept_truncated_sampling) text += " truncated-sampling=ignore";
   return text;

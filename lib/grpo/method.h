@@ -21,6 +21,9 @@ struct MethodOptions {
   std::string kl = "off";
   double kl_coef = 0;
   double entropy_coef = 0;
+  std::string token_filter = "off";
+  bool mask_truncated = false;
+  std::string zero_advantage = "skip";
   int64_t optimizer_steps = 1;
   std::string truncated_sampling = "refuse";
   void Register(OptionsVisitor& options);
@@ -32,14 +35,17 @@ struct Method {
   const SpreadRule* spread = nullptr;
   bool spread_was_chosen = false;  ///< by --adv-std, not by the advantage's rule
   LossRules loss;
+  const TokenFilterRule* token_filter = nullptr;
+  bool mask_truncated = false;
+  bool skip_zero_advantage = true;
   bool old_is_behaviour = false;
   int64_t optimizer_steps = 1;
   bool accept_truncated_sampling = false;
 
   bool UsesReference() const { return loss.kl->term != nullptr; }
   bool UsesEntropy() const { return loss.entropy_coef != 0; }
-  /// Whether groups whose advantages are all zero have a gradient, or are trained as if they had.
-  bool TrainsZeroAdvantage() const { return UsesReference() || UsesEntropy(); }
+  /// Whether tokens have a gradient although their advantage is zero.
+  bool HasOtherTerms() const { return UsesReference() || UsesEntropy(); }
   /// "adv-std=unbiased clip=0.2,0.28 …": what the run does, for a person and for the checkpoint.
   std::string Text() const;
 };

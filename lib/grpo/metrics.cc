@@ -56,7 +56,14 @@ void Metrics::AddBatch(const Batch& batch) {
       advantage_squares_ += advantage * advantage;
       advantage_min_ = num_sequences_ == 1 ? advantage : std::min(advantage_min_, advantage);
       advantage_max_ = num_sequences_ == 1 ? advantage : std::max(advantage_max_, advantage);
-      for (const int32_t age : sequence.staleness) ++tokens_by_age_[age];
+      for (const int32_t age : sequence.staleness) {
+        ++tokens_by_age_[age];
+        masked_by_age_[age] += sequence.policy_masked;
+      }
+      for (const int32_t age : sequence.filtered) {
+        ++tokens_by_age_[age];
+        ++masked_by_age_[age];
+      }
     }
   }
 }
@@ -65,8 +72,6 @@ void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence
                           std::span<const double> entropies, const SequenceTerms& terms) {
   has_reference_ = method.UsesReference();
   kl_reference_ += terms.kl;
-  num_clipped_low_ += terms.num_clipped_low;
-  num_clipped_high_ += terms.num_clipped_high;
   num_bounded_ += terms.num_bounded;
   for (size_t t = 0; t < current.size(); ++t) {
     ++num_tokens_;
@@ -74,6 +79,12 @@ void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence
     entropy_ += entropies[t];
     log_ratios_.push_back(current[t] - old[t]);
     behaviour_log_ratios_.push_back(current[t] - behaviour);
+    num_clipped_low_ += terms.clips[t] < 0;
+    num_clipped_high_ += terms.clips[t] > 0;
+    ByAge& age = trained_by_age_[sequence.staleness[t]];
+    ++age.num_tokens;
+    age.num_clipped += terms.clips[t] != 0;
+    age.weight_sum += weight;
     weight_sum_ += weight;
     weight_squares_ += weight * weight;
     kl_behaviour_k1_ += KlK1(behaviour, current[t]).value;
@@ -143,6 +154,14 @@ void Metrics::AddRollouts(Json* json) const {
   Json by_age = Json::object();
   for (const auto& [age, count] : tokens_by_age_) by_age[std::to_string(age)] = Share(count, all);
   (*json)["token_share_by_age"] = by_age;
+  int64_t num_masked = 0;
+  Json masked = Json::object();
+  for (const auto& [age, count] : masked_by_age_) {
+    num_masked += count;
+    masked[std::to_string(age)] = Share(count, tokens_by_age_.at(age));
+  }
+  (*json)["masked_share"] = Share(num_masked, all);
+  (*json)["masked_share_by_age"] = masked;
 }
 
 void Metrics::AddTokens(Json* json) const {
@@ -156,6 +175,13 @@ void Metrics::AddTokens(Json* json) const {
   (*json)["clip_low_share"] = Share(num_clipped_low_, num_tokens_);
   (*json)["clip_high_share"] = Share(num_clipped_high_, num_tokens_);
   (*json)["correction_weight_mean"] = weight_sum_ / tokens;
+  Json clipped = Json::object(), weights = Json::object();
+  for (const auto& [age, values] : trained_by_age_) {
+    clipped[std::to_string(age)] = Share(values.num_clipped, values.num_tokens);
+    weights[std::to_string(age)] = values.weight_sum / static_cast<double>(values.num_tokens);
+  }
+  (*json)["clip_share_by_age"] = clipped;
+  (*json)["correction_weight_mean_by_age"] = weights;
   (*json)["correction_capped_share"] = Share(num_bounded_, num_tokens_);
   (*json)["effective_token_share"] = weight_squares_ == 0 ? 0 : weight_sum_ * weight_sum_ / (tokens * weight_squares_);
 }

@@ -65,7 +65,12 @@ class Metrics {
   int64_t num_groups_ = 0, num_zero_groups_ = 0, num_sequences_ = 0, num_length_finish_ = 0, num_response_tokens_ = 0;
   int64_t num_continued_ = 0;  ///< rollouts that were interrupted once at least: by newer weights, or to be resumed from the buffer
   double reward_sum_ = 0, reward_squares_ = 0, advantage_sum_ = 0, advantage_squares_ = 0, advantage_min_ = 0, advantage_max_ = 0;
-  std::map<int64_t, int64_t> tokens_by_age_;
+  std::map<int64_t, int64_t> tokens_by_age_, masked_by_age_;  ///< masked: kept from the policy loss by a choice of the method
+  struct ByAge {
+    int64_t num_tokens = 0, num_clipped = 0;
+    double weight_sum = 0;
+  };
+  std::map<int64_t, ByAge> trained_by_age_;
 
   int64_t num_tokens_ = 0;  ///< trained
   int64_t num_clipped_low_ = 0, num_clipped_high_ = 0, num_bounded_ = 0;

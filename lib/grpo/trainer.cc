@@ -204,8 +204,7 @@ void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals
         Pick(sequence, old_logprobs[index], first_in_group, &old);
       }
       if (reference_ != nullptr) Pick(sequence, reference, first, &reference_values);
-      const auto num_trained = static_cast<int64_t>(sequence.trained.size());
-      const double weight = num_trained == 0 ? 0 : options_.method.loss.aggregation->weight(totals, num_trained);
+      const double weight = sequence.trained.empty() ? 0 : options_.method.loss.aggregation->weight(totals, sequence.NumCounted());
       SequenceLoss(options_.method.loss, {current, old, sequence.behaviour, reference_values, entropy_values, sequence.advantage, weight}, &terms);
       metrics.loss += terms.loss;
       metrics.AddSequence(options_.method, sequence, current, old, entropy_values, terms);

@@ -97,6 +97,54 @@ TEST_CASE("only generated, unmasked tokens are trained, each with its own stalen
   CHECK(sequence.behaviour[2] == static_cast<double>(rollout.logprobs[3]));
 }
 
+TEST_CASE("the off-policy mask takes older versions' tokens from the loss, and no token from the denominators") {
+  Claim claim = MakeClaim(0, {{MakeRollout(1, 0, 6, 1, 5), MakeRollout(1, 1, 6, 0, 4)}, {MakeRollout(2, 0, 4, 1, 3), MakeRollout(2, 1, 4, 0, 4)}});
+  claim.groups[0].rollouts[0].weight_versions = {{3, 0, 0, 2, {}}, {5, 0, 2, 6, {}}};
+  MethodOptions options;
+  const ClaimTotals plain = Totals(Make(claim, options).groups);
+  options.token_filter = "off-policy-mask";
+  const Batch batch = Make(claim, options);
+  CHECK(batch.groups[0].sequences[0].trained == std::vector<int32_t>{2, 3, 4, 5});
+  CHECK(batch.groups[0].sequences[0].filtered == std::vector<int32_t>{2, 2});
+  CHECK(batch.groups[0].sequences[0].NumCounted() == 6);
+  CHECK(batch.groups[0].sequences[1].trained.empty());
+  CHECK(batch.groups[0].sequences[0].advantage != 0);  // the masked rollout's reward counts
+  CHECK(Totals(batch.groups).num_tokens == plain.num_tokens);
+  CHECK(Totals(batch.groups).num_sequences == 4);
+  CHECK(!batch.groups[0].skipped);
+  CHECK(batch.groups[1].skipped);  // every token is older
+  CHECK(!batch.groups[1].zero_advantage);
+  CHECK(batch.num_trained == 2);
+  CHECK(batch.num_skipped == 2);
+}
+
+TEST_CASE("truncated responses have no policy loss, and their rewards count") {
+  Claim claim = MakeMixedClaim(5);
+  claim.groups[0].rollouts[0].finish = record::Finish::kLength;
+  MethodOptions options;
+  const Batch plain = Make(claim, options);
+  options.mask_truncated = true;
+  const Batch masked = Make(claim, options);
+  CHECK(plain.groups[0].sequences[0].advantage != 0);
+  CHECK(masked.groups[0].sequences[0].advantage == 0);
+  CHECK(masked.groups[0].sequences[0].policy_masked);
+  CHECK(masked.groups[0].sequences[1].advantage == plain.groups[0].sequences[1].advantage);
+  CHECK(Totals(masked.groups).num_tokens == Totals(plain.groups).num_tokens);
+  CHECK(!masked.groups[0].skipped);
+  for (auto& rollout : claim.groups[0].rollouts) rollout.finish = record::Finish::kLength;
+  CHECK(Make(claim, options).groups[0].skipped);
+  options.entropy_coef = 0.01;
+  CHECK(!Make(claim, options).groups[0].skipped);
+}
+
+TEST_CASE("groups without a gradient are trained all the same where that is asked for") {
+  MethodOptions options;
+  options.zero_advantage = "train";
+  const Batch batch = Make(MakeMixedClaim(5), options);
+  CHECK(batch.num_trained == 9);
+  CHECK(batch.groups[1].zero_advantage);
+}
+
 TEST_CASE("what must not be trained on is refused, naming the rollout") {
   Claim claim = MakeMixedClaim(5);
   record::Rollout& rollout = claim.groups[0].rollouts[1];

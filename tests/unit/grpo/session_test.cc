@@ -122,6 +122,70 @@ TEST_CASE("micro-batch size and threads never change a bit") {
   }
 }
 
+TEST_CASE("groups without a gradient, skipped or trained, leave the same weights and moments, bit for bit") {
+  for (const kernels::Kernels* kernels : kernels::AvailableKernels()) {
+    Rig rig;
+    for (const char* choice : {"skip", "train"}) {
+      SessionOptions options = rig.Options(choice);
+      options.kernels = kernels->name;
+      options.precision = "auto";
+      options.method.zero_advantage = choice;
+      options.method.mask_truncated = true;
+      options.micro_batch_tokens = 40;
+      Session session(options, 1);
+      session.CheckHeader(TestHeader());
+      for (int64_t step = 0; step < 2; ++step) {
+        Claim claim = MakeMixedClaim(step);
+        if (step == 1) {
+          for (auto& rollout : claim.groups[2].rollouts) rollout.finish = record::Finish::kLength;
+        }
+        StepReport report = session.Train(claim);
+        CHECK(report.num_skipped == (choice[0] == 't' ? 0 : step == 0 ? 3 : 6));
+        session.Settle(&report);
+      }
+    }
+    INFO(kernels->name);
+    CHECK(rig.Weights("skip", 2) == rig.Weights("train", 2));
+    const auto optimizer = [&](const std::string& name) {
+      return ReadFile(SystemFiles(), rig.scratch / (name + "/checkpoints/step-00000002/optimizer.safetensors"));
+    };
+    CHECK(optimizer("skip") == optimizer("train"));
+  }
+}
+
+TEST_CASE("identity settings: what is off changes no bit") {
+  Rig rig;
+  const auto weights = [&](const std::string& name, const std::function<void(MethodOptions*)>& change, bool on_policy = false) {
+    SessionOptions options = rig.Options(name);
+    change(&options.method);
+    Session session(options, 1);
+    session.CheckHeader(TestHeader());
+    for (int64_t step = 0; step < 3; ++step) {
+      Claim claim = MakeMixedClaim(step);
+      if (on_policy) {
+        for (auto& group : claim.groups) {
+          for (auto& rollout : group.rollouts) rollout.weight_versions[0].version = static_cast<uint64_t>(step);
+        }
+      }
+      session.Train(claim);
+    }
+    return rig.Weights(name, 3);
+  };
+  const std::string plain = weights("plain", [](MethodOptions*) {});
+  CHECK(plain == weights("spread", [](MethodOptions* o) { o->adv_std = "unbiased"; }));
+  CHECK(plain == weights("dual", [](MethodOptions* o) { o->loss = "dual"; }));               // ratio 1: no loss clips
+  CHECK(plain == weights("cispo", [](MethodOptions* o) { o->loss = "cispo"; }));             // and all have the same gradient
+  CHECK(plain == weights("truncated", [](MethodOptions* o) { o->mask_truncated = true; }));  // no response is
+  CHECK(plain == weights("zero", [](MethodOptions* o) { o->zero_advantage = "train"; }));
+  CHECK(plain != weights("mask", [](MethodOptions* o) { o->token_filter = "off-policy-mask"; }));
+  CHECK(weights(
+            "fresh", [](MethodOptions*) {}, true) ==
+        weights(
+            "fresh-mask", [](MethodOptions* o) { o->token_filter = "off-policy-mask"; }, true));
+  CHECK(weights("gspo", [](MethodOptions* o) { o->loss = "gspo", o->is_correction = "none"; }) ==
+        weights("none", [](MethodOptions* o) { o->is_correction = "none"; }));
+}
+
 TEST_CASE("killed and resumed, the weights are those of the uninterrupted run, bit for bit") {
   Rig rig;
   SessionOptions whole = rig.Options("whole"), cut = rig.Options("cut");
