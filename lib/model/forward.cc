@@ -1,6 +1,7 @@
 #include "model/forward.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "model/layer_pass.h"
@@ -19,6 +20,8 @@ struct Forward::State {
 
   void Reserve(int64_t rows);
   void Prepare(std::span<const Row> rows);
+  Batch Prepared() const;
+  void Layer(Worker& worker, const PackedPolicy& policy, KvCache& cache, const Batch& batch, int64_t layer);
   void RunChunk(const PackedPolicy& policy, KvCache& cache, float* logits, kernels::ChunkSums* chunks);
 
   const Config config;
@@ -92,16 +95,22 @@ void Forward::State::Prepare(std::span<const Row> rows) {
   pass.rope().Extend(last + 1);
 }
 
-void Forward::State::RunChunk(const PackedPolicy& policy, KvCache& cache, float* logits, kernels::ChunkSums* chunks) {
+Batch Forward::State::Prepared() const {
   const auto same = [](const Span& a, const Span& b) { return a.blocks == b.blocks; };
   const bool apart = std::adjacent_find(spans.begin(), spans.end(), same) == spans.end();
-  const Batch batch{static_cast<int64_t>(tokens.size()), tokens.data(), positions.data(), spans, spans, apart};
+  return {static_cast<int64_t>(tokens.size()), tokens.data(), positions.data(), spans, spans, apart};
+}
+
+void Forward::State::Layer(Worker& worker, const PackedPolicy& policy, KvCache& cache, const Batch& batch, int64_t layer) {
+  const KvBase kv{cache.KeyBase(layer), cache.ValueBase(layer), cache.block_stride_bytes()};
+  pass.Layer(worker, policy.layer(layer), batch, kv, activations, x);
+}
+
+void Forward::State::RunChunk(const PackedPolicy& policy, KvCache& cache, float* logits, kernels::ChunkSums* chunks) {
+  const Batch batch = Prepared();
   pool.Run([&](Worker& worker) {
     pass.Embed(worker, policy, batch, x);
-    for (int64_t layer = 0; layer < config.layers; ++layer) {
-      const KvBase kv{cache.KeyBase(layer), cache.ValueBase(layer), cache.block_stride_bytes()};
-      pass.Layer(worker, policy.layer(layer), batch, kv, activations, x);
-    }
+    for (int64_t layer = 0; layer < config.layers; ++layer) Layer(worker, policy, cache, batch, layer);
     pass.Logits(worker, policy, x, logit_rows, activations.h, {logits, config.vocab, chunks, scales});
   });
 }
@@ -121,6 +130,21 @@ void Forward::Run(const Policy& policy, KvCache& cache, std::span<const Row> row
     if (chunks != nullptr) chunks += num_logits * NumChunks(state_->config.vocab);
     rows = rows.subspan(chunk.size());
   }
+}
+
+int64_t Forward::FirstNotFinite(const Policy& policy, KvCache& cache, const Row& row) {
+  State& state = *state_;
+  const PackedPolicy& packed = PackedPolicy::Of(policy);
+  state.Reserve(1);
+  state.Prepare({&row, 1});
+  const Batch batch = state.Prepared();
+  const auto is_finite = [&] { return std::all_of(state.x, state.x + state.config.hidden, [](float value) { return std::isfinite(value); }); };
+  state.pool.Run([&](Worker& worker) { state.pass.Embed(worker, packed, batch, state.x); });
+  for (int64_t layer = -1; layer < state.config.layers; ++layer) {
+    if (layer >= 0) state.pool.Run([&](Worker& worker) { state.Layer(worker, packed, cache, batch, layer); });
+    if (!is_finite()) return layer;
+  }
+  return state.config.layers;
 }
 
 }  // namespace april::model

@@ -35,6 +35,10 @@ class Forward {
   /// Incompatible (a token beyond the vocabulary) and Runtime (no room reserved) before anything is computed of the rows' chunk.
   void Run(const Policy& policy, KvCache& cache, std::span<const Row> rows, float* logits, kernels::ChunkSums* chunks = nullptr);
 
+  /// Where a row's numbers stop being finite: the layer behind which they first are not, -1 for its embedding, the number of layers when it is only
+  /// the logits. The row was run before; it is computed once more, with the keys and values that are stored.
+  int64_t FirstNotFinite(const Policy& policy, KvCache& cache, const Row& row);
+
  private:
   struct State;
   std::unique_ptr<State> state_;

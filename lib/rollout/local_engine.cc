@@ -94,6 +94,7 @@ class LocalEngine : public Engine {
   void PlanPrefill();
   int64_t AddRows(model::Sequence* sequence, int64_t length, int64_t most, const Slot* slot, const SharedPrompt* prompt);
   void RunForward();
+  std::string WhereNotFinite(Slot* slot);
   void Sample(std::vector<SlotEvent>* events);
 
   LocalEngineOptions options_;
@@ -310,6 +311,16 @@ void LocalEngine::RunForward() {
   PlanPromptDraws();
 }
 
+/// For a person: the first layer behind which the newest position is not finite.
+std::string LocalEngine::WhereNotFinite(Slot* slot) {
+  const int64_t position = slot->sequence.length - 1;
+  const model::Row row{slot->token(position), static_cast<int32_t>(position), &slot->sequence};
+  const int64_t layer = forward_.FirstNotFinite(*current_.policy, cache_, row);
+  if (layer < 0) return "first in the embedding of token " + std::to_string(row.token);
+  if (layer == config_.layers) return "first in the last matrix";
+  return "first in layer " + std::to_string(layer) + " of 0 to " + std::to_string(config_.layers - 1);
+}
+
 void LocalEngine::Sample(std::vector<SlotEvent>* events) {
   if (draws_.empty()) return;
   choices_.resize(draws_.size());
@@ -343,7 +354,7 @@ void LocalEngine::Sample(std::vector<SlotEvent>* events) {
       event.sampled_logprob = choices_[i].sampled_logprob;
     } else {
       event.kind = SlotEvent::Kind::kFailed;
-      event.error = "the logits hold NaN or infinity under policy version " + std::to_string(current_.id.version);
+      event.error = "the logits hold NaN or infinity under policy version " + std::to_string(current_.id.version) + ", " + WhereNotFinite(&slot);
     }
     events->push_back(std::move(event));
   }

@@ -31,8 +31,11 @@ model::Config TinyConfig() {
   return config;
 }
 
-std::shared_ptr<const model::Policy> RandomPolicy(uint64_t seed, const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool with_nan = false) {
-  const model::Config config = TinyConfig();
+/// `broken`: a tensor one of whose rows is NaN.
+std::shared_ptr<const model::Policy> RandomPolicy(uint64_t seed, const kernels::Kernels& kernels, kernels::ThreadPool& pool,
+                                                  const std::string& broken = "", bool tied = true) {
+  model::Config config = TinyConfig();
+  config.tied_embeddings = tied;
   std::vector<std::string> bytes;
   std::vector<weights::TensorView> views;
   const auto specs = model::Parameters(config);
@@ -44,11 +47,12 @@ std::shared_ptr<const model::Policy> RandomPolicy(uint64_t seed, const kernels::
     view.shape = spec.shape;
     view.dtype = kernels.element_bytes == 2 ? weights::DType::kBf16 : weights::DType::kF32;
     const bool norm = spec.shape.size() == 1;
+    const int64_t row_size = norm ? 1 : spec.shape.back();
     std::string data;
     for (int64_t i = 0; i < view.NumElements(); ++i) {
       const double uniform = RandomUnit(seed, RandomUse::kTest, 9, counter++) * 2 - 1;
       float value = static_cast<float>(norm ? 1 + 0.2 * uniform : 0.35 * uniform);
-      if (with_nan && spec.name == "model.embed_tokens.weight" && i / config.hidden == 500) value = std::nanf("");
+      if (spec.name == broken && i / row_size == std::min<int64_t>(500, spec.shape[0] - 1)) value = std::nanf("");
       if (kernels.element_bytes == 2) {
         uint32_t bits;
         std::memcpy(&bits, &value, 4);
@@ -307,11 +311,12 @@ TEST_CASE("Recorded log-probabilities are those of one forward over the whole se
   }
 }
 
-TEST_CASE("Logits that are not finite fail their rollout alone") {
+/// What became of four rollouts, the second of which ends its prompt with token 500: the reason of each that failed.
+std::vector<std::string> Failures(const std::string& broken, bool tied) {
   kernels::ThreadPool pool(1);
   const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kAuto);
   GivenPolicies policies;
-  policies.first = {RandomPolicy(1, kernels, pool, true), {1, 111}};
+  policies.first = {RandomPolicy(1, kernels, pool, broken, tied), {1, 111}};
   LocalEngineOptions options;
   options.num_slots = 4;
   options.expected_positions = 100;
@@ -321,13 +326,28 @@ TEST_CASE("Logits that are not finite fail their rollout alone") {
   schedule.stop_tokens = {2};
   Scheduler scheduler(schedule, *engine, out, nullptr);
   auto work = Work(2, 2);
-  work[1].prompt_tokens.back() = 500;  // its embedding holds NaN, and so does its logit as output
+  work[1].prompt_tokens.back() = 500;
   for (const auto& rollout : work) scheduler.Give(rollout);
   scheduler.Run();
-  CHECK(scheduler.counters().failed == 4);  // tied embeddings: the output row of token 500 is NaN for everyone
+  std::vector<std::string> failures;
   for (const auto& rollout : out.rollouts) {
-    CHECK(rollout.status == record::Status::kFailed);
+    if (rollout.status != record::Status::kFailed) continue;
     CHECK(rollout.finish == record::Finish::kError);
+    if (broken == "model.embed_tokens.weight" && !tied) CHECK(rollout.uid == work[1].uid);
+    failures.push_back(stream::Find(rollout.meta, "generation_error")->AsString());
+  }
+  return failures;
+}
+
+TEST_CASE("Logits that are not finite fail their rollout alone, and say in which layer it began") {
+  CHECK(Failures("", false).empty());
+  const std::string head = "the logits hold NaN or infinity under policy version 1, first in ";
+  CHECK(Failures("model.embed_tokens.weight", false) == std::vector<std::string>{head + "the embedding of token 500"});
+  CHECK(Failures("lm_head.weight", false) == std::vector<std::string>(4, head + "the last matrix"));
+  for (int layer : {0, 1}) {
+    const std::string prefix = "model.layers." + std::to_string(layer) + ".", place = "layer " + std::to_string(layer) + " of 0 to 1";
+    for (const char* tensor : {"self_attn.v_proj.weight", "mlp.down_proj.weight", "input_layernorm.weight"})
+      CHECK(Failures(prefix + tensor, true) == std::vector<std::string>(4, head + place));
   }
 }
 
