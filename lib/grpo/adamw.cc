@@ -15,7 +15,7 @@ double Power(double base, int64_t exponent) {
 }
 
 Optimizer::Optimizer(const OptimizerOptions& options, const State& state, const kernels::Kernels& kernels, kernels::ThreadPool& pool)
-    : options_(options), kernels_(kernels), pool_(pool) {
+    : options_(options), schedule_(ParseSchedule(options)), kernels_(kernels), pool_(pool) {
   constexpr auto kChunk = static_cast<size_t>(kernels::kSumChunk);
   for (size_t tensor = 0; tensor < state.trainables().size(); ++tensor) {
     const size_t size = state.Size(tensor);
@@ -38,11 +38,6 @@ double Optimizer::Norm(TrainableGradients gradients, std::vector<double>* tensor
     for (size_t i = 0; i < chunks_.size(); ++i) (*tensor_squares)[chunks_[i].tensor] += sums[i];
   }
   return std::sqrt(total);
-}
-
-double Optimizer::LearningRate(int64_t optimizer_steps) const {
-  if (optimizer_steps >= options_.warmup_steps) return options_.lr;
-  return options_.lr * static_cast<double>(optimizer_steps + 1) / static_cast<double>(options_.warmup_steps);
 }
 
 double Optimizer::Step(TrainableGradients gradients, double norm, State* state) const {

@@ -28,7 +28,7 @@ class Optimizer {
   /// One AdamW step with gradients scaled down to the largest allowed norm; rounds the new weights to bf16. Returns the learning rate.
   ///   Source  Loshchilov and Hutter, arXiv 1711.05101, algorithm 2; clipping: Pascanu et al., arXiv 1211.5063, algorithm 1.
   double Step(TrainableGradients gradients, double norm, State* state) const;
-  double LearningRate(int64_t optimizer_steps) const;
+  double LearningRate(int64_t optimizer_steps) const { return grpo::LearningRate(schedule_, optimizer_steps); }
 
  private:
   struct Chunk {
@@ -37,6 +37,7 @@ class Optimizer {
   };
 
   OptimizerOptions options_;
+  Schedule schedule_;
   const kernels::Kernels& kernels_;
   kernels::ThreadPool& pool_;
   std::vector<Chunk> chunks_;

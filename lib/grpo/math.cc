@@ -290,6 +290,39 @@ void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, Sequence
   terms->entropy_gradient = inputs.token_weight * -rules.entropy_coef;
 }
 
+// ---- 7. Learning rate ----
+
+namespace {
+
+double Line(double progress) { return 1 - progress; }
+// (1 + cos(pi p)) / 2 = cos(pi p / 2)^2, by the same operations on every machine: the Taylor series to x^22 / 22!, whose remainder is below 1e-17.
+// Source  SGDR, arXiv 1608.03983, equation 5, without restarts.
+double HalfCosine(double progress) {
+  constexpr double kHalfPi = 1.57079632679489661923;
+  const double square = kHalfPi * progress * kHalfPi * progress;
+  double cosine = 1;
+  for (int k = 22; k >= 2; k -= 2) cosine = 1 - square / (k * (k - 1)) * cosine;
+  return progress < 1 ? cosine * cosine : 0;
+}
+
+const ScheduleRule kScheduleRules[] = {
+    {"constant", "--lr", nullptr},
+    {"linear", "falls on a line to --lr-floor at --total-steps", Line},
+    {"cosine", "falls on half a cosine to --lr-floor at --total-steps", HalfCosine},
+};
+
+}  // namespace
+
+std::span<const ScheduleRule> ScheduleRules() { return kScheduleRules; }
+
+double LearningRate(const Schedule& schedule, int64_t step) {
+  if (step < schedule.warmup_steps) return schedule.lr * static_cast<double>(step + 1) / static_cast<double>(schedule.warmup_steps);
+  if (schedule.rule->height == nullptr) return schedule.lr;
+  const auto falling_steps = static_cast<double>(schedule.total_steps - schedule.warmup_steps);
+  const double progress = std::min(static_cast<double>(step - schedule.warmup_steps) / falling_steps, 1.0);
+  return schedule.floor + (schedule.lr - schedule.floor) * schedule.rule->height(progress);
+}
+
 template <typename Rule>
 const Rule& FindRule(std::span<const Rule> rules, const std::string& axis, const std::string& name) {
   std::string names;
@@ -304,6 +337,7 @@ template const SpreadRule& FindRule(std::span<const SpreadRule>, const std::stri
 template const CorrectionRule& FindRule(std::span<const CorrectionRule>, const std::string&, const std::string&);
 template const TokenFilterRule& FindRule(std::span<const TokenFilterRule>, const std::string&, const std::string&);
 template const PolicyRule& FindRule(std::span<const PolicyRule>, const std::string&, const std::string&);
+template const ScheduleRule& FindRule(std::span<const ScheduleRule>, const std::string&, const std::string&);
 template const KlRule& FindRule(std::span<const KlRule>, const std::string&, const std::string&);
 template const AggregationRule& FindRule(std::span<const AggregationRule>, const std::string&, const std::string&);
 

@@ -161,6 +161,23 @@ struct SequenceTerms {
 /// loss = sum over tokens of token_weight * (w_t * policy loss_t + kl_coef * kl_t - entropy_coef * entropy_t); its derivatives by l_t and entropy_t.
 void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, SequenceTerms* terms);
 
+// ---- 7. Learning rate: of the optimiser step of that index ----
+
+struct ScheduleRule {
+  const char* name;
+  const char* help;
+  double (*height)(double progress);  ///< from 1 at progress 0 to 0 at progress 1; nullptr: always 1
+};
+std::span<const ScheduleRule> ScheduleRules();  ///< --lr-schedule; identity: constant
+
+struct Schedule {
+  const ScheduleRule* rule = nullptr;
+  double lr = 0, floor = 0;
+  int64_t warmup_steps = 0, total_steps = 0;
+};
+/// Step s of the first W: lr (s + 1) / W. Then floor + (lr - floor) height((s - W) / (T - W)); from step T on, the floor.
+double LearningRate(const Schedule& schedule, int64_t step);
+
 /// The row of that name. Throws Usage naming the choices.
 template <typename Rule>
 const Rule& FindRule(std::span<const Rule> rules, const std::string& axis, const std::string& name);

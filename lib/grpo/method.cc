@@ -217,12 +217,37 @@ std::string Text(const Correction& correction) {
 void OptimizerOptions::Register(OptionsVisitor& options) {
   options.Section("Optimiser (AdamW)");
   options.Real("lr", &lr, 0, 1, "learning rate");
+  static const std::string schedule_help = Help("the learning rate after the warm-up:", ScheduleRules());
+  options.Choice("lr-schedule", &lr_schedule, Names(ScheduleRules()), schedule_help.c_str());
   options.Integer("warmup-steps", &warmup_steps, 0, kNoUpperLimit, "optimiser steps over which the learning rate rises from 0 to --lr");
+  options.Integer(
+      "total-steps", &total_steps, 0, kNoUpperLimit,
+      "optimiser steps, those of the warm-up included, at whose end linear and cosine reach --lr-floor, and stay there: usually the run's claims "
+      "times --optimizer-steps; a claim without any gradient is no step");
+  options.Real("lr-floor", &lr_floor, 0, 1, "learning rate that linear and cosine fall to");
   options.Real("beta1", &beta1, 0, 0.999999, "decay of the gradient's mean");
   options.Real("beta2", &beta2, 0, 0.9999999, "decay of the squared gradient's mean");
   options.Real("adam-epsilon", &epsilon, 1e-30, 1, "added to the root of the squared gradient's mean");
   options.Real("weight-decay", &weight_decay, 0, 1, "decoupled decay: each step multiplies the weights by 1 - lr * this");
   options.Real("max-grad-norm", &max_grad_norm, 0, 1e30, "larger gradients are scaled down to this norm over all parameters; 0 = never");
+}
+
+Schedule ParseSchedule(const OptimizerOptions& options) {
+  Schedule schedule{&FindRule(ScheduleRules(), "lr-schedule", options.lr_schedule), options.lr, options.lr_floor, options.warmup_steps,
+                    options.total_steps};
+  const bool falls = schedule.rule->height != nullptr;
+  if (falls && options.total_steps <= options.warmup_steps) {
+    throw Error::Usage("--lr-schedule " + options.lr_schedule + " with --total-steps " + std::to_string(options.total_steps) +
+                           ": the learning rate would have no step to fall over after --warmup-steps " + std::to_string(options.warmup_steps),
+                       "give --total-steps: the run's claims times --optimizer-steps");
+  }
+  if (!falls && (options.total_steps != 0 || options.lr_floor != 0))
+    throw Error::Usage("--total-steps and --lr-floor do nothing while --lr-schedule is constant", "add --lr-schedule cosine, or leave them out");
+  if (options.lr_floor > options.lr) {
+    throw Error::Usage("--lr-floor " + Number(options.lr_floor) + " is above --lr " + Number(options.lr),
+                       "the learning rate falls from --lr to --lr-floor");
+  }
+  return schedule;
 }
 
 }  // namespace april::grpo

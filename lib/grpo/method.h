@@ -60,10 +60,14 @@ std::string Text(const Correction& correction);  ///< "tis:2"
 
 struct OptimizerOptions {
   double lr = 1e-6;
-  int64_t warmup_steps = 0;
+  std::string lr_schedule = "constant";
+  double lr_floor = 0;
+  int64_t warmup_steps = 0, total_steps = 0;
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
   double max_grad_norm = 1;
   void Register(OptionsVisitor& options);
 };
+/// Throws Usage with the reason when the schedule's options do not go together.
+Schedule ParseSchedule(const OptimizerOptions& options);
 
 }  // namespace april::grpo

@@ -86,6 +86,14 @@ void Tell(const UpdateResult& result, bool replay, StepReport* report) {
   report->line = result.metrics.Line();
 }
 
+/// Before anything is read or written.
+Method CheckedMethod(const SessionOptions& options) {
+  const Method method = ParseMethod(options.method);
+  ParseSchedule(options.optimizer);
+  for (const std::string& doubt : Doubts(options.method)) log::Warn(doubt);
+  return method;
+}
+
 }  // namespace
 
 void SessionOptions::Register(OptionsVisitor& options) {
@@ -118,7 +126,7 @@ void SessionOptions::Register(OptionsVisitor& options) {
 struct Session::Parts {
   Parts(const SessionOptions& session_options, int num_threads)
       : options(session_options),
-        method(ParseMethod(options.method)),
+        method(CheckedMethod(options)),
         kernels(kernels::ChooseKernels(options.kernels, ParsePrecision(options.precision))),
         pool(num_threads),
         checkpoints(SystemFiles(), options.from, options.keep),
@@ -152,7 +160,6 @@ struct Session::Parts {
 };
 
 void Session::Parts::Load() {
-  for (const std::string& doubt : Doubts(options.method)) log::Warn(doubt);
   newest_checkpoint = replays() ? checkpoints.FindAtOrBefore(options.replay) : checkpoints.FindNewest();
   if (!newest_checkpoint && options.model.empty()) {
     throw Error::Usage("there is no whole checkpoint " + (replays() ? "at or before step " + std::to_string(options.replay) + " " : "") + "in " +

@@ -5,6 +5,7 @@
 import collections
 import itertools
 import json
+import math
 import sys
 import types
 
@@ -42,6 +43,17 @@ def advantages(rule, std, claim):
     if std == "none":
         return groups
     return [g / (torch.tensor(rewards, dtype=torch.float64).std(unbiased=std == "unbiased") + 1e-6) for g, rewards in zip(groups, claim)]
+
+
+SCHEDULES = [{"name": name, "lr": 2e-5, "floor": 2e-6, "warmup": 3, "total": 11} for name in ("constant", "linear", "cosine")]
+
+
+def learning_rate(schedule, step):
+    lr, floor, warmup, total = (schedule[k] for k in ("lr", "floor", "warmup", "total"))
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = min((step - warmup) / (total - warmup), 1)
+    return {"constant": lr, "linear": floor + (lr - floor) * (1 - progress), "cosine": floor + (lr - floor) * (1 + math.cos(math.pi * progress)) / 2}[schedule["name"]]
 
 
 def rounded(values):
@@ -213,6 +225,7 @@ def main():
         "advantages": [{"rule": rule, "std": std, "rewards": claim, "advantages": [a.tolist() for a in advantages(rule, std, claim)]}
                        for rule, std, claim in itertools.product(("grpo", "drgrpo", "rloo", "reinforce-pp"), stds, ADVANTAGE_CLAIMS)],
         "exp": [{"x": x, "exp": float(torch.exp(torch.tensor(x)))} for x in (0.0, 1.0, -1.0, 0.3465, -0.3466, 1e-12, -20.5, 33.25, -700.0, 700.0)],
+        "schedules": [{**schedule, "rates": [learning_rate(schedule, step) for step in range(14)]} for schedule in SCHEDULES],
         "bounds": BOUNDS, "kl_coef": KL_COEF, "entropy_coef": ENTROPY_COEF, "budget": BUDGET, "group_rewards": GROUP_REWARDS, "sequences": sequences,
         "claims": claims,
     }

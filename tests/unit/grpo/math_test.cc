@@ -251,6 +251,36 @@ TEST_CASE("at ratio 1 all losses have the same gradient, bit for bit") {
   }
 }
 
+TEST_CASE("learning rates equal the reference") {
+  for (const auto& row : Reference()["schedules"]) {
+    const Schedule schedule{&FindRule(ScheduleRules(), "lr-schedule", row["name"]), row["lr"], row["floor"], row["warmup"], row["total"]};
+    INFO(row["name"]);
+    int64_t step = 0;
+    for (const double expected : row["rates"].get<Doubles>()) CHECK(LearningRate(schedule, step++) == Approx(expected).epsilon(1e-14));
+  }
+  for (const ScheduleRule& rule : ScheduleRules()) {  // it begins at --lr and ends at the floor, exactly
+    const Schedule schedule{&rule, 1e-5, 1e-6, 0, 7};
+    CHECK(LearningRate(schedule, 0) == 1e-5);
+    if (rule.height != nullptr) CHECK(LearningRate(schedule, 7) == 1e-6);
+  }
+}
+
+TEST_CASE("schedules that cannot be meant are refused") {
+  OptimizerOptions options;
+  SECTION("no end") { options.lr_schedule = "cosine"; }
+  SECTION("an end within the warm-up") {
+    options.lr_schedule = "linear";
+    options.warmup_steps = options.total_steps = 5;
+  }
+  SECTION("a floor that nothing falls to") { options.lr_floor = 1e-7; }
+  SECTION("a floor above") {
+    options.lr_schedule = "linear";
+    options.total_steps = 5;
+    options.lr_floor = 1e-3;
+  }
+  CHECK_THROWS_AS(ParseSchedule(options), Error);
+}
+
 TEST_CASE("k3 is never negative") {
   for (uint64_t i = 0; i < 1000; ++i) CHECK(KlK3(-5 * Uniform(i), -5 * Uniform(i + 5000)).value >= -1e-15);
 }
