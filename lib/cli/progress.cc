@@ -69,9 +69,10 @@ void Progress::Update(double done, double total, const std::string& text) {
     std::snprintf(percent, sizeof percent, "%3.0f%% ", std::clamp(100 * done / total, 0.0, 100.0));
     line += percent;
   }
-  line += text;
+  // Before what a narrow terminal cuts off.
   const double gained = done - state_->first_done;
-  if (total > done && gained > 0) line += ", " + HumanSeconds(elapsed_s * (total - done) / gained) + " left";
+  if (total > done && gained > 0) line += HumanSeconds(elapsed_s * (total - done) / gained) + " left, ";
+  line += text;
   if (state_->mode == Mode::kPlain) {
     log::Info(line);
     return;

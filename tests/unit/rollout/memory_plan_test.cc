@@ -26,10 +26,15 @@ TEST_CASE("Memory is planned before work: all slots if they fit, fewer blocks if
   } catch (const Error& error) {
     CHECK(error.kind() == ErrorKind::kRuntime);
     CHECK(error.message().find("320 tokens") != std::string::npos);
-    CHECK(error.hint().find("--memory") != std::string::npos);
+    CHECK(error.hint().find("--memory at least 112 MB") != std::string::npos);
   }
   plan.memory_bytes = 50'000'000;  // less than the weights
   CHECK_THROWS_AS(PlanKvBlocks(plan), Error);
+  plan.memory_bytes = uint64_t{1} << 50;  // more than there is: refused, unless so much is of no use
+  CHECK(PlanKvBlocks(plan) == 11 * 12);
+  plan.num_slots = 100'000'000;
+  CHECK_THROWS_WITH(PlanKvBlocks(plan), Catch::Contains("of memory is available"));
+  plan.num_slots = 10;
   plan.memory_bytes = 0;
   CHECK(PlanKvBlocks(plan) > 0);
   plan.expected_positions = 0;  // then for the model's whole context

@@ -1,0 +1,14 @@
+// How much memory this process may still take.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace april {
+
+/// The least of what the machine can give without swapping (free memory and droppable caches) and what is left below the limits of the control groups
+/// that the process is in (of a job, of a container). UINT64_MAX when the system tells nothing.
+///   Source  proc(5), MemAvailable; the kernel's cgroup-v2 and cgroup-v1/memory documents. The arguments are for tests.
+uint64_t AvailableMemoryBytes(const std::string& proc = "/proc", const std::string& cgroups = "/sys/fs/cgroup");
+
+}  // namespace april
