@@ -59,7 +59,7 @@ if [ -e "$run/buffer" ]; then
 else
   weight-sync publish -q --model "$dir/model/smollm2.gguf" --to "$run/weights" --version 0
 fi
-evaluate() { "$here/evaluate.sh" --model "$1" --prompts "$run/addition.jsonl" --out "$run/$2" >"$run/$2.jsonl"; }
+evaluate() { "$here/evaluate.sh" --model "$1" --prompts "$run/addition.jsonl" --seeds 1 --json --out "$run/$2" >"$run/$2.jsonl"; }
 if [ ! -s "$run/before.jsonl" ]; then
   say "asking all 64 questions before training"
   phase evaluation evaluate "$run/weights/v00000000" before
@@ -74,7 +74,7 @@ say "asking all 64 questions after training"
 phase evaluation evaluate "$run/weights/v$(printf %08d "$trained")" after
 "$here/report.sh" "$run" >/dev/null
 checkpoint=$(ls -d "$run"/checkpoints/step-* | tail -n 1)
-accuracy() { grep "\"$2\"" "$run/$1.jsonl" | sed -E 's/.*"accuracy":([0-9.]+).*/\1/'; }
+accuracy() { printf %.3f "$(grep "\"$2\"" "$run/$1.jsonl" | sed -E 's/.*"pass_at_1":([0-9.]+).*/\1/')"; }
 cat <<END
 
 sampled accuracy   $(accuracy before sampled) before, $(accuracy after sampled) after $trained steps (greedy: $(accuracy before greedy), $(accuracy after greedy))
@@ -84,7 +84,7 @@ seconds            $(awk -F'\t' '{ printf "%s%s %s", (NR > 1 ? ", " : ""), $1, $
 the curve          $run/report.svg
 a look inside      partial-buffer stat -s $run/buffer
                    partial-buffer ls -s $run/buffer | head
-                   rollout-cat --text --model $dir/model/smollm2.gguf --in $run/after/sampled.zst | less
+                   rollout-cat --text --model $dir/model/smollm2.gguf --in $run/after/sampled-1.zst | less
 the trained model  $checkpoint (loads in transformers as it is)
                    rollout-gen --model $checkpoint --prompt "What is 3 + 5?"
 (the programs are in $dir/release/bin)

@@ -41,7 +41,7 @@ partial-buffer stat -s run/buffer --json | grep >/dev/null "\"trained\":{\"group
 [ -s run/report.svg ] && [ -s run/report.png ] || fail "report.sh drew nothing"
 grep -q "$((16 * steps)) trained in $steps steps" run/summary.txt || fail "the summary should count $((16 * steps)) rollouts: $(cat run/summary.txt)"
 head -n 6 addition.jsonl >few.jsonl
-"$APRIL_SOURCE/pipelines/evaluate.sh" --model "run/weights/v$(printf %08d $steps)" --prompts few.jsonl --samples 2 --max-tokens 24 --out answers >answers.jsonl
-correct=$(rollout-cat -q --json --in answers/sampled.zst | grep -c '"reward":{"value":1.0,"status":"ok"' || true)
-[ "$(value_of accuracy answers.jsonl | head -n 1)" = "$(awk -v correct="$correct" 'BEGIN { print sprintf("%.4f", correct / 12) + 0 }')" ] ||
+"$APRIL_SOURCE/pipelines/evaluate.sh" --model "run/weights/v$(printf %08d $steps)" --prompts few.jsonl --samples 2 --seeds 1 --max-tokens 24 --json --out answers >answers.jsonl
+correct=$(rollout-cat -q --json --in answers/sampled-1.zst | grep -c '"reward":{"value":1.0,"status":"ok"' || true)
+[ "$(value_of pass_at_1 answers.jsonl | head -n 1)" = "$(awk -v correct="$correct" 'BEGIN { print sprintf("%.6f", correct / 12) + 0 }')" ] ||
   fail "$correct of 12 answers have reward 1, evaluate.sh says $(cat answers.jsonl)"
