@@ -2,6 +2,7 @@
 // Reads claims (--in, default -); writes one step record a claim (--out, default -). Keeps checkpoints (--from) and published weights (--publish).
 //   partial-buffer claim -s run/buffer --groups 8 | grpo-step --from run/checkpoints --publish run/weights | partial-buffer commit -s run/buffer
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "base/error.h"
@@ -55,9 +56,21 @@ record::Header OutputHeader(const record::Header& input, const cli::Context& con
   return header;
 }
 
+/// "3 (reward-error 1, failed 2)"
+std::string ExcludedText(const std::map<std::string, int64_t>& reasons) {
+  int64_t all = 0;
+  std::string text;
+  for (const auto& [reason, count] : reasons) {
+    all += count;
+    text += (text.empty() ? " (" : ", ") + reason + " " + std::to_string(count);
+  }
+  return std::to_string(all) + (text.empty() ? "" : text + ")");
+}
+
 /// Steps and rollouts so far; each line's counts add up.
 struct Counts {
-  int64_t steps = 0, repeated = 0, unmoved = 0, rollouts = 0, trained = 0, skipped = 0, excluded = 0;
+  int64_t steps = 0, repeated = 0, unmoved = 0, rollouts = 0, trained = 0, skipped = 0;
+  std::map<std::string, int64_t> excluded;  ///< by reason
 
   void Add(const grpo::StepReport& report, int64_t claim_rollouts) {
     ++steps;
@@ -67,11 +80,11 @@ struct Counts {
     rollouts += claim_rollouts;
     trained += report.num_trained;
     skipped += report.num_skipped;
-    excluded += report.num_excluded;
+    for (const auto& [reason, count] : report.excluded) excluded[reason] += count;
   }
   std::string Text() const {
     std::string text = std::to_string(steps) + " steps, " + std::to_string(rollouts) + " rollouts: trained " + std::to_string(trained) +
-                       ", skipped " + std::to_string(skipped) + ", excluded " + std::to_string(excluded);
+                       ", skipped " + std::to_string(skipped) + ", excluded " + ExcludedText(excluded);
     if (unmoved > 0) text += "; " + std::to_string(unmoved) + " steps without any gradient";
     if (repeated > 0) text += "; " + std::to_string(repeated) + " steps were in the checkpoint already";
     return text;
@@ -99,6 +112,7 @@ stream::EndStatus TrainAll(grpo::Session& session, grpo::ClaimReader& reader, re
     context.Metrics(report.metrics);
     log::Detail(step + ": " + report.line);
     context.progress().Update(static_cast<double>(report.step.step + 1), 0, report.line);
+    if (!report.excluded.empty()) log::Info(step + ": rollouts left out of their groups: " + ExcludedText(report.excluded));
     if (!report.step.advanced) log::Info(step + ": no gradient in the whole claim; the weights and the optimiser stay as they are");
   }
   return reader.end_status();

@@ -19,8 +19,11 @@ std::string Number(double value) {
 }
 
 [[noreturn]] void Reject(const record::Rollout& rollout, const std::string& why, const std::string& hint = {}) {
+  const std::string way_out = "`partial-buffer show -s DIR " + HexU64(rollout.uid) +
+                              "` shows it; `partial-buffer abandon -s DIR CLAIM`, then `partial-buffer drop -s DIR --reason TEXT " +
+                              HexU64(rollout.group_id) + "` leaves its group out";
   throw Error::Data("rollout " + HexU64(rollout.uid) + " (prompt " + rollout.prompt_id + ", index " + std::to_string(rollout.index) + "): " + why,
-                    hint);
+                    hint.empty() ? way_out : hint);
 }
 
 void CheckRollout(const record::Rollout& rollout, const ClaimGroup& group, const BatchLimits& limits, const Method& method) {

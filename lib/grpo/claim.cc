@@ -35,6 +35,14 @@ Claim ParseHead(record::Control control) {
   return claim;
 }
 
+/// What to do about a claim whose content is wrong; what was cut off or damaged on its way has hints of its own.
+Error WithWayOut(const Error& error) {
+  if (error.kind() != ErrorKind::kData || !error.hint().empty()) return error;
+  return error.WithHint(
+      "the claim is still in the buffer, and nothing of it was trained: give it again with `partial-buffer claim`; if it is wrong there too, "
+      "`partial-buffer abandon -s DIR CLAIM`, then `partial-buffer drop -s DIR --reason TEXT GROUP` leaves the group out");
+}
+
 }  // namespace
 
 int64_t Claim::NumRollouts() const {
@@ -44,6 +52,14 @@ int64_t Claim::NumRollouts() const {
 }
 
 std::optional<Claim> ClaimReader::Next() {
+  try {
+    return ReadClaim();
+  } catch (const Error& error) {
+    throw WithWayOut(error);
+  }
+}
+
+std::optional<Claim> ClaimReader::ReadClaim() {
   std::optional<Claim> claim;
   int64_t num_groups = 0, num_rollouts = 0;
   while (true) {
@@ -83,8 +99,7 @@ void ClaimReader::ReadGroup(Claim* claim, record::Record record) {
     auto member = records_.Next();
     auto* rollout = member ? std::get_if<record::Rollout>(&*member) : nullptr;
     if (rollout == nullptr) {
-      throw Error::Data(name + " announces " + std::to_string(group.group.members) + " members and has " + std::to_string(i),
-                        "the claim is still in the buffer: `partial-buffer claim` emits it again");
+      throw Error::Data(name + " announces " + std::to_string(group.group.members) + " members and has " + std::to_string(i));
     }
     if (rollout->group_id != group.group.group_id)
       throw Error::Data(name + " contains rollout " + HexU64(rollout->uid) + " of group " + HexU64(rollout->group_id));

@@ -39,6 +39,7 @@ class ClaimReader {
   stream::EndStatus end_status() const { return records_.end_status(); }
 
  private:
+  std::optional<Claim> ReadClaim();
   void ReadGroup(Claim* claim, record::Record record);
 
   record::RecordReader records_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <string_view>
 #include <utility>
 
 #include "base/bytes.h"
@@ -267,19 +268,30 @@ void Session::CheckHeader(const record::Header& header) {
 
 /// The update itself, and what became of each rollout.
 UpdateResult Session::Parts::Apply(const Claim& claim, StepReport* report) {
-  const Batch batch = MakeBatch(claim, method, {state->config().vocab, state->config().max_positions, state->version, info.weights, kernels.name});
+  const std::string name = "step " + std::to_string(claim.step);
+  Batch batch;
+  try {
+    batch = MakeBatch(claim, method, {state->config().vocab, state->config().max_positions, state->version, info.weights, kernels.name});
+  } catch (const Error& error) {
+    throw error.Within("claim " + claim.id + " of " + name);
+  }
   report->num_trained = batch.num_trained;
   report->num_skipped = batch.num_skipped;
   report->num_excluded = batch.num_excluded;
+  for (const auto& [uid, outcome] : batch.outcomes) {
+    constexpr std::string_view kExcluded = "excluded:";
+    if (outcome.starts_with(kExcluded)) ++report->excluded[outcome.substr(kExcluded.size())];
+  }
   doubtful = true;
   UpdateResult result = trainer->Update(batch);
   if (result.failure) {
-    const std::string what = "step " + std::to_string(claim.step) + " is not applied: " + *result.failure;
+    const std::string what = name + " is not applied: " + *result.failure;
     if (replays()) throw Error::Runtime(what);
     const std::string path = JoinPath(options.from, "failed-claim-" + claim.id + ".stream");
     WriteClaim(claim, header, path);
-    throw Error::Runtime(what + "; the claim is in " + path,
-                         "look at it with `rollout-cat --json " + path + "`; the weights on disk are those before this step");
+    throw Error::Runtime(what + "; the claim is in " + path, "the weights on disk are those before this step. `rollout-cat --json " + path +
+                                                                 "` shows the claim; `partial-buffer abandon -s DIR " + claim.id +
+                                                                 "` gives its groups back, so that the step can be claimed anew");
   }
   ++state->step;
   ++state->version;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +41,7 @@ struct SessionOptions {
 struct StepReport {
   record::Step step;
   int64_t num_trained = 0, num_skipped = 0, num_excluded = 0;  ///< rollouts
+  std::map<std::string, int64_t> excluded;                     ///< of them, by reason
   bool repeated = false;  ///< the checkpoint already contained it: the record that was made then, nothing trained
   Json metrics;
   std::string line;  ///< for a terminal

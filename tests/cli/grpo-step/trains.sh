@@ -3,7 +3,7 @@ set -euo pipefail
 . "$APRIL_SOURCE/tests/cli/grpo-step/common.bash"
 write_claims claims.stream
 train run --model "$model" --in claims.stream --out steps.stream --metrics metrics.jsonl 2>stderr
-grep -q '4 steps, 36 rollouts: trained 17, skipped 18, excluded 1; 1 steps without any gradient' stderr || { cat stderr; exit 1; }
+grep -q '4 steps, 36 rollouts: trained 17, skipped 18, excluded 1 (reward-error 1); 1 steps without any gradient' stderr || { cat stderr; exit 1; }
 expect "$(cat run/weights/LATEST)" 4 "newest version"
 expect "$(ls run/checkpoints | grep step- | tr '\n' ' ')" "step-00000003 step-00000004 " checkpoints
 [ -e run/checkpoints/step-00000004/manifest.json ]
