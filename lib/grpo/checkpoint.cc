@@ -18,6 +18,9 @@ namespace {
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
+constexpr const char* kReference = "reference";  // a directory
+constexpr const char* kReferenceModel = "reference/model.safetensors";
+constexpr const char* kReferenceConfig = "reference/config.json";
 constexpr const char* kSteps = "steps.json";
 
 /// Writes files of one checkpoint, each synced, and lists them.
@@ -142,13 +145,21 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
   try {
     for (const std::string& sidecar : sidecars) writer.WriteText(FileName(sidecar), ReadFile(files_, sidecar));
     writer.WriteTensors(kModel, state.RoundedViews(), {{"format", "pt"}});
+    if (!info.reference.empty()) {
+      files_.MakeDirectory(JoinPath(path, kReference));
+      writer.WriteTensors(kReferenceModel, info.reference, {{"format", "pt"}});
+      for (const std::string& sidecar : sidecars) {
+        if (FileName(sidecar) == "config.json") writer.WriteText(kReferenceConfig, ReadFile(files_, sidecar));
+      }
+      files_.SyncDirectory(JoinPath(path, kReference));
+    }
     writer.WriteTensors(kOptimizer, state.OptimizerViews(), {{"optimizer_steps", std::to_string(state.optimizer_steps)}});
     Json steps = Json::array();
     for (const record::Step& step : info.last_steps) steps.push_back(ToJson(step));
     writer.WriteText(kSteps, steps.dump());
     files_.SyncDirectory(path);
     Json manifest = {{"format", "april-checkpoint"},
-                     {"format_version", {1, 0}},
+                     {"format_version", {1, 1}},
                      {"step", state.step},
                      {"version", state.version},
                      {"optimizer_steps", state.optimizer_steps},
@@ -160,7 +171,7 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
     ReplaceFile(files_, manifest_path, manifest.dump(1) + "\n", /*durable=*/true);
   } catch (const Error&) {
     try {
-      for (const std::string& file : files_.List(path)) files_.Remove(JoinPath(path, file));
+      RemoveFiles(path);
     } catch (const Error&) {  // the first failure is the one to report
     }
     throw;
@@ -247,6 +258,11 @@ CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kern
 std::string CheckpointStore::ModelFile(const std::string& name) const { return JoinPath(PathOf(name), kModel); }
 std::string CheckpointStore::OptimizerFile(const std::string& name) const { return JoinPath(PathOf(name), kOptimizer); }
 
+std::optional<std::string> CheckpointStore::ReferenceModel(const std::string& name) {
+  const std::string path = JoinPath(PathOf(name), kReference);
+  return files_.Exists(path) ? std::optional(path) : std::nullopt;
+}
+
 std::optional<uint64_t> CheckpointStore::WeightsOf(const std::string& name) {
   if (!files_.Exists(JoinPath(PathOf(name), kManifest)) || !Look(name).damage.empty()) return std::nullopt;
   return ParseHexU64(Json::parse(ReadFile(files_, JoinPath(PathOf(name), kManifest))).at("weights").get<std::string>());
@@ -257,7 +273,8 @@ std::vector<std::string> CheckpointStore::Sidecars(const std::string& name) {
   const Json manifest = Json::parse(ReadFile(files_, JoinPath(PathOf(name), kManifest)));
   for (const Json& entry : manifest.at("files")) {
     const auto file = entry.at("name").get<std::string>();
-    if (file != kModel && file != kOptimizer && file != kSteps) paths.push_back(JoinPath(PathOf(name), file));
+    if (file != kModel && file != kOptimizer && file != kSteps && file != kReferenceModel && file != kReferenceConfig)
+      paths.push_back(JoinPath(PathOf(name), file));
   }
   return paths;
 }
@@ -269,8 +286,15 @@ void CheckpointStore::Prune() {
     if (files_.Exists(manifest_path) && ++num_whole <= keep_) continue;
     if (num_whole == 0) continue;                                    // newer than every whole one: not this store's to judge
     if (files_.Exists(manifest_path)) files_.Remove(manifest_path);  // first: a half-removed one must not look whole
-    for (const std::string& file : files_.List(path)) files_.Remove(JoinPath(path, file));
+    RemoveFiles(path);
     files_.Remove(path);
+  }
+}
+
+void CheckpointStore::RemoveFiles(const std::string& path) {
+  for (const std::string& file : files_.List(path)) {
+    if (file == kReference) RemoveFiles(JoinPath(path, file));
+    files_.Remove(JoinPath(path, file));
   }
 }
 

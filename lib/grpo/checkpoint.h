@@ -20,6 +20,7 @@ struct CheckpointInfo {
   std::optional<uint64_t> tokenizer;     ///< digest
   uint64_t weights = 0;                  ///< digest of the manifest that this version was published with
   std::vector<record::Step> last_steps;  ///< since the checkpoint before, ascending: their claims may be emitted again when a commit was lost
+  std::vector<weights::TensorView> reference = {};  ///< to write: the reference policy, unless it is the initial one
 };
 
 class CheckpointStore {
@@ -46,6 +47,8 @@ class CheckpointStore {
   std::optional<uint64_t> WeightsOf(const std::string& name);
   std::string ModelFile(const std::string& name) const;
   std::string OptimizerFile(const std::string& name) const;
+  /// The model directory of the reference policy that the checkpoint holds; nullopt when it was the initial one.
+  std::optional<std::string> ReferenceModel(const std::string& name);
   /// Paths of a checkpoint's config.json, tokenizer and other files that belong beside published weights.
   std::vector<std::string> Sidecars(const std::string& name);
 
@@ -58,6 +61,7 @@ class CheckpointStore {
   std::vector<std::string> Names();
   Finding Look(const std::string& name);
   void Prune();
+  void RemoveFiles(const std::string& path);
 
   FileSystem& files_;
   std::string directory_;

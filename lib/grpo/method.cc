@@ -1,5 +1,6 @@
 #include "grpo/method.h"
 
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -56,6 +57,17 @@ double NumberOr(double automatic, const char* option, const std::string& text, d
   return value;
 }
 
+ReferenceReset ParseReset(const std::string& text) {
+  if (text == "never") return {};
+  const bool repeats = text.starts_with("every:");
+  const std::string number = text.substr(repeats ? 6 : text.starts_with("@") ? 1 : 0);
+  int64_t step = 0;
+  const auto [end, status] = std::from_chars(number.data(), number.data() + number.size(), step);
+  if (number.size() == text.size() || status != std::errc() || end != number.data() + number.size() || step < 1)
+    throw Error::Usage("--ref-reset " + text + ": never, @T or every:T is needed, with a step T of at least 1", "for example --ref-reset every:200");
+  return repeats ? ReferenceReset{0, step} : ReferenceReset{step, 0};
+}
+
 /// A choice, or two, that would not do what it says, and why.
 struct Remark {
   bool (*applies)(const MethodOptions& options);
@@ -77,6 +89,8 @@ const Remark kConflicts[] = {
      "add --loss dual, or leave --dual-clip out"},
     {[](const O& o) { return o.kl == "off" && o.kl_coef != 0; }, "--kl-coef without --kl: there is no divergence to weigh",
      "add --kl k3, or leave --kl-coef out"},
+    {[](const O& o) { return o.kl == "off" && o.ref_reset != "never"; }, "--ref-reset without --kl: there is no reference policy",
+     "add --kl k3, or leave --ref-reset out"},
     {[](const O& o) { return o.kl != "off" && o.kl_coef == 0; }, "--kl with --kl-coef 0 would compute a reference policy for nothing",
      "add --kl-coef 0.001, or use --kl off"},
 };
@@ -123,6 +137,10 @@ void MethodOptions::Register(OptionsVisitor& options) {
       "denominators of --agg and for --kl and --entropy-coef");
   options.Choice("kl", &kl, Names(KlRules()), kl_help.c_str());
   options.Real("kl-coef", &kl_coef, 0, 1e6, "factor of the divergence");
+  options.Text(
+      "ref-reset", &ref_reset, "never|@T|every:T",
+      "when --kl's reference becomes the policy of that moment: @T = before the claim of step T, every:T = before steps T, 2T, …; checkpoints "
+      "hold it");
   options.Real(
       "entropy-coef", &entropy_coef, 0, 1e6,
       "factor of the entropy of each trained token's distribution, taken from the loss as --agg counts tokens: keeps exploration up; 0 = off");
@@ -153,6 +171,7 @@ Method ParseMethod(const MethodOptions& options) {
   method.loss.clip.dual = NumberOr(clip.dual, "dual-clip", options.dual_clip, 1, 1e6);
   method.loss.kl = &FindRule(KlRules(), "kl", options.kl);
   method.loss.kl_coef = options.kl_coef;
+  method.reference_reset = ParseReset(options.ref_reset);
   method.loss.entropy_coef = options.entropy_coef;
   method.loss.aggregation = &FindRule(AggregationRules(), "agg", options.agg);
   method.token_filter = &FindRule(TokenFilterRules(), "token-filter", options.token_filter);
@@ -162,6 +181,8 @@ Method ParseMethod(const MethodOptions& options) {
   method.accept_truncated_sampling = options.truncated_sampling == "ignore";
   return method;
 }
+
+std::string ReferenceReset::Text() const { return every > 0 ? "every:" + std::to_string(every) : at > 0 ? "@" + std::to_string(at) : "never"; }
 
 std::vector<std::string> Doubts(const MethodOptions& options) {
   std::vector<std::string> doubts;
@@ -178,6 +199,7 @@ std::string Method::Text() const {
   text += std::string(" old=") + (old_is_behaviour ? "behaviour" : "current") + " is-correction=" + grpo::Text(loss.correction) +
           " agg=" + loss.aggregation->name + " kl=" + loss.kl->name;
   if (UsesReference()) text += ":" + Number(loss.kl_coef);
+  if (reference_reset.Text() != "never") text += " ref-reset=" + reference_reset.Text();
   if (UsesEntropy()) text += " entropy=" + Number(loss.entropy_coef);
   if (token_filter != TokenFilterRules().data()) text += " token-filter=" + std::string(token_filter->name);
   if (mask_truncated) text += " mask-truncated";

@@ -20,6 +20,7 @@ struct MethodOptions {
   std::string agg = "token-mean";
   std::string kl = "off";
   double kl_coef = 0;
+  std::string ref_reset = "never";
   double entropy_coef = 0;
   std::string token_filter = "off";
   bool mask_truncated = false;
@@ -27,6 +28,13 @@ struct MethodOptions {
   int64_t optimizer_steps = 1;
   std::string truncated_sampling = "refuse";
   void Register(OptionsVisitor& options);
+};
+
+/// Claims before which the reference policy becomes the current one.   Source  ReMix, arXiv 2507.06892 (@T); ProRL, arXiv 2505.24864 (every:T).
+struct ReferenceReset {
+  int64_t at = 0, every = 0;  ///< 0: never
+  bool At(int64_t step) const { return step > 0 && (step == at || (every > 0 && step % every == 0)); }
+  std::string Text() const;  ///< "never", "@50", "every:50"
 };
 
 /// MethodOptions as rows of the tables in grpo/math.h.
@@ -38,6 +46,7 @@ struct Method {
   const TokenFilterRule* token_filter = nullptr;
   bool mask_truncated = false;
   bool skip_zero_advantage = true;
+  ReferenceReset reference_reset;
   bool old_is_behaviour = false;
   int64_t optimizer_steps = 1;
   bool accept_truncated_sampling = false;

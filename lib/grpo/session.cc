@@ -186,13 +186,16 @@ void Session::Parts::Load() {
   }
   info.method = method.Text();
   std::shared_ptr<const model::Policy> reference;
+  std::optional<std::string> reset_reference;
   if (method.UsesReference()) {
-    if (options.model.empty()) throw Error::Usage("--kl needs the initial weights as its reference policy", "add --model PATH");
-    reference = model::Policy::Load(*weights::ModelFiles::Open(options.model), kernels, pool);
+    if (newest_checkpoint) reset_reference = checkpoints.ReferenceModel(*newest_checkpoint);
+    if (!reset_reference && options.model.empty()) throw Error::Usage("--kl needs the initial weights as its reference policy", "add --model PATH");
+    reference = model::Policy::Load(*weights::ModelFiles::Open(reset_reference.value_or(options.model)), kernels, pool);
   }
   trainer = std::make_unique<Trainer>(
       TrainerOptions{method, options.optimizer, options.micro_batch_tokens, options.activation_bytes, PeakOf(options, pool)}, kernels, pool,
       state.get(), std::move(reference));
+  if (reset_reference) trainer->reference().Keep(*weights::ModelFiles::Open(*reset_reference), *state);
 }
 
 /// With `supersede`, weights of the same number and later ones belong to a course that was left, and give way.
@@ -233,6 +236,7 @@ void Session::Parts::CheckOrder(const Claim& claim) const {
 
 void Session::Parts::WriteCheckpoint(PhaseSeconds* seconds) {
   const int64_t begin = SystemClock().MonotonicNs();
+  info.reference = trainer->reference().tensors();
   newest_checkpoint = checkpoints.Write(*state, info, sidecars);
   checkpoint_step = state->step;
   if (info.last_steps.size() > kRememberedSteps) info.last_steps.erase(info.last_steps.begin(), info.last_steps.end() - kRememberedSteps);

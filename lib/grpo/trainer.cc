@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "grpo/operations.h"
-#include "weights/convert.h"
 
 namespace april::grpo {
 namespace {
@@ -58,21 +57,7 @@ Trainer::Trainer(TrainerOptions options, const kernels::Kernels& kernels, kernel
 void Trainer::Prepare() {
   if (packed_) return;
   packed_ = true;
-  std::vector<weights::TensorView> views = state_->RoundedViews();
-  if (kernels_.element_bytes == 2) {
-    policy_ = model::Policy::FromTensors(state_->config(), views, kernels_, pool_, /*for_training=*/true, std::exchange(policy_, nullptr));
-    return;
-  }
-  // An f32 kernel set computes with the published weights, too: rounded to bf16, then widened.
-  std::vector<std::vector<float>> widened(views.size());
-  for (size_t i = 0; i < views.size(); ++i) {
-    widened[i].reserve(state_->Rounded(i).size());
-    for (const uint16_t value : state_->Rounded(i)) widened[i].push_back(weights::Bf16ToF32(value));
-    views[i].dtype = weights::DType::kF32;
-    views[i].data = widened[i].data();
-    views[i].num_bytes *= 2;
-  }
-  policy_ = model::Policy::FromTensors(state_->config(), views, kernels_, pool_, /*for_training=*/true, std::exchange(policy_, nullptr));
+  policy_ = PackRounded(state_->config(), state_->RoundedViews(), kernels_, pool_, /*for_training=*/true, std::exchange(policy_, nullptr));
 }
 
 Trainer::MicroBatch Trainer::Gather(std::span<const BatchGroup> groups, const std::vector<size_t>& indices) const {
@@ -93,6 +78,7 @@ Trainer::MicroBatch Trainer::Gather(std::span<const BatchGroup> groups, const st
 
 UpdateResult Trainer::Update(const Batch& batch) {
   UpdateResult result;
+  if (options_.method.reference_reset.At(state_->step)) reference_.Take(*state_, kernels_, pool_);
   result.metrics.AddBatch(batch);
   result.metrics.lr = optimizer_.LearningRate(state_->optimizer_steps);
   result.metrics.optimizer_parts = options_.method.optimizer_steps;
@@ -179,9 +165,9 @@ void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals
   const double operations = ForwardOperations(state_->config(), micro.inputs);
   {
     const PhaseTimer timer(&metrics.seconds.forward);
-    if (reference_ != nullptr) {
+    if (reference_.policy() != nullptr) {
       reference.resize(micro.num_response_tokens);
-      pass_.Forward(*reference_, micro.inputs, micro.temperature, reference, {}, /*keep=*/false);
+      pass_.Forward(*reference_.policy(), micro.inputs, micro.temperature, reference, {}, /*keep=*/false);
       metrics.matrix_operations += operations;
     }
     pass_.Forward(*policy_, micro.inputs, micro.temperature, logprobs, entropies, /*keep=*/true);
@@ -203,7 +189,7 @@ void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals
       } else {
         Pick(sequence, old_logprobs[index], first_in_group, &old);
       }
-      if (reference_ != nullptr) Pick(sequence, reference, first, &reference_values);
+      if (reference_.policy() != nullptr) Pick(sequence, reference, first, &reference_values);
       const double weight = sequence.trained.empty() ? 0 : options_.method.loss.aggregation->weight(totals, sequence.NumCounted());
       SequenceLoss(options_.method.loss, {current, old, sequence.behaviour, reference_values, entropy_values, sequence.advantage, weight}, &terms);
       metrics.loss += terms.loss;

@@ -12,6 +12,7 @@
 #include "grpo/batch.h"
 #include "grpo/method.h"
 #include "grpo/metrics.h"
+#include "grpo/reference.h"
 #include "grpo/state.h"
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"
@@ -37,13 +38,15 @@ struct UpdateResult {
 /// Holds the policy packed for training and the gradients. Not thread-safe; uses the pool inside.
 class Trainer {
  public:
-  /// `state` outlives the trainer and holds the weights to begin with. `reference` is the KL term's policy; null unless the method uses one.
+  /// `state` outlives the trainer and holds the weights to begin with. `reference` is the KL term's policy to begin with; null unless the
+  /// method uses one.
   Trainer(TrainerOptions options, const kernels::Kernels& kernels, kernels::ThreadPool& pool, State* state,
           std::shared_ptr<const model::Policy> reference);
 
   /// Trains on the batch's groups; moves the state's weights, moments and optimiser steps, not its `step` and `version`. Neither micro-batch size nor
   /// number of threads changes a bit of the result.
   UpdateResult Update(const Batch& batch);
+  Reference& reference() { return reference_; }
   /// Packs the newest weights for the next update, which otherwise does it itself. The state may be read meanwhile.
   void Prepare();
 
@@ -66,7 +69,8 @@ class Trainer {
   std::vector<std::string> gradient_names_;  ///< of State::trainables()
   model::Gradients gradients_;
   model::TrainingPass pass_;
-  std::shared_ptr<const model::Policy> policy_, reference_;
+  std::shared_ptr<const model::Policy> policy_;
+  Reference reference_;
   bool packed_ = false;  ///< policy_ is of the newest weights
 };
 

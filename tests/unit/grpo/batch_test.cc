@@ -258,6 +258,21 @@ TEST_CASE("choices that exclude each other are refused with the reason") {
     options.kl = "k3";
     CHECK_THROWS_AS(ParseMethod(options), Error);
   }
+  SECTION("a reset of no reference") {
+    options.ref_reset = "every:10";
+    CHECK_THROWS_WITH(ParseMethod(options), Catch::Contains("no reference policy"));
+  }
+  SECTION("a reset that says no step") {
+    options.kl = "k3";
+    options.kl_coef = 0.1;
+    for (const char* text : {"", "10", "@", "@0", "every", "every:", "every:-1", "@5x", "always"}) {
+      INFO(text);
+      options.ref_reset = text;
+      CHECK_THROWS_WITH(ParseMethod(options), Catch::Contains("--ref-reset"));
+    }
+    options.ref_reset = "@5";
+    CHECK(ParseMethod(options).reference_reset.Text() == "@5");
+  }
   SECTION("a coefficient of nothing") {
     options.kl_coef = 0.1;
     CHECK_THROWS_AS(ParseMethod(options), Error);

@@ -206,6 +206,46 @@ TEST_CASE("killed and resumed, the weights are those of the uninterrupted run, b
   for (int64_t version = 3; version <= 5; ++version) CHECK(rig.Weights("cut", version) == rig.Weights("whole", version));
 }
 
+TEST_CASE("the reference becomes the policy of the step that --ref-reset names, and stays it through checkpoints and resumes") {
+  for (const kernels::Kernels* kernels : kernels::AvailableKernels()) {
+    Rig rig;
+    const auto options = [&](const std::string& name, const std::string& reset) {
+      SessionOptions result = rig.Options(name);
+      result.kernels = kernels->name;
+      result.precision = "auto";
+      result.method.kl = "k3";
+      result.method.kl_coef = 0.5;
+      result.method.ref_reset = reset;
+      result.checkpoint_every = 1;
+      result.keep = 1;
+      return result;
+    };
+    // Of the steps behind the first, where an f32 kernel set sees how a model's f32 weights were rounded.
+    const auto divergences = [](const std::vector<StepReport>& reports) {
+      std::vector<bool> apart;
+      for (size_t step = 1; step < reports.size(); ++step) apart.push_back(reports[step].metrics["kl_reference_nats"].get<double>() != 0);
+      return apart;
+    };
+    INFO(kernels->name);
+    {
+      Session session(options("whole", "every:2"), 1);
+      CHECK(divergences(TrainUntil(session, 6)) == std::vector<bool>{true, false, true, false, true});
+    }
+    for (int64_t end = 1; end <= 6; ++end) {  // stopped and resumed before every step; --model is needed no more behind a reset
+      SessionOptions cut = options("cut", "every:2");
+      if (end > 3) cut.model.clear();
+      Session session(cut, 1);
+      TrainUntil(session, end);
+    }
+    CHECK(rig.Weights("cut", 6) == rig.Weights("whole", 6));
+    Session once(options("once", "@3"), 1), never(options("never", "never"), 1);
+    CHECK(divergences(TrainUntil(once, 6)) == std::vector<bool>{true, true, false, true, true});
+    CHECK(divergences(TrainUntil(never, 6)) == std::vector<bool>{true, true, true, true, true});
+    CHECK(rig.Weights("once", 3) == rig.Weights("never", 3));
+    CHECK(rig.Weights("once", 6) != rig.Weights("never", 6));
+  }
+}
+
 TEST_CASE("a claim that the checkpoint contains is answered with its record and trains nothing") {
   Rig rig;
   std::vector<StepReport> reports;
