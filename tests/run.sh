@@ -101,6 +101,7 @@ if $sanitize; then setup_arguments+=(clang libclang-rt-dev); fi
 pipelines/setup.sh "${setup_arguments[@]}"
 build build/release all -DCMAKE_BUILD_TYPE=Release -DAPRIL_TESTS=ON -DAPRIL_WERROR=$werror
 export PATH=$root/build/release/bin:$PATH APRIL_SOURCE=$root APRIL_BIN=$root/build/release/bin
+export XDG_CACHE_HOME=$root/build/test-cache  # what programs remember of this machine
 unset APRIL_MODEL APRIL_MODEL_HF
 if ! $fast; then
   APRIL_MODEL=$(pipelines/get-model.sh build/model)

@@ -13,6 +13,7 @@
 #include "grpo/replay.h"
 #include "kernels/kernels.h"
 #include "kernels/peak.h"
+#include "model/kernel_proof.h"
 #include "text/export.h"
 #include "text/tokenizer.h"
 #include "weights/model_files.h"
@@ -169,7 +170,9 @@ void Session::Parts::Load() {
   }
   const std::string path = newest_checkpoint ? checkpoints.PathOf(*newest_checkpoint) : options.model;
   const auto model = weights::ModelFiles::Open(path);
-  state = std::make_unique<State>(model::Config::FromJson(model->config()));
+  const auto config = model::Config::FromJson(model->config());
+  model::ProveKernels(config, kernels, pool, model::ProofDirectory());
+  state = std::make_unique<State>(config);
   const std::string sidecar_directory = JoinPath(options.from, "model-files");
   if (!replays()) SystemFiles().MakeDirectory(sidecar_directory);
   if (newest_checkpoint) {

@@ -8,6 +8,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/signals.h"
+#include "model/config.h"
+#include "model/kernel_proof.h"
+#include "weights/model_files.h"
 #include "weights/version_store.h"
 
 namespace april::rollout {
@@ -183,6 +186,10 @@ Engine& Generator::Start(int64_t default_in_flight, int64_t expected_positions) 
     StartSimulation(num_slots);
     return *engine_;
   }
+  policies_->ReadModel([this](const std::string& path) {
+    const auto config = model::Config::FromJson(weights::ModelFiles::Open(path)->config());
+    model::ProveKernels(config, Choose(options_), pool_, model::ProofDirectory());
+  });
   LocalEngineOptions engine;
   engine.num_slots = num_slots;
   engine.prefill_rows = options_.prefill_rows;
