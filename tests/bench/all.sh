@@ -19,6 +19,9 @@ PY
 "$here/resume.sh" "$peers" 1000 "$rounds"
 "$here/price.sh" "$peers" "$rounds"
 "$here/step.sh" "$peers" "$rounds"
+"$here/update.sh" "$peers" "$rounds"
+"$here/prefix.sh" "$peers" "$rounds"
+"$here/training_memory.sh" "$peers"
 if [ -n "${3:-}" ]; then
   "$here/april.sh" "$peers/model/smollm2.gguf" "$3"
 else

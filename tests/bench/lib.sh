@@ -42,6 +42,22 @@ per_second() {
   awk -v tokens="$(value_of "$1_tokens" "$work/last.json")" -v seconds="$(value_of "$1_s" "$work/last.json")" 'BEGIN { print tokens / seconds }'
 }
 
+# addition_prompts FILE: single-digit addition, 64 questions
+addition_prompts() {
+  local a b
+  for a in 2 3 4 5 6 7 8 9; do for b in 2 3 4 5 6 7 8 9; do
+    printf '{"id":"%s+%s","prompt":"What is %s + %s?","label":"%s"}\n' $a $b $a $b $((a + b))
+  done; done >"$1"
+}
+# record_addition FILE GROUPS: groups of 8 rollouts of at most 64 tokens, sampled at temperature 1
+record_addition() {
+  addition_prompts "$work/addition.jsonl"
+  head -n "$2" "$work/addition.jsonl" >"$work/recorded.jsonl"
+  partial-buffer add -q --prompts "$work/recorded.jsonl" --model "$peers/model/hf" --purpose eval --group-size 8 --max-tokens 64 \
+    --temperature 1 --seed 1 --out "$work/queued.stream"
+  rollout-gen -q --model "$peers/model/hf" --in-flight 64 --no-compress --in "$work/queued.stream" --out "$1"
+}
+
 # figure NAME UNIT higher|lower OURS THEIRS [KEY VALUE]…: OURS and THEIRS are files of one number a round, in the same order. The ratio is how many times
 # better ours is: ours / theirs where higher is better, theirs / ours where lower is.
 figure() {
