@@ -71,6 +71,9 @@ void Metrics::AddBatch(const Batch& batch) {
 void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence, std::span<const double> current, std::span<const double> old,
                           std::span<const double> entropies, const SequenceTerms& terms) {
   has_reference_ = method.UsesReference();
+  // The policy at the start of the claim is the one whose log-probabilities can be as recorded. With --old behaviour later parts do not compute it.
+  const std::span<const double> start = method.old_is_behaviour ? current : old;
+  const bool has_start = !method.old_is_behaviour || num_gradients_ == 0;
   kl_reference_ += terms.kl;
   num_bounded_ += terms.num_bounded;
   for (size_t t = 0; t < current.size(); ++t) {
@@ -89,10 +92,10 @@ void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence
     weight_squares_ += weight * weight;
     kl_behaviour_k1_ += KlK1(behaviour, current[t]).value;
     kl_behaviour_k3_ += KlK3(behaviour, current[t]).value;
-    if (sequence.same_forward[t]) {
+    if (has_start && sequence.same_forward[t]) {
       ++num_compared_;
-      num_differing_ += behaviour != current[t];
-      largest_difference_ = std::max(largest_difference_, std::abs(behaviour - current[t]));
+      num_differing_ += behaviour != start[t];
+      largest_difference_ = std::max(largest_difference_, std::abs(behaviour - start[t]));
     }
   }
 }
@@ -111,6 +114,7 @@ double Metrics::stale_share() const {
 
 void Metrics::AddGradient(double norm, std::span<const std::string> names, std::span<const double> tensor_squares) {
   grad_norm_ += norm;
+  ++num_gradients_;
   std::array<double, kNumModules> squares{};
   for (size_t i = 0; i < names.size(); ++i) {
     const auto module = static_cast<size_t>(ModuleOf(names[i]));

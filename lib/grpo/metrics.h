@@ -78,6 +78,7 @@ class Metrics {
   std::vector<double> log_ratios_, behaviour_log_ratios_;  ///< of each trained token
   bool has_reference_ = false;
   double grad_norm_ = 0;
+  int64_t num_gradients_ = 0;  ///< optimiser steps so far
   std::array<double, kNumModules> module_norms_{};
   std::array<bool, kNumModules> has_module_{};
   int64_t num_compared_ = 0, num_differing_ = 0;

@@ -189,7 +189,10 @@ TEST_CASE("identity settings: what is off changes no bit") {
 TEST_CASE("killed and resumed, the weights are those of the uninterrupted run, bit for bit") {
   Rig rig;
   SessionOptions whole = rig.Options("whole"), cut = rig.Options("cut");
-  for (SessionOptions* options : {&whole, &cut}) options->method.kl = "k3", options->method.kl_coef = 0.01, options->method.optimizer_steps = 2;
+  for (SessionOptions* options : {&whole, &cut}) {
+    options->method.kl = "k3", options->method.kl_coef = 0.01, options->method.optimizer_steps = 2;
+    options->optimizer.warmup_steps = 12, options->optimizer.max_grad_norm = 0.01, options->optimizer.weight_decay = 0.1;
+  }
   {
     Session session(whole, 1);
     TrainUntil(session, 5);
@@ -375,6 +378,24 @@ TEST_CASE("on policy, recorded and recomputed log-probabilities are equal and th
   CHECK(report.metrics["correction_weight_mean"] == 1.0);
   CHECK(report.metrics["kl_behaviour_k1_nats"] == 0.0);
   CHECK(rig.Weights("with", 1) == rig.Weights("without", 1));
+}
+
+TEST_CASE("on policy, later optimiser steps of a claim are compared by the policy at its start") {
+  Rig rig;
+  Claim claim = MakeMixedClaim(0);
+  { Session session(rig.Options("start"), 1); }
+  RecordLogprobs(rig.scratch / "start/weights/v00000000", &claim, "");
+  for (const std::string old : {"current", "behaviour"}) {
+    SessionOptions options = rig.Options(old);
+    options.method.old = old;
+    options.method.optimizer_steps = 2;
+    Session session(options, 1);
+    session.CheckHeader(TestHeader());
+    const StepReport report = session.Train(claim);
+    CHECK(report.metrics["on_policy_tokens"] > 0);
+    CHECK(report.metrics["on_policy_differing_tokens"] == 0);
+    CHECK(report.metrics["behaviour_ratio_max"] > 1.0);  // the policy did move
+  }
 }
 
 TEST_CASE("the policy learns which of two answers is rewarded") {
