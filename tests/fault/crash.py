@@ -34,7 +34,9 @@ HELD_BYTES = 4 * 65536
 BUFFER = ["partial-buffer"]
 GENERATE = ["rollout-gen", "--weights", "weights", "--threads", "1", "--kernels", "portable", "--progress-every", str(PROGRESS_EVERY)]
 SCORE = ["reward-score", "--scorer", "regex", "--pattern", "[a-e]", "--model", MODEL]
-TRAIN = ["grpo-step", "--model", MODEL, "--lr", "1e-3", "--threads", "1", "--kernels", "portable", "--checkpoint-every", "2", "--keep-versions", "100000"]
+# With all that a trainer has to remember, or to have again: the schedule's position, moments, old and reference policies.
+TRAIN = ["grpo-step", "--model", MODEL, "--lr", "1e-3", "--warmup-steps", "40", "--optimizer-steps", "2", "--kl", "k3", "--kl-coef", "0.01", "--threads", "1",
+         "--kernels", "portable", "--checkpoint-every", "2", "--keep-versions", "100000"]
 
 
 def fail(what):

@@ -13,6 +13,14 @@ grep -q 'starts at step 2 from checkpoint' stderr
 grep -q '2 steps were in the checkpoint already' stderr
 for version in 3 4; do cmp <(weights whole $version) <(weights cut $version); done
 
+# So with another method, whose schedule, old and reference policies have to be there again.
+method=(--lr 3e-3 --warmup-steps 12 --optimizer-steps 2 --kl k3 --kl-coef 0.01 --weight-decay 0.1 --max-grad-norm 0.05)
+train kl-whole -q --model "$model" --in claims.stream --out steps.stream "${method[@]}"
+fails 'cut.stream ends after' 3 train kl-cut --model "$model" --in cut.stream --out steps.stream "${method[@]}"
+train kl-cut -q --model "$model" --in claims.stream --out again.stream "${method[@]}"
+cmp <(weights kl-whole 4) <(weights kl-cut 4)
+! cmp -s <(weights whole 4) <(weights kl-whole 4)
+
 # A checkpoint that was cut short is passed over.
 truncate -s -1 cut/checkpoints/step-00000004/optimizer.safetensors
 train cut --in claims.stream --out again.stream 2>stderr
