@@ -69,7 +69,8 @@ else
   rm -rf buffer.new  # of an attempt whose prompts were refused
   partial-buffer init -q -s buffer.new --model "$model" --group-size "$group_size" --groups-per-step "$groups" --in-flight "$in_flight" \
     --max-tokens "$max_tokens" --temperature "$temperature" --seed "$seed" \
-    --admission "$admission" --filter "$filter" --max-staleness "$max_staleness" --max-resumes "$max_resumes"
+    --admission "$admission" --filter "$filter" --max-staleness "$max_staleness" --max-resumes "$max_resumes" \
+    --retain-steps $((checkpoint_every > 4 ? checkpoint_every : 4))  # so that every step behind the checkpoint before the newest can be replayed
   prompts_in_file=$(awk 'NF { n++ } END { print n + 0 }' "$prompts")
   [ "$prompts_in_file" -gt 0 ] || die 3 "$prompts holds no prompts"
   planned=$((steps > 1000 ? steps : 1000))  # a longer run than this one may go on with the same buffer
