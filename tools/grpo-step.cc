@@ -126,6 +126,12 @@ void Save(grpo::Session& session, record::RecordWriter& writer) {
   }
 }
 
+grpo::SessionOptions SessionOptions(const Options& options, const cli::Context& context) {
+  grpo::SessionOptions session = options.session;
+  session.seed = static_cast<uint64_t>(context.common().seed);
+  return session;
+}
+
 stream::ReaderOptions Reading(const Options& options) {
   stream::ReaderOptions reading;
   reading.peer_timeout_ms = options.io.peer_timeout_ms;
@@ -135,7 +141,7 @@ stream::ReaderOptions Reading(const Options& options) {
 
 void Replay(const Options& options, cli::Context& context) {
   context.Exclude("replay", {"out", "checkpoint-every", "keep", "keep-versions"}, "a replay writes no stream, checkpoint or version");
-  grpo::Session session(options.session, static_cast<int>(context.common().threads));
+  grpo::Session session(SessionOptions(options, context), static_cast<int>(context.common().threads));
   log::Info("replays step " + std::to_string(options.session.replay) + ", beginning at step " + std::to_string(session.step()) + " from " + session.origin());
   grpo::ClaimReader reader(options.io.in, Reading(options));
   session.CheckHeader(reader.header());
@@ -147,7 +153,7 @@ void Replay(const Options& options, cli::Context& context) {
 
 void Run(const Options& options, cli::Context& context) {
   if (options.session.replay >= 0) return Replay(options, context);
-  grpo::Session session(options.session, static_cast<int>(context.common().threads));
+  grpo::Session session(SessionOptions(options, context), static_cast<int>(context.common().threads));
   log::Info("starts at step " + std::to_string(session.step()) + " from " + session.origin());
   stream::ReaderOptions reading = Reading(options);
   reading.for_stdout = options.io.out == "-";  // without a committer the next claim never comes
@@ -179,5 +185,6 @@ void Run(const Options& options, cli::Context& context) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return cli::Main<Options>("grpo-step", "train on claims, publish every version, write checkpoints", kDescription, argc, argv, Run, {.threads = true, .provenance = true, .metrics = true, .progress = true});
+  return cli::Main<Options>("grpo-step", "train on claims, publish every version, write checkpoints", kDescription, argc, argv, Run,
+                            {.threads = true, .seed = true, .provenance = true, .metrics = true, .progress = true});
 }

@@ -52,7 +52,7 @@ double Optimizer::Step(TrainableGradients gradients, double norm, State* state) 
   common.weight_decay = static_cast<float>(options_.weight_decay);
   common.correction1 = static_cast<float>(1 - Power(options_.beta1, step));
   common.correction2 = static_cast<float>(1 - Power(options_.beta2, step));
-  const bool rounds = kernels_.element_bytes == 2;
+  const bool rounds = kernels_.element_bytes == 2 && !state->adapter().exists();
   pool_.Run([&](kernels::ThreadPool::Worker& worker) {
     for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(chunks_.size()))) >= 0;) {
       const Chunk& chunk = chunks_[static_cast<size_t>(task)];

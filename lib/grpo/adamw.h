@@ -25,7 +25,7 @@ class Optimizer {
   /// Root of the sum of squares over all trainable tensors; not finite when any gradient is not. Fills `tensor_squares`, if given, with each
   /// tensor's.
   double Norm(TrainableGradients gradients, std::vector<double>* tensor_squares = nullptr) const;
-  /// One AdamW step with gradients scaled down to the largest allowed norm; rounds the new weights to bf16. Returns the learning rate.
+  /// One AdamW step with gradients scaled down to the largest allowed norm; makes the new weights to publish. Returns the learning rate.
   ///   Source  Loshchilov and Hutter, arXiv 1711.05101, algorithm 2; clipping: Pascanu et al., arXiv 1211.5063, algorithm 1.
   double Step(TrainableGradients gradients, double norm, State* state) const;
   double LearningRate(int64_t optimizer_steps) const { return grpo::LearningRate(schedule_, optimizer_steps); }

@@ -22,6 +22,9 @@ constexpr const char* kReference = "reference";  // a directory
 constexpr const char* kReferenceModel = "reference/model.safetensors";
 constexpr const char* kReferenceConfig = "reference/config.json";
 constexpr const char* kSteps = "steps.json";
+constexpr const char* kAdapter = "adapter";  // a directory
+constexpr const char* kAdapterModel = "adapter/adapter_model.safetensors";
+constexpr const char* kAdapterConfig = "adapter/adapter_config.json";
 
 /// Writes files of one checkpoint, each synced, and lists them.
 class FileWriter {
@@ -101,6 +104,18 @@ void Verify(FileSystem& files, const std::string& directory, const Json& manifes
   }
 }
 
+Json ToJson(const Adapter& adapter, const AdapterBase& base) {
+  return {{"rank", adapter.rank},
+          {"alpha", adapter.alpha},
+          {"modules", adapter.modules},
+          {"base_model", base.path},
+          {"base_weights", HexU64(base.weights)}};
+}
+
+/// Without its targets, which a model's configuration gives.
+Adapter AdapterFromJson(const Json& json) { return {json.at("rank"), json.at("alpha"), json.at("modules"), {}}; }
+AdapterBase BaseFromJson(const Json& json) { return {json.at("base_model"), ParseHexU64(json.at("base_weights").get<std::string>())}; }
+
 void CopyTensor(const std::vector<weights::TensorView>& tensors, const std::string& name, const std::string& path, std::span<float> to) {
   const auto found =
       std::lower_bound(tensors.begin(), tensors.end(), name, [](const auto& tensor, const std::string& key) { return tensor.name < key; });
@@ -153,6 +168,12 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
       }
       files_.SyncDirectory(JoinPath(path, kReference));
     }
+    if (info.base) {
+      files_.MakeDirectory(JoinPath(path, kAdapter));
+      writer.WriteTensors(kAdapterModel, state.FactorViews(), {{"format", "pt"}});
+      writer.WriteText(kAdapterConfig, AdapterConfigText(state.adapter(), info.base->path));
+      files_.SyncDirectory(JoinPath(path, kAdapter));
+    }
     writer.WriteTensors(kOptimizer, state.OptimizerViews(), {{"optimizer_steps", std::to_string(state.optimizer_steps)}});
     Json steps = Json::array();
     for (const record::Step& step : info.last_steps) steps.push_back(ToJson(step));
@@ -168,6 +189,7 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
                      {"tokenizer", info.tokenizer ? Json(HexU64(*info.tokenizer)) : Json()},
                      {"method", info.method},
                      {"files", writer.list()}};
+    if (info.base) manifest["adapter"] = ToJson(state.adapter(), *info.base);
     ReplaceFile(files_, manifest_path, manifest.dump(1) + "\n", /*durable=*/true);
   } catch (const Error&) {
     try {
@@ -228,14 +250,31 @@ std::optional<std::string> CheckpointStore::FindAtOrBefore(int64_t step) {
   return std::nullopt;
 }
 
+std::optional<AdapterBase> CheckpointStore::CheckAdapter(const std::string& name, const Adapter& adapter) {
+  const std::string path = PathOf(name);
+  try {
+    const Json manifest = Json::parse(ReadFile(files_, JoinPath(path, kManifest)));
+    const Adapter recorded = manifest.contains("adapter") ? AdapterFromJson(manifest.at("adapter")) : Adapter{};
+    if (recorded.rank != adapter.rank || recorded.alpha != adapter.alpha || recorded.modules != adapter.modules) {
+      const std::string options = recorded.exists() ? "go on with " + recorded.Text() : "go on without --lora";
+      throw Error::Usage("checkpoint " + path + " was trained with " + recorded.Text() + ", and this run has " + adapter.Text(),
+                         options + ", or use another --from, and --model " + path + " to start from its weights");
+    }
+    return recorded.exists() ? std::optional(BaseFromJson(manifest.at("adapter"))) : std::nullopt;
+  } catch (const Json::exception& error) {
+    throw Error::Data("checkpoint " + path + ": " + error.what());
+  }
+}
+
 CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kernels::ThreadPool& pool) {
   const std::string path = PathOf(name), optimizer_path = JoinPath(path, kOptimizer);
   try {
     const Json manifest = Json::parse(ReadFile(files_, JoinPath(path, kManifest)));
-    const weights::SafetensorsFile optimizer(optimizer_path);
+    const bool adapted = state->adapter().exists();
+    const weights::SafetensorsFile optimizer(optimizer_path), masters(adapted ? JoinPath(path, kAdapterModel) : optimizer_path);
     for (size_t i = 0; i < state->trainables().size(); ++i) {
       const std::string& tensor = state->trainables()[i].name;
-      CopyTensor(optimizer.tensors(), "master." + tensor, optimizer_path, state->Master(i));
+      CopyTensor(masters.tensors(), (adapted ? "" : "master.") + tensor, masters.path(), state->Master(i));
       CopyTensor(optimizer.tensors(), "first_moment." + tensor, optimizer_path, state->FirstMoment(i));
       CopyTensor(optimizer.tensors(), "second_moment." + tensor, optimizer_path, state->SecondMoment(i));
     }
@@ -244,6 +283,7 @@ CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kern
     state->version = manifest.at("version");
     state->optimizer_steps = manifest.at("optimizer_steps");
     CheckpointInfo info{manifest.at("run"), manifest.at("method"), std::nullopt, ParseHexU64(manifest.at("weights").get<std::string>()), {}};
+    if (manifest.contains("adapter")) info.base = BaseFromJson(manifest.at("adapter"));
     if (!manifest.at("tokenizer").is_null()) info.tokenizer = ParseHexU64(manifest.at("tokenizer").get<std::string>());
     for (const Json& step : Json::parse(ReadFile(files_, JoinPath(path, kSteps)))) {
       info.last_steps.push_back(StepFromJson(step));
@@ -257,6 +297,7 @@ CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kern
 
 std::string CheckpointStore::ModelFile(const std::string& name) const { return JoinPath(PathOf(name), kModel); }
 std::string CheckpointStore::OptimizerFile(const std::string& name) const { return JoinPath(PathOf(name), kOptimizer); }
+std::string CheckpointStore::AdapterFile(const std::string& name) const { return JoinPath(PathOf(name), kAdapterModel); }
 
 std::optional<std::string> CheckpointStore::ReferenceModel(const std::string& name) {
   const std::string path = JoinPath(PathOf(name), kReference);
@@ -273,8 +314,9 @@ std::vector<std::string> CheckpointStore::Sidecars(const std::string& name) {
   const Json manifest = Json::parse(ReadFile(files_, JoinPath(PathOf(name), kManifest)));
   for (const Json& entry : manifest.at("files")) {
     const auto file = entry.at("name").get<std::string>();
-    if (file != kModel && file != kOptimizer && file != kSteps && file != kReferenceModel && file != kReferenceConfig)
-      paths.push_back(JoinPath(PathOf(name), file));
+    const bool own = file == kModel || file == kOptimizer || file == kSteps || file.starts_with(std::string(kReference) + "/") ||
+                     file.starts_with(std::string(kAdapter) + "/");
+    if (!own) paths.push_back(JoinPath(PathOf(name), file));
   }
   return paths;
 }
@@ -293,7 +335,7 @@ void CheckpointStore::Prune() {
 
 void CheckpointStore::RemoveFiles(const std::string& path) {
   for (const std::string& file : files_.List(path)) {
-    if (file == kReference) RemoveFiles(JoinPath(path, file));
+    if (file == kReference || file == kAdapter) RemoveFiles(JoinPath(path, file));
     files_.Remove(JoinPath(path, file));
   }
 }

@@ -1,5 +1,7 @@
 // Checkpoints: DIR/step-00000008/ holds a model directory that transformers loads as it is, the optimiser's state, the step records since the
-// checkpoint before, and last manifest.json, which makes it whole. Named by the index of the next claim.
+// checkpoint before, and last manifest.json, which makes it whole. Named by the index of the next claim. With an adapter, the model is the merged
+// one, and adapter/ holds the factors as PEFT loads them: a directory of its own, because transformers puts factors that lie beside a model on top of
+// it.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +15,12 @@
 
 namespace april::grpo {
 
+/// The model that an adapter's factors are merged into; no checkpoint contains it.
+struct AdapterBase {
+  std::string path;
+  uint64_t weights = 0;  ///< digest
+};
+
 /// What a checkpoint says beside its tensors.
 struct CheckpointInfo {
   std::string run;
@@ -21,6 +29,7 @@ struct CheckpointInfo {
   uint64_t weights = 0;                  ///< digest of the manifest that this version was published with
   std::vector<record::Step> last_steps;  ///< since the checkpoint before, ascending: their claims may be emitted again when a commit was lost
   std::vector<weights::TensorView> reference = {};  ///< to write: the reference policy, unless it is the initial one
+  std::optional<AdapterBase> base = {};             ///< of the adapter, when there is one
 };
 
 class CheckpointStore {
@@ -37,7 +46,9 @@ class CheckpointStore {
   std::optional<std::string> FindNewest();
   /// The newest whole one of step `step` or before; nothing on disk is changed. A damaged one is passed over with a warning.
   std::optional<std::string> FindAtOrBefore(int64_t step);
-  /// Fills `state`, whose configuration must be the checkpoint's. Throws Data, Incompatible.
+  /// Throws Usage, saying what to type, when the checkpoint was trained with another adapter, with one or without. Returns the adapter's base.
+  std::optional<AdapterBase> CheckAdapter(const std::string& name, const Adapter& adapter);
+  /// Fills `state`, whose configuration, adapter and base must be the checkpoint's. Throws Data, Incompatible.
   CheckpointInfo Read(const std::string& name, State* state, kernels::ThreadPool& pool);
 
   /// "step-00000008"
@@ -49,6 +60,7 @@ class CheckpointStore {
   std::string OptimizerFile(const std::string& name) const;
   /// The model directory of the reference policy that the checkpoint holds; nullopt when it was the initial one.
   std::optional<std::string> ReferenceModel(const std::string& name);
+  std::string AdapterFile(const std::string& name) const;
   /// Paths of a checkpoint's config.json, tokenizer and other files that belong beside published weights.
   std::vector<std::string> Sidecars(const std::string& name);
 

@@ -98,7 +98,10 @@ std::optional<std::string> CompareWithRecords(const Claim& claim, const State& s
                       kHint);
   }
   if (!optimizer_file.empty()) {
-    const std::string tensor = FirstDifference(state.OptimizerViews(), weights::SafetensorsFile(optimizer_file));
+    std::string tensor = FirstDifference(state.OptimizerViews(), weights::SafetensorsFile(optimizer_file));
+    if (tensor.empty() && state.adapter().exists()) {
+      tensor = FirstDifference(state.FactorViews(), weights::SafetensorsFile(checkpoints.AdapterFile(name)));
+    }
     if (!tensor.empty()) throw Error::Data(what + "gives the recorded weights, but another optimiser state: " + tensor, kHint);
   }
   return sources;

@@ -1,6 +1,7 @@
 #include "grpo/session.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <future>
 #include <string_view>
 #include <utility>
@@ -31,6 +32,8 @@ kernels::Precision ParsePrecision(const std::string& name) {
 double PeakOf(const SessionOptions& options, kernels::ThreadPool& pool) {
   return options.matrix_peak > 0 ? options.matrix_peak * 1e9 : kernels::MeasureMatrixPeak(pool);
 }
+
+std::string AbsolutePath(const std::string& path) { return std::filesystem::absolute(path).lexically_normal().string(); }
 
 bool IsDirectory(const std::string& path) { return SystemFiles().Exists(JoinPath(path, ".")); }
 
@@ -113,6 +116,7 @@ void SessionOptions::Register(OptionsVisitor& options) {
       "every bit with what is recorded, and change nothing; -1 = off");
   method.Register(options);
   optimizer.Register(options);
+  adapter.Register(options);
   options.Section("Machine");
   options.Integer("micro-batch-tokens", &micro_batch_tokens, 1, kNoUpperLimit,
                   "tokens that go through the network at once, in whole groups; changes memory, never the result");
@@ -135,6 +139,7 @@ struct Session::Parts {
         versions(options.publish) {}
 
   void Load();
+  void LoadCheckpoint();
   uint64_t Publish(bool supersede);
   void PublishStep(const Claim& claim);
   void CheckOrder(const Claim& claim) const;
@@ -172,17 +177,18 @@ void Session::Parts::Load() {
   const auto model = weights::ModelFiles::Open(path);
   const auto config = model::Config::FromJson(model->config());
   model::ProveKernels(config, kernels, pool, model::ProofDirectory());
-  state = std::make_unique<State>(config);
+  state = std::make_unique<State>(config, MakeAdapter(options.adapter, config));
   const std::string sidecar_directory = JoinPath(options.from, "model-files");
   if (!replays()) SystemFiles().MakeDirectory(sidecar_directory);
   if (newest_checkpoint) {
-    info = checkpoints.Read(*newest_checkpoint, state.get(), pool);
+    LoadCheckpoint();
     if (info.method != method.Text()) log::Info("the method is now " + method.Text() + "; until the checkpoint it was " + info.method);
     checkpoint_step = state->step;
     if (!replays()) sidecars = CopySidecars(checkpoints.Sidecars(*newest_checkpoint), sidecar_directory);
     origin = "checkpoint " + path;
   } else {
-    state->LoadModel(*model, pool);
+    state->LoadModel(*model, options.seed, pool);
+    if (state->adapter().exists()) info.base = AdapterBase{AbsolutePath(path), DigestOf(*state)};  // B is zero: these are the base's weights
     if (!replays()) sidecars = CopySidecars(ModelSidecars(*model, sidecar_directory), sidecar_directory);
     info.tokenizer = TokenizerDigest(path);
     origin = "model " + path;
@@ -199,6 +205,25 @@ void Session::Parts::Load() {
       TrainerOptions{method, options.optimizer, options.micro_batch_tokens, options.activation_bytes, PeakOf(options, pool)}, kernels, pool,
       state.get(), std::move(reference));
   if (reset_reference) trainer->reference().Keep(*weights::ModelFiles::Open(*reset_reference), *state);
+}
+
+void Session::Parts::LoadCheckpoint() {
+  auto base = checkpoints.CheckAdapter(*newest_checkpoint, state->adapter());
+  if (base) {
+    if (!options.model.empty()) base->path = AbsolutePath(options.model);
+    const std::string name = "checkpoint " + checkpoints.PathOf(*newest_checkpoint);
+    if (!SystemFiles().Exists(base->path)) {
+      throw Error::Runtime(name + " holds an adapter's factors, and the model that they belong to is not at " + base->path,
+                           "add --model PATH, where that model is now");
+    }
+    state->LoadBase(*weights::ModelFiles::Open(base->path));
+    if (const uint64_t seen = DigestOf(*state); seen != base->weights) {
+      throw Error::Incompatible(name + " holds factors for weights " + HexU64(base->weights) + ", and " + base->path + " has weights " + HexU64(seen),
+                                "--model must be the model that the run began with");
+    }
+  }
+  info = checkpoints.Read(*newest_checkpoint, state.get(), pool);
+  info.base = base;
 }
 
 /// With `supersede`, weights of the same number and later ones belong to a course that was left, and give way.

@@ -34,6 +34,8 @@ struct SessionOptions {
   int64_t replay = -1;  ///< a step to compute again; -1: none
   MethodOptions method;
   OptimizerOptions optimizer;
+  AdapterOptions adapter;
+  uint64_t seed = 0;  ///< of the adapter's first factors; not registered: every program has one
   void Register(OptionsVisitor& options);
 };
 

@@ -1,7 +1,10 @@
 #include "grpo/state.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
+#include "grpo/low_rank.h"
 #include "weights/convert.h"
 
 namespace april::grpo {
@@ -16,55 +19,103 @@ weights::TensorView View(std::string name, weights::DType dtype, const std::vect
   return view;
 }
 
-}  // namespace
-
-State::State(const model::Config& config) : config_(config), parameters_(model::Parameters(config)) {
-  for (const model::ParameterSpec& parameter : parameters_) {
-    size_t size = 1;
-    for (const int64_t extent : parameter.shape) size *= static_cast<size_t>(extent);
-    offsets_.push_back(total_);
-    sizes_.push_back(size);
-    total_ += (size + kAlignment - 1) / kAlignment * kAlignment;
-  }
-  for (kernels::Memory* values : {&master_, &first_moment_, &second_moment_}) *values = kernels::Memory(total_ * sizeof(float));
-  rounded_ = kernels::Memory(total_ * sizeof(uint16_t));
+size_t NumElements(const model::ParameterSpec& spec) {
+  size_t size = 1;
+  for (const int64_t extent : spec.shape) size *= static_cast<size_t>(extent);
+  return size;
 }
 
-void State::LoadModel(const weights::ModelFiles& files, kernels::ThreadPool& pool) {
-  for (size_t i = 0; i < parameters_.size(); ++i) files.Read(parameters_[i].name, parameters_[i].shape, weights::DType::kF32, Master(i).data());
-  for (kernels::Memory* moment : {&first_moment_, &second_moment_}) *moment = kernels::Memory(total_ * sizeof(float));  // zero
+}  // namespace
+
+void State::Places::Add(size_t size) {
+  offsets.push_back(total);
+  sizes.push_back(size);
+  total += (size + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+State::State(const model::Config& config, Adapter adapter)
+    : config_(config),
+      adapter_(std::move(adapter)),
+      parameters_(model::Parameters(config)),
+      trainables_(adapter_.exists() ? FactorSpecs(adapter_, parameters_) : parameters_) {
+  for (const model::ParameterSpec& parameter : parameters_) rounded_places_.Add(NumElements(parameter));
+  for (const model::ParameterSpec& trainable : trainables_) places_.Add(NumElements(trainable));
+  for (const Adapter::Target& target : adapter_.targets) base_places_.Add(static_cast<size_t>(target.n * target.k));
+  for (kernels::Memory* values : {&master_, &first_moment_, &second_moment_}) *values = kernels::Memory(places_.total * sizeof(float));
+  rounded_ = kernels::Memory(rounded_places_.total * sizeof(uint16_t));
+  if (adapter_.exists()) base_ = kernels::Memory(base_places_.total * sizeof(uint16_t));
+}
+
+void State::LoadModel(const weights::ModelFiles& files, uint64_t seed, kernels::ThreadPool& pool) {
+  if (adapter_.exists()) {
+    LoadBase(files);
+    for (size_t t = 0; t < adapter_.targets.size(); ++t) {
+      DrawFactor(seed, adapter_.targets[t], adapter_.rank, Master(2 * t).data());
+      std::ranges::fill(Master(2 * t + 1), 0.0f);
+    }
+  } else {
+    for (size_t i = 0; i < parameters_.size(); ++i) files.Read(parameters_[i].name, parameters_[i].shape, weights::DType::kF32, Master(i).data());
+  }
+  for (kernels::Memory* moment : {&first_moment_, &second_moment_}) *moment = kernels::Memory(places_.total * sizeof(float));  // zero
   step = optimizer_steps = 0;
   version = 0;
   Round(pool);
 }
 
+void State::LoadBase(const weights::ModelFiles& files) {
+  for (size_t i = 0; i < parameters_.size(); ++i) files.Read(parameters_[i].name, parameters_[i].shape, weights::DType::kBf16, Rounded(i).data());
+  for (size_t t = 0; t < adapter_.targets.size(); ++t) {
+    std::ranges::copy(Rounded(adapter_.targets[t].parameter), Part<uint16_t>(base_, base_places_, t).begin());
+  }
+}
+
 void State::Round(kernels::ThreadPool& pool) {
-  const auto num_chunks = static_cast<int64_t>((total_ + kRoundChunk - 1) / kRoundChunk);
+  if (adapter_.exists()) return MergeAdapter(pool);
+  const auto num_chunks = static_cast<int64_t>((places_.total + kRoundChunk - 1) / kRoundChunk);
   const auto* from = master_.as<float>();
   auto* to = rounded_.as<uint16_t>();
   pool.Run([&](kernels::ThreadPool::Worker& worker) {
     for (int64_t chunk; (chunk = worker.NextTask(num_chunks)) >= 0;) {
-      const size_t begin = static_cast<size_t>(chunk) * kRoundChunk, end = std::min(begin + kRoundChunk, total_);
+      const size_t begin = static_cast<size_t>(chunk) * kRoundChunk, end = std::min(begin + kRoundChunk, places_.total);
       for (size_t i = begin; i < end; ++i) to[i] = weights::F32ToBf16(from[i]);
     }
   });
 }
 
+void State::MergeAdapter(kernels::ThreadPool& pool) {
+  std::vector<MergeArgs> matrices;
+  for (size_t t = 0; t < adapter_.targets.size(); ++t) {
+    const Adapter::Target& target = adapter_.targets[t];
+    matrices.push_back({target.n, target.k, Part<uint16_t>(base_, base_places_, t).data(), Master(2 * t).data(), Master(2 * t + 1).data(),
+                        Rounded(target.parameter).data()});
+  }
+  Merge(matrices, adapter_.rank, adapter_.scale(), pool);
+}
+
 std::vector<weights::TensorView> State::RoundedViews() const {
   std::vector<weights::TensorView> views;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    views.push_back(View(parameters_[i].name, weights::DType::kBf16, parameters_[i].shape, rounded_.as<uint16_t>() + offsets_[i]));
+    views.push_back(View(parameters_[i].name, weights::DType::kBf16, parameters_[i].shape, rounded_.as<uint16_t>() + rounded_places_.offsets[i]));
   }
   return views;
 }
 
-std::vector<weights::TensorView> State::OptimizerViews() const {
+std::vector<weights::TensorView> State::TrainableViews(const std::string& prefix, const kernels::Memory& values) const {
   std::vector<weights::TensorView> views;
-  for (const auto& [prefix, values] :
-       {std::pair("master.", &master_), std::pair("first_moment.", &first_moment_), std::pair("second_moment.", &second_moment_)}) {
-    for (size_t i = 0; i < parameters_.size(); ++i) {
-      views.push_back(View(prefix + parameters_[i].name, weights::DType::kF32, parameters_[i].shape, values->as<float>() + offsets_[i]));
-    }
+  for (size_t i = 0; i < trainables_.size(); ++i) {
+    views.push_back(View(prefix + trainables_[i].name, weights::DType::kF32, trainables_[i].shape, values.as<float>() + places_.offsets[i]));
+  }
+  return views;
+}
+
+std::vector<weights::TensorView> State::FactorViews() const {
+  return adapter_.exists() ? TrainableViews("", master_) : std::vector<weights::TensorView>();
+}
+
+std::vector<weights::TensorView> State::OptimizerViews() const {
+  std::vector<weights::TensorView> views = adapter_.exists() ? std::vector<weights::TensorView>() : TrainableViews("master.", master_);
+  for (const auto& [prefix, values] : {std::pair("first_moment.", &first_moment_), std::pair("second_moment.", &second_moment_)}) {
+    std::ranges::move(TrainableViews(prefix, *values), std::back_inserter(views));
   }
   return views;
 }

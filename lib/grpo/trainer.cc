@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "grpo/low_rank.h"
 #include "grpo/operations.h"
 
 namespace april::grpo {
@@ -29,6 +30,14 @@ void Pick(const TrainingSequence& sequence, std::span<const float> all, size_t f
   for (const int32_t token : sequence.trained) out->push_back(static_cast<double>(all[first + static_cast<size_t>(token)]));
 }
 
+/// With an adapter, only its targets' gradients are wanted.
+std::vector<bool> WantedGradients(const State& state) {
+  if (!state.adapter().exists()) return {};
+  std::vector<bool> wanted(state.parameters().size(), false);
+  for (const Adapter::Target& target : state.adapter().targets) wanted[target.parameter] = true;
+  return wanted;
+}
+
 }  // namespace
 
 struct Trainer::MicroBatch {
@@ -47,10 +56,15 @@ Trainer::Trainer(TrainerOptions options, const kernels::Kernels& kernels, kernel
       pool_(pool),
       state_(state),
       optimizer_(options_.optimizer, *state, kernels, pool),
-      gradients_(state->config()),
+      gradients_(state->config(), WantedGradients(*state)),
       pass_(state->config(), kernels, pool, options_.activation_bytes),
       reference_(std::move(reference)) {
   for (const model::ParameterSpec& trainable : state_->trainables()) gradient_names_.push_back(trainable.name);
+  if (state->adapter().exists()) {
+    size_t total = 0;
+    for (size_t i = 0; i < state->trainables().size(); ++i) total += state->Size(i);
+    factor_gradients_ = kernels::Memory(total * sizeof(float));
+  }
   Prepare();
 }
 
@@ -153,7 +167,23 @@ bool Trainer::TrainGroups(std::span<const BatchGroup> groups, std::span<const st
 /// On one thread: the first look at a tensor may complete it.
 std::vector<std::span<float>> Trainer::CollectGradients() {
   std::vector<std::span<float>> gradients;
-  for (size_t i = 0; i < gradients_.size(); ++i) gradients.push_back(gradients_.Tensor(i));
+  const Adapter& adapter = state_->adapter();
+  if (!adapter.exists()) {
+    for (size_t i = 0; i < gradients_.size(); ++i) gradients.push_back(gradients_.Tensor(i));
+    return gradients;
+  }
+  auto* next = factor_gradients_.as<float>();
+  for (size_t i = 0; i < state_->trainables().size(); ++i) {
+    gradients.emplace_back(next, state_->Size(i));
+    next += state_->Size(i);
+  }
+  std::vector<FactorGradientArgs> matrices;
+  for (size_t t = 0; t < adapter.targets.size(); ++t) {
+    const Adapter::Target& target = adapter.targets[t];
+    matrices.push_back({target.n, target.k, gradients_.Tensor(target.parameter).data(), state_->Master(2 * t).data(),
+                        state_->Master(2 * t + 1).data(), gradients[2 * t].data(), gradients[2 * t + 1].data()});
+  }
+  FactorGradients(matrices, adapter.rank, adapter.scale(), pool_);
   return gradients;
 }
 
@@ -205,7 +235,7 @@ void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals
   }
   if (!std::isfinite(metrics.loss)) return;
   const PhaseTimer timer(&metrics.seconds.backward);
-  metrics.matrix_operations += 2 * operations;
+  metrics.matrix_operations += BackwardOperations(state_->config(), state_->adapter(), micro.inputs);
   pass_.Backward(*policy_, gradients, entropy_gradients, &gradients_);
 }
 

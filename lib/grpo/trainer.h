@@ -15,6 +15,7 @@
 #include "grpo/reference.h"
 #include "grpo/state.h"
 #include "kernels/kernels.h"
+#include "kernels/memory.h"
 #include "kernels/thread_pool.h"
 #include "model/policy.h"
 #include "model/training.h"
@@ -67,7 +68,8 @@ class Trainer {
   State* state_;
   Optimizer optimizer_;
   std::vector<std::string> gradient_names_;  ///< of State::trainables()
-  model::Gradients gradients_;
+  model::Gradients gradients_;               ///< of the parameters that are trained, or that the adapter's factors are merged into
+  kernels::Memory factor_gradients_;         ///< with an adapter: one after the other
   model::TrainingPass pass_;
   std::shared_ptr<const model::Policy> policy_;
   Reference reference_;

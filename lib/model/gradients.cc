@@ -18,7 +18,10 @@ struct Gradients::State {
   std::vector<uint32_t> tokens;                ///< by slot
   std::vector<float> lookups;                  ///< [slots, hidden]
 
-  std::span<float> At(size_t parameter) const { return {memory.as<float>() + places[parameter].offset, places[parameter].size}; }
+  std::span<float> At(size_t parameter) const {
+    const Place& place = places[parameter];
+    return place.size == 0 ? std::span<float>() : std::span<float>(memory.as<float>() + place.offset, place.size);
+  }
 
   void Fold() {
     for (size_t slot = 0; slot < tokens.size(); ++slot) {
@@ -35,10 +38,10 @@ struct Gradients::State {
   }
 };
 
-Gradients::Gradients(const Config& config) : state_(std::make_unique<State>()) {
+Gradients::Gradients(const Config& config, const std::vector<bool>& wanted) : state_(std::make_unique<State>()) {
   size_t offset = 0;
   for (const ParameterSpec& spec : Parameters(config)) {
-    size_t count = 1;
+    size_t count = wanted.empty() || wanted[state_->places.size()] ? 1 : 0;
     for (const int64_t size : spec.shape) count *= static_cast<size_t>(size);
     state_->places.push_back({offset, count});
     offset += (count + 15) / 16 * 16;
@@ -71,6 +74,7 @@ size_t Gradients::size() const { return state_->places.size(); }
 std::span<float> Gradients::Pending(size_t parameter) { return state_->At(parameter); }
 
 std::vector<size_t> Gradients::LookupSlots(std::span<const uint32_t> tokens) {
+  if (state_->places[0].size == 0) return {};
   std::vector<size_t> slots;
   slots.reserve(tokens.size());
   for (const uint32_t token : tokens) {

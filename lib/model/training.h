@@ -19,7 +19,8 @@ struct TrainingGroup {
 /// Gradients of all parameters, f32, in the order of Parameters(config).
 class Gradients {
  public:
-  explicit Gradients(const Config& config);
+  /// `wanted`, one for each parameter, or empty: all. The others' tensors are empty; they take no memory, and what only they need is not computed.
+  explicit Gradients(const Config& config, const std::vector<bool>& wanted = {});
   ~Gradients();
   Gradients(const Gradients&) = delete;
   Gradients& operator=(const Gradients&) = delete;

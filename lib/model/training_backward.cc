@@ -242,6 +242,7 @@ void BackwardPass::RotationGradient(Worker& worker, const PackedLayer& layer, co
 }
 
 void BackwardPass::Lookups(Worker& worker) {
+  if (lookup_slots_.empty()) return;
   for (int64_t task; (task = worker.NextTask(Divide(hidden_, kScratchColumns))) >= 0;) {
     const int64_t column = task * kScratchColumns, n = std::min(kScratchColumns, hidden_ - column);
     for (int64_t row = 0; row < rows_; ++row) {
@@ -293,6 +294,7 @@ void BackwardPass::Pack(Worker& worker, const Tiles& tiles, const void* x, int64
 }
 
 void BackwardPass::WeightGradient(Worker& worker, const Tiles& tiles, const void* dy, int64_t dy_stride, int64_t n, int64_t k, float* dw) {
+  if (dw == nullptr) return;
   Pack(worker, tiles, dy, dy_stride, n, &s_.packed_dy);
   const int64_t n_panels = Divide(n, kernels_.panel_columns), k_panels = Divide(k, kernels_.panel_columns);
   for (int64_t task; (task = worker.NextTask(n_panels * k_panels)) >= 0;) {
@@ -305,6 +307,7 @@ void BackwardPass::WeightGradient(Worker& worker, const Tiles& tiles, const void
 
 void BackwardPass::AddTiles(Worker& worker, int64_t num_tiles, int64_t n, size_t parameter) {
   float* gradient = gradients_.Pending(parameter).data();
+  if (gradient == nullptr) return;
   if (worker.NextTask(1) == 0) {
     for (int64_t t = 0; t < num_tiles; ++t) kernels_.add(s_.tiles.as<float>() + t * n, gradient, n);
   }

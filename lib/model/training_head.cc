@@ -105,7 +105,8 @@ void BackwardPass::HeadSlice(Worker& worker, int64_t slice, int64_t first, const
   worker.Barrier();
   s_.pass.Linear(worker, policy_.head_t(slice), s_.dlogits.data(), kHeadStride, count, s_.dh.as<float>(), hidden_, slice > 0);
   const size_t parameter = config_.tied_embeddings ? 0 : gradients_.size() - 1;
-  WeightGradient(worker, tiles, s_.dlogits.data(), kHeadStride, n, hidden_, gradients_.Pending(parameter).data() + begin * hidden_);
+  const std::span<float> dw = gradients_.Pending(parameter);
+  if (!dw.empty()) WeightGradient(worker, tiles, s_.dlogits.data(), kHeadStride, n, hidden_, dw.data() + begin * hidden_);
 }
 
 /// dx of each target's row, added in order: a prompt's last row belongs to several. A thread takes columns.

@@ -16,6 +16,9 @@ LR, DECAY = 1e-2, 0.1
 PROMPTS = [[3, 9, 27, 17], [5, 25, 29]]
 RESPONSES = [[[1, 2, 3, 4], [30, 7], [8, 8, 21, 6, 13]], [[11, 12], [31, 2, 19]]]
 REWARDS = [[1, 0, 0.5], [0, 1]]
+CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+          "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "intermediate_size": INTERMEDIATE, "vocab_size": VOCAB, "rms_norm_eps": EPS,
+          "rope_theta": THETA, "tie_word_embeddings": True, "max_position_embeddings": 64}
 BUDGET = 64
 PLAIN = {"temperature": 1.0, "advantage": "grpo", "loss": "ppo", "clip": [0.2, 0.28], "old": "current", "correction": "none", "agg": "token-mean", "kl": 0, "entropy": 0}
 CASES = [
@@ -178,13 +181,11 @@ def main():
             noise = torch.tensor([(mix(77 + g, 100 * i + t) % 255 - 127) / 100 for t in range(len(response))])
             behaviour[g].append((response_logprobs(weights, prompt, response, 1.0) + noise).float().double())
     print(json.dumps({
-        "config": {"architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-                   "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "intermediate_size": INTERMEDIATE, "vocab_size": VOCAB, "rms_norm_eps": EPS,
-                   "rope_theta": THETA, "tie_word_embeddings": True, "max_position_embeddings": 64},
-        "lr": LR, "weight_decay": DECAY, "prompts": PROMPTS, "responses": RESPONSES, "rewards": REWARDS,
+        "config": CONFIG, "lr": LR, "weight_decay": DECAY, "prompts": PROMPTS, "responses": RESPONSES, "rewards": REWARDS,
         "behaviour": [[b.tolist() for b in group] for group in behaviour],
         "cases": [update(case, weights, reference, behaviour) for case in CASES],
     }))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,7 @@ namespace {
 struct Rig {
   Rig() : pool(1), state(model::Config::FromJson(TinyConfig())) {
     WriteTinyModel(scratch / "model");
-    state.LoadModel(*weights::ModelFiles::Open(scratch / "model"), pool);
+    state.LoadModel(*weights::ModelFiles::Open(scratch / "model"), 0, pool);
   }
   std::string Write(CheckpointStore& store, int64_t step) {
     state.step = step;

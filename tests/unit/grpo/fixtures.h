@@ -54,13 +54,24 @@ inline Json TinyConfig() {
           {"torch_dtype", "float32"}};
 }
 
+/// config.json and f32 weights, in the order of model::Parameters.
+inline void WriteModel(const std::string& directory, const Json& config, const std::vector<std::vector<float>>& values) {
+  SystemFiles().MakeDirectory(directory);
+  ReplaceFile(SystemFiles(), directory + "/config.json", config.dump(), false);
+  const auto parameters = model::Parameters(model::Config::FromJson(config));
+  std::vector<weights::TensorView> views;
+  for (size_t p = 0; p < parameters.size(); ++p)
+    views.push_back({parameters[p].name, weights::DType::kF32, parameters[p].shape, values[p].data(), values[p].size() * 4});
+  const auto layout = weights::LayOutSafetensors(views, {});
+  std::string bytes = layout.head;
+  for (const size_t index : layout.order) bytes.append(static_cast<const char*>(views[index].data), views[index].num_bytes);
+  ReplaceFile(SystemFiles(), directory + "/model.safetensors", bytes, false);
+}
+
 /// Random f32 weights and config.json, without a tokenizer. `change` may spoil them.
 inline std::string WriteTinyModel(const std::string& directory, const std::function<void(const std::string&, std::vector<float>*)>& change = {}) {
-  SystemFiles().MakeDirectory(directory);
-  ReplaceFile(SystemFiles(), directory + "/config.json", TinyConfig().dump(), false);
   const auto parameters = model::Parameters(model::Config::FromJson(TinyConfig()));
   std::vector<std::vector<float>> values(parameters.size());
-  std::vector<weights::TensorView> views;
   for (size_t p = 0; p < parameters.size(); ++p) {
     size_t size = 1;
     for (const int64_t extent : parameters[p].shape) size *= static_cast<size_t>(extent);
@@ -69,12 +80,8 @@ inline std::string WriteTinyModel(const std::string& directory, const std::funct
       values[p].push_back(parameters[p].shape.size() == 1 ? 1.0f : static_cast<float>(0.2 * uniform));
     }
     if (change) change(parameters[p].name, &values[p]);
-    views.push_back({parameters[p].name, weights::DType::kF32, parameters[p].shape, values[p].data(), values[p].size() * 4});
   }
-  const auto layout = weights::LayOutSafetensors(views, {});
-  std::string bytes = layout.head;
-  for (const size_t index : layout.order) bytes.append(static_cast<const char*>(views[index].data), views[index].num_bytes);
-  ReplaceFile(SystemFiles(), directory + "/model.safetensors", bytes, false);
+  WriteModel(directory, TinyConfig(), values);
   return directory;
 }
 

@@ -4,31 +4,15 @@
 #include <cstdio>
 #include <cstring>
 
-#include "fixtures.h"
 #include "grpo/batch.h"
 #include "grpo/trainer.h"
 #include "kernels/kernels.h"
+#include "reference.h"
 
 using namespace april;
 using namespace april::grpo;
 
 namespace {
-
-std::vector<float> Unpack(const std::string& base64) {
-  std::string bytes;
-  uint32_t bits = 0;
-  int num_bits = 0;
-  for (const char c : base64) {
-    const std::string digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const size_t digit = digits.find(c);
-    if (digit == std::string::npos) break;
-    bits = bits << 6 | static_cast<uint32_t>(digit);
-    if ((num_bits += 6) >= 8) bytes.push_back(static_cast<char>(bits >> (num_bits -= 8)));
-  }
-  std::vector<float> values(bytes.size() / 4);
-  std::memcpy(values.data(), bytes.data(), values.size() * 4);
-  return values;
-}
 
 /// The script's weights: multiples of 2^-9, rounded to bf16.
 void FillWeights(State* state, uint64_t salt, kernels::ThreadPool& pool) {
@@ -51,39 +35,10 @@ void FillWeights(State* state, uint64_t salt, kernels::ThreadPool& pool) {
   }
 }
 
-Claim ReferenceClaim(const Json& reference, double temperature) {
-  std::vector<std::vector<record::Rollout>> groups;
-  for (size_t g = 0; g < reference["prompts"].size(); ++g) {
-    std::vector<record::Rollout> rollouts;
-    for (size_t i = 0; i < reference["responses"][g].size(); ++i) {
-      const auto tokens = reference["responses"][g][i].get<std::vector<uint32_t>>();
-      record::Rollout rollout = MakeRollout(g + 1, static_cast<int64_t>(i), static_cast<int64_t>(tokens.size()), reference["rewards"][g][i]);
-      rollout.prompt_tokens = reference["prompts"][g].get<std::vector<uint32_t>>();
-      rollout.tokens = tokens;
-      rollout.logprobs = reference["behaviour"][g][i].get<std::vector<float>>();
-      rollout.segments[0].temperature = temperature;
-      rollouts.push_back(std::move(rollout));
-    }
-    groups.push_back(std::move(rollouts));
-  }
-  return MakeClaim(0, std::move(groups));
-}
-
-/// |seen - expected| / |expected| in the 2-norm.
-double RelativeError(std::span<const float> seen, const std::vector<float>& expected, double scale) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const double e = static_cast<double>(expected[i]), s = static_cast<double>(seen[i]) * scale;
-    difference += (s - e) * (s - e);
-    norm += e * e;
-  }
-  return std::sqrt(difference / norm);
-}
-
 }  // namespace
 
 TEST_CASE("loss, gradients and new weights equal the f64 reference") {
-  const Json reference = Json::parse(ReadFile(SystemFiles(), std::string(APRIL_SOURCE_DIR) + "/tests/parity/grpo_update_reference.json"));
+  const Json reference = ReadReference("grpo_update_reference.json");
   const auto config = model::Config::FromJson(reference["config"]);
   const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kF32);
   kernels::ThreadPool pool(1);

@@ -109,6 +109,24 @@ TEST_CASE("scoring gives the generator's log-probabilities, bit for bit") {
   }
 }
 
+TEST_CASE("gradients that are not wanted are empty, and the others have the bits that they have among all") {
+  for (const bool tied : {true, false}) {
+    Config config = TinyConfig();
+    config.tied_embeddings = tied;
+    config.attention_bias = config.qk_norm = true;
+    const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kAuto);
+    const Work work(config, kLengths);
+    const Result all = Train(config, kernels, work, 2, 2, uint64_t{1} << 30);
+    const size_t count = all.gradients.size();
+    for (const size_t modulus : {2, 3, 5}) {
+      std::vector<bool> wanted;
+      for (size_t i = 0; i < count; ++i) wanted.push_back(i % modulus == 1);
+      const Result some = Train(config, kernels, work, 2, 2, uint64_t{1} << 30, wanted);
+      for (size_t i = 0; i < count; ++i) CHECK(some.gradients[i] == (wanted[i] ? all.gradients[i] : std::vector<float>()));
+    }
+  }
+}
+
 TEST_CASE("work that cannot be trained on is refused") {
   const Config config = TinyConfig();
   const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kAuto);

@@ -53,12 +53,12 @@ struct Result {
 };
 
 /// All groups, `per_batch` at a time.
-inline Result Train(const Config& config, const kernels::Kernels& kernels, const Work& work, size_t per_batch, int threads,
-                    uint64_t activation_bytes) {
+inline Result Train(const Config& config, const kernels::Kernels& kernels, const Work& work, size_t per_batch, int threads, uint64_t activation_bytes,
+                    const std::vector<bool>& wanted = {}) {
   kernels::ThreadPool pool(threads);
   const auto policy = TinyPolicy(config, TinyParameters(config, ElementType(kernels)), kernels, pool, true);
   TrainingPass pass(config, kernels, pool, activation_bytes);
-  Gradients gradients(config);
+  Gradients gradients(config, wanted);
   gradients.Zero(pool);
   Result result;
   const std::vector<float> g = RandomGradients(Work::Targets(work.groups), 1), e = RandomGradients(Work::Targets(work.groups), 2);
