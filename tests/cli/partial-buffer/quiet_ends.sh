@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Who looks no further than the first lines hears nothing more: exit 6 without a message. A stream that nobody reads to its end stays an error.
+# A stream is more than the megabyte that its pipe holds: what fits into a pipe may be written before its reader has gone.
 set -euo pipefail
 . "$APRIL_SOURCE/tests/cli/partial-buffer/common.bash"
-make 200
-partial-buffer take -q -s b --rollouts 800 --worker w | generate | partial-buffer put -q -s b
+make 500
+partial-buffer take -q -s b --rollouts 2000 --worker w | generate | partial-buffer put -q -s b
 # quiet COMMAND...: its reader ends after one line
 quiet() {
   local status=0
