@@ -11,6 +11,7 @@
 #include "base/signals.h"
 #include "cli/main.h"
 #include "grpo/claim.h"
+#include "grpo/preset.h"
 #include "grpo/replaying.h"
 #include "grpo/session.h"
 #include "record/io.h"
@@ -151,7 +152,10 @@ void Replay(const Options& options, cli::Context& context) {
            }) + "\n");
 }
 
-void Run(const Options& options, cli::Context& context) {
+void Run(const Options& given, cli::Context& context) {
+  Options options = given;
+  const std::string set = grpo::ApplyPreset([&](const std::string& name) { return context.Given(name); }, &options.session.method);
+  if (!set.empty()) log::Info("--preset " + options.session.method.preset + " sets " + set);
   if (options.session.replay >= 0) return Replay(options, context);
   grpo::Session session(SessionOptions(options, context), static_cast<int>(context.common().threads));
   log::Info("starts at step " + std::to_string(session.step()) + " from " + session.origin());

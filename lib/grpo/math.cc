@@ -5,8 +5,6 @@
 #include <limits>
 #include <utility>
 
-#include "base/error.h"
-
 namespace april::grpo {
 
 double Exp(double x) {
@@ -322,23 +320,5 @@ double LearningRate(const Schedule& schedule, int64_t step) {
   const double progress = std::min(static_cast<double>(step - schedule.warmup_steps) / falling_steps, 1.0);
   return schedule.floor + (schedule.lr - schedule.floor) * schedule.rule->height(progress);
 }
-
-template <typename Rule>
-const Rule& FindRule(std::span<const Rule> rules, const std::string& axis, const std::string& name) {
-  std::string names;
-  for (const Rule& rule : rules) {
-    if (name == rule.name) return rule;
-    names += (names.empty() ? "" : ", ") + std::string(rule.name);
-  }
-  throw Error::Usage("--" + axis + " " + name + ": not one of " + names);
-}
-template const AdvantageRule& FindRule(std::span<const AdvantageRule>, const std::string&, const std::string&);
-template const SpreadRule& FindRule(std::span<const SpreadRule>, const std::string&, const std::string&);
-template const CorrectionRule& FindRule(std::span<const CorrectionRule>, const std::string&, const std::string&);
-template const TokenFilterRule& FindRule(std::span<const TokenFilterRule>, const std::string&, const std::string&);
-template const PolicyRule& FindRule(std::span<const PolicyRule>, const std::string&, const std::string&);
-template const ScheduleRule& FindRule(std::span<const ScheduleRule>, const std::string&, const std::string&);
-template const KlRule& FindRule(std::span<const KlRule>, const std::string&, const std::string&);
-template const AggregationRule& FindRule(std::span<const AggregationRule>, const std::string&, const std::string&);
 
 }  // namespace april::grpo

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
+
 namespace april::grpo {
 
 /// e^x within 1 unit in the last place, by the same operations on every machine (a C library picks its code by CPU, and a step must replay bit for
@@ -180,6 +182,13 @@ double LearningRate(const Schedule& schedule, int64_t step);
 
 /// The row of that name. Throws Usage naming the choices.
 template <typename Rule>
-const Rule& FindRule(std::span<const Rule> rules, const std::string& axis, const std::string& name);
+const Rule& FindRule(std::span<const Rule> rules, const std::string& axis, const std::string& name) {
+  std::string names;
+  for (const Rule& rule : rules) {
+    if (name == rule.name) return rule;
+    names += (names.empty() ? "" : ", ") + std::string(rule.name);
+  }
+  throw Error::Usage("--" + axis + " " + name + ": not one of " + names);
+}
 
 }  // namespace april::grpo

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "grpo/preset.h"
 
 namespace april::grpo {
 namespace {
@@ -37,6 +38,15 @@ std::string BoundHelp(const char* what, double ClipBounds::*bound) {
   std::string help = std::string(what) + " auto =";
   for (const PolicyRule& rule : PolicyRules())
     help += (&rule == PolicyRules().data() ? " " : ", ") + std::string(rule.name) + " " + Number(rule.clip.*bound);
+  return help;
+}
+std::string PresetHelp() {
+  std::string help = "sets what follows, except options that are given by themselves, and says so:";
+  for (const Preset& preset : Presets().subspan(1)) {
+    help += std::string(&preset == &Presets()[1] ? " " : "; ") + preset.name + " =";
+    for (const auto& [name, value] : preset.options) help += std::string(" --") + name + " " + value;
+    help += std::string(" (") + preset.help + ")";
+  }
   return help;
 }
 std::string CorrectionDefaults() {
@@ -120,6 +130,8 @@ void MethodOptions::Register(OptionsVisitor& options) {
   static const std::string filter_help = Help("which tokens the loss sees:", TokenFilterRules());
   static const std::string kl_help =
       Help("divergence from the initial weights, added to the loss (l = current, f = initial log-probability):", KlRules());
+  static const std::string preset_help = PresetHelp();
+  options.Choice("preset", &preset, Names(Presets()), preset_help.c_str());
   options.Choice("advantage", &advantage, Names(AdvantageRules()), advantage_help.c_str());
   options.Choice("adv-std", &adv_std, Names(SpreadRules(), "auto"), spread_help.c_str());
   options.Choice("loss", &loss, Names(PolicyRules()), loss_help.c_str());

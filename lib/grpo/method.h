@@ -11,6 +11,7 @@
 namespace april::grpo {
 
 struct MethodOptions {
+  std::string preset = "none";
   std::string advantage = "grpo";
   std::string adv_std = "auto";
   std::string loss = "ppo";

@@ -16,3 +16,13 @@ for step in 3 4; do grep -q "\"checkpoint\":\"step-0000000$step\"" steps.jsonl; 
 grep -q 'excluded:reward-error' steps.jsonl
 cmp -s <(weights run 2) <(weights run 3) || { echo "a claim without gradient changed the weights"; exit 1; }
 ! cmp -s <(weights run 1) <(weights run 2) || { echo "a claim with gradient changed nothing"; exit 1; }
+# A preset says what it sets; what is given by itself wins, also when it is the default; a printed configuration means the same.
+train preset --model "$model" --in claims.stream --out /dev/null --preset april --agg token-mean 2>stderr
+grep -q -- '--preset april sets --advantage grpo .* --is-correction none --kl off --optimizer-steps 1$' stderr || { cat stderr; exit 1; }
+train plain --model "$model" --in claims.stream --out /dev/null --is-correction none 2>/dev/null
+cmp -s <(weights preset 4) <(weights plain 4) || { echo "the preset is not what it says"; exit 1; }
+grpo-step --preset april --agg seq-mean --print-config >options.conf
+train printed --config options.conf --model "$model" --in claims.stream --out /dev/null 2>stderr
+grep -q -- '--preset april sets' stderr || { cat stderr; exit 1; }
+train april --preset april --model "$model" --in claims.stream --out /dev/null 2>/dev/null
+cmp -s <(weights printed 4) <(weights april 4) || { echo "the printed configuration means something else"; exit 1; }
