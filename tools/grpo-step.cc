@@ -3,7 +3,9 @@
 //   partial-buffer claim -s run/buffer --groups 8 | grpo-step --from run/checkpoints --publish run/weights | partial-buffer commit -s run/buffer
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -11,9 +13,11 @@
 #include "base/signals.h"
 #include "cli/main.h"
 #include "grpo/claim.h"
+#include "grpo/follower.h"
 #include "grpo/preset.h"
 #include "grpo/replaying.h"
 #include "grpo/session.h"
+#include "ranks/ranks.h"
 #include "record/io.h"
 
 using namespace april;
@@ -23,11 +27,13 @@ namespace {
 struct Options {
   stream::Endpoints io;
   grpo::SessionOptions session;
+  ranks::RankOptions ranks;
   void Register(OptionsVisitor& options) {
     options.Section("Streams");
     io.RegisterIn(options);
     io.RegisterOut(options);
     session.Register(options);
+    ranks.Register(options);
   }
 };
 
@@ -140,24 +146,48 @@ stream::ReaderOptions Reading(const Options& options) {
   return reading;
 }
 
-void Replay(const Options& options, cli::Context& context) {
+/// What a rank behind the first does: it opens no stream.
+void Follow(const Options& options, cli::Context& context, ranks::Ranks& ranks) {
+  grpo::Follower follower(options.session, static_cast<int>(context.common().threads), ranks);
+  do {
+    context.Summary(follower.Text());
+  } while (follower.Next());
+  if (follower.stopped()) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
+}
+
+std::shared_ptr<ranks::Ranks> JoinRanks(const Options& options) {
+  const ranks::Place place = ranks::FindPlace(options.ranks, ranks::ProcessEnvironment());
+  if (place.size == 1) return ranks::Ranks::Alone();
+  if (options.session.adapter.rank > 0) {
+    throw Error::Usage("--lora is for one rank, and this is rank " + std::to_string(place.rank) + " of " + std::to_string(place.size),
+                       "an adapter's optimiser state is too small to be worth dividing: train it in one process");
+  }
+  log::Info("rank " + std::to_string(place.rank) + " of " + std::to_string(place.size) + "; rank 0 is at " + place.host + ":" + std::to_string(place.port));
+  return ranks::Ranks::Join(place, grpo::WorkOf(options.session));
+}
+
+void Replay(const Options& options, cli::Context& context, std::shared_ptr<ranks::Ranks> ranks) {
   context.Exclude("replay", {"out", "checkpoint-every", "keep", "keep-versions"}, "a replay writes no stream, checkpoint or version");
-  grpo::Session session(SessionOptions(options, context), static_cast<int>(context.common().threads));
+  grpo::Session session(SessionOptions(options, context), static_cast<int>(context.common().threads), std::move(ranks));
   log::Info("replays step " + std::to_string(options.session.replay) + ", beginning at step " + std::to_string(session.step()) + " from " + session.origin());
   grpo::ClaimReader reader(options.io.in, Reading(options));
   session.CheckHeader(reader.header());
-  PrintOut(grpo::ReplayStep(session, reader, options.session.replay, [&](const grpo::StepReport& report) {
-             context.Metrics(report.metrics);
-             log::Detail("step " + std::to_string(report.step.step) + ": " + report.line);
-           }) + "\n");
+  const std::string verdict = grpo::ReplayStep(session, reader, options.session.replay, [&](const grpo::StepReport& report) {
+    context.Metrics(report.metrics);
+    log::Detail("step " + std::to_string(report.step.step) + ": " + report.line);
+  });
+  session.Dismiss(false);
+  PrintOut(verdict + "\n");
 }
 
 void Run(const Options& given, cli::Context& context) {
   Options options = given;
   const std::string set = grpo::ApplyPreset([&](const std::string& name) { return context.Given(name); }, &options.session.method);
   if (!set.empty()) log::Info("--preset " + options.session.method.preset + " sets " + set);
-  if (options.session.replay >= 0) return Replay(options, context);
-  grpo::Session session(SessionOptions(options, context), static_cast<int>(context.common().threads));
+  const std::shared_ptr<ranks::Ranks> ranks = JoinRanks(options);
+  if (!ranks->IsFirst()) return Follow(options, context, *ranks);
+  if (options.session.replay >= 0) return Replay(options, context, ranks);
+  grpo::Session session(SessionOptions(options, context), static_cast<int>(context.common().threads), ranks);
   log::Info("starts at step " + std::to_string(session.step()) + " from " + session.origin());
   stream::ReaderOptions reading = Reading(options);
   reading.for_stdout = options.io.out == "-";  // without a committer the next claim never comes
@@ -182,6 +212,7 @@ void Run(const Options& given, cli::Context& context) {
   }
   Save(session, writer);
   writer.Finish(status);
+  session.Dismiss(status == stream::EndStatus::kStopped);
   record::RequireGoodEnd(status);
   if (status == stream::EndStatus::kStopped) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
 }

@@ -14,24 +14,40 @@ double Power(double base, int64_t exponent) {
   return result;
 }
 
-Optimizer::Optimizer(const OptimizerOptions& options, const State& state, const kernels::Kernels& kernels, kernels::ThreadPool& pool)
-    : options_(options), schedule_(ParseSchedule(options)), kernels_(kernels), pool_(pool) {
+Optimizer::Optimizer(const OptimizerOptions& options, const State& state, const kernels::Kernels& kernels, kernels::ThreadPool& pool,
+                     ranks::Ranks& ranks)
+    : options_(options), schedule_(ParseSchedule(options)), kernels_(kernels), pool_(pool), ranks_(ranks) {
   constexpr auto kChunk = static_cast<size_t>(kernels::kSumChunk);
-  for (size_t tensor = 0; tensor < state.trainables().size(); ++tensor) {
-    const size_t size = state.Size(tensor);
-    for (size_t begin = 0; begin < size; begin += kChunk) chunks_.push_back({tensor, begin, std::min(kChunk, size - begin)});
+  for (const State::Part& part : state.parts()) {
+    while (bounds_.size() <= static_cast<size_t>(part.owner)) bounds_.push_back(chunks_.size());
+    for (size_t begin = 0; begin < part.count; begin += kChunk)
+      chunks_.push_back({part.trainable, part.begin + begin, std::min(kChunk, part.count - begin)});
   }
+  bounds_.resize(static_cast<size_t>(ranks.size()) + 1, chunks_.size());
+}
+
+/// Calls `action` with the index of each own chunk, on all threads.
+template <typename Action>
+void Optimizer::ForOwnChunks(const Action& action) const {
+  const size_t first = bounds_[static_cast<size_t>(ranks_.rank())], count = bounds_[static_cast<size_t>(ranks_.rank()) + 1] - first;
+  pool_.Run([&](kernels::ThreadPool::Worker& worker) {
+    for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(count))) >= 0;) action(first + static_cast<size_t>(task));
+  });
 }
 
 double Optimizer::Norm(TrainableGradients gradients, std::vector<double>* tensor_squares) const {
   std::vector<double> sums(chunks_.size());
-  pool_.Run([&](kernels::ThreadPool::Worker& worker) {
-    for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(chunks_.size()))) >= 0;) {
-      const Chunk& chunk = chunks_[static_cast<size_t>(task)];
-      sums[static_cast<size_t>(task)] = kernels_.sum_squares(gradients[chunk.tensor].data() + chunk.begin, static_cast<int64_t>(chunk.count));
-    }
+  ForOwnChunks([&](size_t index) {
+    const Chunk& chunk = chunks_[index];
+    sums[index] = kernels_.sum_squares(gradients[chunk.tensor].data() + chunk.begin, static_cast<int64_t>(chunk.count));
   });
-  double total = 0;  // in the chunks' order, whatever thread summed them
+  std::vector<ranks::Transfer> transfers;
+  for (size_t rank = 0; rank + 1 < bounds_.size(); ++rank) {
+    const size_t count = bounds_[rank + 1] - bounds_[rank];
+    transfers.push_back({static_cast<int>(rank), ranks::kEveryOther, sums.data() + bounds_[rank], count * sizeof(double)});
+  }
+  ranks_.Move(transfers);
+  double total = 0;  // in the chunks' order, whatever thread or rank summed them
   for (const double sum : sums) total += sum;
   if (tensor_squares != nullptr) {
     tensor_squares->assign(gradients.size(), 0);
@@ -53,20 +69,20 @@ double Optimizer::Step(TrainableGradients gradients, double norm, State* state) 
   common.correction1 = static_cast<float>(1 - Power(options_.beta1, step));
   common.correction2 = static_cast<float>(1 - Power(options_.beta2, step));
   const bool rounds = kernels_.element_bytes == 2 && !state->adapter().exists();
-  pool_.Run([&](kernels::ThreadPool::Worker& worker) {
-    for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(chunks_.size()))) >= 0;) {
-      const Chunk& chunk = chunks_[static_cast<size_t>(task)];
-      kernels::AdamWArgs args = common;
-      args.w = state->Master(chunk.tensor).data() + chunk.begin;
-      args.m = state->FirstMoment(chunk.tensor).data() + chunk.begin;
-      args.v = state->SecondMoment(chunk.tensor).data() + chunk.begin;
-      args.gradient = gradients[chunk.tensor].data() + chunk.begin;
-      args.n = static_cast<int64_t>(chunk.count);
-      args.out = rounds ? state->Rounded(chunk.tensor).data() + chunk.begin : nullptr;
-      kernels_.adamw(args);
-    }
+  ForOwnChunks([&](size_t index) {
+    const Chunk& chunk = chunks_[index];
+    const size_t own = chunk.begin - state->PartBegin(chunk.tensor);
+    kernels::AdamWArgs args = common;
+    args.w = state->Master(chunk.tensor).data() + own;
+    args.m = state->FirstMoment(chunk.tensor).data() + own;
+    args.v = state->SecondMoment(chunk.tensor).data() + own;
+    args.gradient = gradients[chunk.tensor].data() + chunk.begin;
+    args.n = static_cast<int64_t>(chunk.count);
+    args.out = rounds ? state->Rounded(chunk.tensor).data() + chunk.begin : nullptr;
+    kernels_.adamw(args);
   });
   if (!rounds) state->Round(pool_);
+  state->ShareRounded(ranks_);
   return lr;
 }
 

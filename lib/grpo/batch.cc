@@ -232,11 +232,30 @@ ClaimTotals Totals(std::span<const BatchGroup> groups) {
   return totals;
 }
 
-std::vector<std::vector<size_t>> MicroBatches(std::span<const BatchGroup> groups, int64_t budget_tokens) {
+std::vector<int> AssignGroups(std::span<const BatchGroup> groups, int num_ranks) {
+  std::vector<int> owners(groups.size(), 0);
+  if (num_ranks == 1) return owners;
+  std::vector<int64_t> costs;
+  std::vector<size_t> order;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    costs.push_back(groups[i].skipped ? 0 : groups[i].NumTokens());
+    order.push_back(i);
+  }
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return costs[a] > costs[b]; });
+  std::vector<int64_t> loads(static_cast<size_t>(num_ranks), 0);
+  for (const size_t index : order) {
+    const auto least = std::min_element(loads.begin(), loads.end());  // of equal ones the first
+    owners[index] = static_cast<int>(least - loads.begin());
+    *least += costs[index];
+  }
+  return owners;
+}
+
+std::vector<std::vector<size_t>> MicroBatches(std::span<const BatchGroup> groups, int64_t budget_tokens, std::span<const int> owners, int owner) {
   std::vector<std::vector<size_t>> result;
   int64_t num_tokens = 0;
   for (size_t i = 0; i < groups.size(); ++i) {
-    if (groups[i].skipped) continue;
+    if (owners[i] != owner || groups[i].skipped) continue;
     const bool joins =
         !result.empty() && num_tokens + groups[i].NumTokens() <= budget_tokens && groups[result.back().front()].temperature == groups[i].temperature;
     if (!joins) {

@@ -62,8 +62,11 @@ Batch MakeBatch(const Claim& claim, const Method& method, const BatchLimits& lim
 /// Denominators of the aggregation over these groups, zero-advantage ones included.
 ClaimTotals Totals(std::span<const BatchGroup> groups);
 
-/// Whole groups in order, as many as fit `budget_tokens` (at least one), all at one temperature; skipped groups are passed over.
+/// Which rank computes each group: the longest first, each to the rank with the fewest tokens so far. The same on every rank.
+std::vector<int> AssignGroups(std::span<const BatchGroup> groups, int num_ranks);
+
+/// Whole groups of one owner in order, as many as fit `budget_tokens` (at least one), all at one temperature; skipped groups are passed over.
 /// Returns indices into `groups`, one list per micro-batch.
-std::vector<std::vector<size_t>> MicroBatches(std::span<const BatchGroup> groups, int64_t budget_tokens);
+std::vector<std::vector<size_t>> MicroBatches(std::span<const BatchGroup> groups, int64_t budget_tokens, std::span<const int> owners, int owner);
 
 }  // namespace april::grpo

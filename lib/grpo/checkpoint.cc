@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "grpo/sharding.h"
 #include "weights/safetensors.h"
 
 namespace april::grpo {
@@ -46,11 +47,14 @@ class FileWriter {
     file_->Close();
     file_.reset();
   }
-  void WriteTensors(const std::string& name, const std::vector<weights::TensorView>& tensors, const weights::SafetensorsMetadata& metadata) {
+  /// `append` appends the tensor of that index.
+  template <typename AppendTensor>
+  void WriteTensors(const std::string& name, const std::vector<weights::TensorView>& tensors, const weights::SafetensorsMetadata& metadata,
+                    const AppendTensor& append) {
     const auto layout = weights::LayOutSafetensors(tensors, metadata);
     Begin(name);
     Append(layout.head.data(), layout.head.size());
-    for (const size_t index : layout.order) Append(tensors[index].data, tensors[index].num_bytes);
+    for (const size_t index : layout.order) append(index);
     End();
   }
   void WriteText(const std::string& name, const std::string& text) {
@@ -116,15 +120,16 @@ Json ToJson(const Adapter& adapter, const AdapterBase& base) {
 Adapter AdapterFromJson(const Json& json) { return {json.at("rank"), json.at("alpha"), json.at("modules"), {}}; }
 AdapterBase BaseFromJson(const Json& json) { return {json.at("base_model"), ParseHexU64(json.at("base_weights").get<std::string>())}; }
 
-void CopyTensor(const std::vector<weights::TensorView>& tensors, const std::string& name, const std::string& path, std::span<float> to) {
-  const auto found =
-      std::lower_bound(tensors.begin(), tensors.end(), name, [](const auto& tensor, const std::string& key) { return tensor.name < key; });
-  if (found == tensors.end() || found->name != name) throw Error::Data(path + " has no tensor " + name);
-  if (found->dtype != weights::DType::kF32 || found->num_bytes != to.size_bytes()) {
-    throw Error::Data(path + ": tensor " + name + " is " + weights::Name(found->dtype) + " of " + std::to_string(found->num_bytes) +
-                      " bytes, expected F32 of " + std::to_string(to.size_bytes()));
+/// The file's f32 tensor that belongs into `view`.
+const float* FindTensor(const weights::SafetensorsFile& file, const weights::TensorView& view) {
+  const auto found = std::lower_bound(file.tensors().begin(), file.tensors().end(), view.name,
+                                      [](const auto& tensor, const std::string& key) { return tensor.name < key; });
+  if (found == file.tensors().end() || found->name != view.name) throw Error::Data(file.path() + " has no tensor " + view.name);
+  if (found->dtype != weights::DType::kF32 || found->num_bytes != view.num_bytes) {
+    throw Error::Data(file.path() + ": tensor " + view.name + " is " + weights::Name(found->dtype) + " of " + std::to_string(found->num_bytes) +
+                      " bytes, expected F32 of " + std::to_string(view.num_bytes));
   }
-  std::memcpy(to.data(), found->data, to.size_bytes());
+  return static_cast<const float*>(found->data);
 }
 
 }  // namespace
@@ -148,7 +153,7 @@ std::vector<std::string> CheckpointStore::Names() {
   return names;
 }
 
-std::string CheckpointStore::Write(const State& state, const CheckpointInfo& info, const std::vector<std::string>& sidecars) {
+std::string CheckpointStore::Write(const State& state, const CheckpointInfo& info, const std::vector<std::string>& sidecars, ranks::Ranks& ranks) {
   const std::string name = NameOf(state.step), path = PathOf(name), manifest_path = JoinPath(path, kManifest);
   files_.MakeDirectory(path);
   files_.SyncDirectory(directory_);
@@ -159,10 +164,14 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
   FileWriter writer(files_, path);
   try {
     for (const std::string& sidecar : sidecars) writer.WriteText(FileName(sidecar), ReadFile(files_, sidecar));
-    writer.WriteTensors(kModel, state.RoundedViews(), {{"format", "pt"}});
+    const auto append = [&writer](const void* data, uint64_t num_bytes) { writer.Append(data, num_bytes); };
+    const auto write = [&](const char* file, const std::vector<weights::TensorView>& tensors) {
+      writer.WriteTensors(file, tensors, {{"format", "pt"}}, [&](size_t view) { append(tensors[view].data, tensors[view].num_bytes); });
+    };
+    write(kModel, state.RoundedViews());
     if (!info.reference.empty()) {
       files_.MakeDirectory(JoinPath(path, kReference));
-      writer.WriteTensors(kReferenceModel, info.reference, {{"format", "pt"}});
+      write(kReferenceModel, info.reference);
       for (const std::string& sidecar : sidecars) {
         if (FileName(sidecar) == "config.json") writer.WriteText(kReferenceConfig, ReadFile(files_, sidecar));
       }
@@ -170,11 +179,12 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
     }
     if (info.base) {
       files_.MakeDirectory(JoinPath(path, kAdapter));
-      writer.WriteTensors(kAdapterModel, state.FactorViews(), {{"format", "pt"}});
+      write(kAdapterModel, state.FactorViews());
       writer.WriteText(kAdapterConfig, AdapterConfigText(state.adapter(), info.base->path));
       files_.SyncDirectory(JoinPath(path, kAdapter));
     }
-    writer.WriteTensors(kOptimizer, state.OptimizerViews(), {{"optimizer_steps", std::to_string(state.optimizer_steps)}});
+    writer.WriteTensors(kOptimizer, state.OptimizerViews(), {{"optimizer_steps", std::to_string(state.optimizer_steps)}},
+                        [&](size_t view) { Collect(state, view, ranks, append); });
     Json steps = Json::array();
     for (const record::Step& step : info.last_steps) steps.push_back(ToJson(step));
     writer.WriteText(kSteps, steps.dump());
@@ -266,18 +276,18 @@ std::optional<AdapterBase> CheckpointStore::CheckAdapter(const std::string& name
   }
 }
 
-CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kernels::ThreadPool& pool) {
-  const std::string path = PathOf(name), optimizer_path = JoinPath(path, kOptimizer);
+CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks) {
+  const std::string path = PathOf(name);
   try {
     const Json manifest = Json::parse(ReadFile(files_, JoinPath(path, kManifest)));
-    const bool adapted = state->adapter().exists();
-    const weights::SafetensorsFile optimizer(optimizer_path), masters(adapted ? JoinPath(path, kAdapterModel) : optimizer_path);
-    for (size_t i = 0; i < state->trainables().size(); ++i) {
-      const std::string& tensor = state->trainables()[i].name;
-      CopyTensor(masters.tensors(), (adapted ? "" : "master.") + tensor, masters.path(), state->Master(i));
-      CopyTensor(optimizer.tensors(), "first_moment." + tensor, optimizer_path, state->FirstMoment(i));
-      CopyTensor(optimizer.tensors(), "second_moment." + tensor, optimizer_path, state->SecondMoment(i));
+    if (state->adapter().exists()) {  // one rank alone has them, and has them whole
+      const weights::SafetensorsFile factors(JoinPath(path, kAdapterModel));
+      const std::vector<weights::TensorView> views = state->FactorViews();
+      for (size_t i = 0; i < views.size(); ++i) std::memcpy(state->Master(i).data(), FindTensor(factors, views[i]), views[i].num_bytes);
     }
+    const weights::SafetensorsFile optimizer(JoinPath(path, kOptimizer));
+    const std::vector<weights::TensorView> views = state->OptimizerViews();
+    for (size_t view = 0; view < views.size(); ++view) Scatter(state, view, FindTensor(optimizer, views[view]), ranks);
     state->Round(pool);
     state->step = manifest.at("step");
     state->version = manifest.at("version");

@@ -1,7 +1,8 @@
 // Checkpoints: DIR/step-00000008/ holds a model directory that transformers loads as it is, the optimiser's state, the step records since the
 // checkpoint before, and last manifest.json, which makes it whole. Named by the index of the next claim. With an adapter, the model is the merged
 // one, and adapter/ holds the factors as PEFT loads them: a directory of its own, because transformers puts factors that lie beside a model on top of
-// it.
+// it. A checkpoint does not show how many ranks wrote it: rank 0 alone has the store, and while it writes or reads the others call SendOptimizer or
+// ReceiveOptimizer.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,7 @@ class CheckpointStore {
 
   /// Writes and syncs the files, then the manifest, then the directory; returns the checkpoint's name. `sidecars` are copied beside the weights.
   /// Throws Runtime (disk full, unwritable); what was written of this checkpoint is removed then, older ones stay.
-  std::string Write(const State& state, const CheckpointInfo& info, const std::vector<std::string>& sidecars);
+  std::string Write(const State& state, const CheckpointInfo& info, const std::vector<std::string>& sidecars, ranks::Ranks& ranks);
 
   /// The newest whole checkpoint's name, every file checked by digest. One without a manifest is passed over with a message; a damaged one is set
   /// aside (its manifest renamed to manifest.json.damaged) with a warning.
@@ -49,7 +50,7 @@ class CheckpointStore {
   /// Throws Usage, saying what to type, when the checkpoint was trained with another adapter, with one or without. Returns the adapter's base.
   std::optional<AdapterBase> CheckAdapter(const std::string& name, const Adapter& adapter);
   /// Fills `state`, whose configuration, adapter and base must be the checkpoint's. Throws Data, Incompatible.
-  CheckpointInfo Read(const std::string& name, State* state, kernels::ThreadPool& pool);
+  CheckpointInfo Read(const std::string& name, State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks);
 
   /// "step-00000008"
   static std::string NameOf(int64_t step);

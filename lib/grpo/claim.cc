@@ -51,6 +51,15 @@ int64_t Claim::NumRollouts() const {
   return count;
 }
 
+Claim ClaimOf(std::vector<record::Record> records) {
+  Claim claim = ParseHead(std::move(std::get<record::Control>(records.at(0))));
+  for (record::Record& record : records) {
+    if (auto* group = std::get_if<record::Group>(&record)) claim.groups.push_back({std::move(*group), {}});
+    if (auto* rollout = std::get_if<record::Rollout>(&record)) claim.groups.back().rollouts.push_back(std::move(*rollout));
+  }
+  return claim;
+}
+
 std::optional<Claim> ClaimReader::Next() {
   try {
     return ReadClaim();

@@ -28,6 +28,9 @@ struct Claim {
   int64_t NumRollouts() const;
 };
 
+/// A claim of its records: the control record, and each group before its rollouts.
+Claim ClaimOf(std::vector<record::Record> records);
+
 /// Reads whole claims from a stream.
 class ClaimReader {
  public:

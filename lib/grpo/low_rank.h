@@ -1,5 +1,6 @@
 // Products of thin factors with the model's matrices: merging them, and the gradients that reach them. In f32, of the f32 kernel set, so that they
-// are the same whatever set the network computes with; no result depends on the number of threads.
+// are the same whatever set the network computes with; no result depends on the number of threads. From dY and X the gradients would come without
+// dW's memory, but through X A^T rounded to bf16.
 #pragma once
 
 #include <cstdint>

@@ -15,7 +15,7 @@ namespace april::grpo {
 namespace {
 
 constexpr const char* kHint =
-    "a replay needs the same build, kernel set and options as the recorded run: give --lr, --kernels and all others as they were";
+    "a replay needs the same build, kernel set, number of ranks and options as the recorded run: give --lr, --kernels and all others as they were";
 
 /// One element of a tensor, for a person.
 std::string Element(const weights::TensorView& tensor, uint64_t index) {
@@ -83,8 +83,9 @@ std::optional<std::string> CompareWithRecords(const Claim& claim, const State& s
     if (!recorded) recorded = written;
     if (*recorded == *written) {
       model_file = checkpoints.ModelFile(name);
-      optimizer_file = checkpoints.OptimizerFile(name);
-      add(checkpoints.PathOf(name) + " with its optimiser state");
+      if (state.IsWhole()) optimizer_file = checkpoints.OptimizerFile(name);
+      add(checkpoints.PathOf(name) +
+          (state.IsWhole() ? " with its optimiser state" : " without its optimiser state, which is spread over the ranks"));
     }
   }
   if (!recorded) return std::nullopt;

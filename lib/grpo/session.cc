@@ -11,7 +11,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "grpo/orders.h"
 #include "grpo/replay.h"
+#include "grpo/sharding.h"
 #include "kernels/kernels.h"
 #include "kernels/peak.h"
 #include "model/kernel_proof.h"
@@ -129,11 +131,16 @@ void SessionOptions::Register(OptionsVisitor& options) {
                "start");
 }
 
+const kernels::Kernels& KernelsOf(const SessionOptions& options) {
+  return kernels::ChooseKernels(options.kernels, ParsePrecision(options.precision));
+}
+
 struct Session::Parts {
-  Parts(const SessionOptions& session_options, int num_threads)
+  Parts(const SessionOptions& session_options, int num_threads, std::shared_ptr<ranks::Ranks> all_ranks)
       : options(session_options),
         method(CheckedMethod(options)),
-        kernels(kernels::ChooseKernels(options.kernels, ParsePrecision(options.precision))),
+        ranks(std::move(all_ranks)),
+        kernels(KernelsOf(options)),
         pool(num_threads),
         checkpoints(SystemFiles(), options.from, options.keep),
         versions(options.publish) {}
@@ -150,6 +157,7 @@ struct Session::Parts {
 
   SessionOptions options;
   Method method;
+  std::shared_ptr<ranks::Ranks> ranks;
   const kernels::Kernels& kernels;
   kernels::ThreadPool pool;
   CheckpointStore checkpoints;
@@ -164,6 +172,7 @@ struct Session::Parts {
   std::string origin;
   double begin_s = SystemClock().MonotonicSeconds(), free_s = 0;  ///< since when the session is there; when, on its clock, the last step was done
   bool doubtful = false;                                          ///< an update began and did not come to its end: the state must not be saved
+  bool torn = false;                                              ///< a checkpoint did not come to its end: the other ranks wait for its rest
 };
 
 void Session::Parts::Load() {
@@ -177,7 +186,8 @@ void Session::Parts::Load() {
   const auto model = weights::ModelFiles::Open(path);
   const auto config = model::Config::FromJson(model->config());
   model::ProveKernels(config, kernels, pool, model::ProofDirectory());
-  state = std::make_unique<State>(config, MakeAdapter(options.adapter, config));
+  Share(*ranks, {{"config", model->config()}, {"checkpoint", newest_checkpoint.has_value()}});
+  state = std::make_unique<State>(config, MakeAdapter(options.adapter, config), *ranks);
   const std::string sidecar_directory = JoinPath(options.from, "model-files");
   if (!replays()) SystemFiles().MakeDirectory(sidecar_directory);
   if (newest_checkpoint) {
@@ -187,23 +197,25 @@ void Session::Parts::Load() {
     if (!replays()) sidecars = CopySidecars(checkpoints.Sidecars(*newest_checkpoint), sidecar_directory);
     origin = "checkpoint " + path;
   } else {
-    state->LoadModel(*model, options.seed, pool);
+    LoadModel(model.get(), state.get(), options.seed, pool, *ranks);
     if (state->adapter().exists()) info.base = AdapterBase{AbsolutePath(path), DigestOf(*state)};  // B is zero: these are the base's weights
     if (!replays()) sidecars = CopySidecars(ModelSidecars(*model, sidecar_directory), sidecar_directory);
     info.tokenizer = TokenizerDigest(path);
     origin = "model " + path;
   }
+  state->ShareRounded(*ranks);
+  Share(*ranks, {{"step", state->step}, {"version", state->version}, {"optimizer_steps", state->optimizer_steps}});
   info.method = method.Text();
   std::shared_ptr<const model::Policy> reference;
   std::optional<std::string> reset_reference;
   if (method.UsesReference()) {
     if (newest_checkpoint) reset_reference = checkpoints.ReferenceModel(*newest_checkpoint);
     if (!reset_reference && options.model.empty()) throw Error::Usage("--kl needs the initial weights as its reference policy", "add --model PATH");
-    reference = model::Policy::Load(*weights::ModelFiles::Open(reset_reference.value_or(options.model)), kernels, pool);
+    reference = LoadReference(weights::ModelFiles::Open(reset_reference.value_or(options.model)).get(), state->config(), kernels, pool, *ranks);
   }
   trainer = std::make_unique<Trainer>(
       TrainerOptions{method, options.optimizer, options.micro_batch_tokens, options.activation_bytes, PeakOf(options, pool)}, kernels, pool,
-      state.get(), std::move(reference));
+      state.get(), std::move(reference), *ranks);
   if (reset_reference) trainer->reference().Keep(*weights::ModelFiles::Open(*reset_reference), *state);
 }
 
@@ -222,7 +234,7 @@ void Session::Parts::LoadCheckpoint() {
                                 "--model must be the model that the run began with");
     }
   }
-  info = checkpoints.Read(*newest_checkpoint, state.get(), pool);
+  info = checkpoints.Read(*newest_checkpoint, state.get(), pool, *ranks);
   info.base = base;
 }
 
@@ -236,7 +248,8 @@ uint64_t Session::Parts::Publish(bool supersede) {
 
 void Session::Parts::PublishStep(const Claim& claim) {
   constexpr const char* kHint =
-      "a replay needs the same build, kernel set and options as the first run; to train these groups anew instead, abandon the claim first";
+      "a replay needs the same build, kernel set, number of ranks and options as the first run; to train these groups anew instead, abandon the "
+      "claim first";
   const std::string name = "replaying claim " + claim.id + " of step " + std::to_string(claim.step);
   try {
     info.weights = Publish(/*supersede=*/!claim.replay);
@@ -265,13 +278,17 @@ void Session::Parts::CheckOrder(const Claim& claim) const {
 void Session::Parts::WriteCheckpoint(PhaseSeconds* seconds) {
   const int64_t begin = SystemClock().MonotonicNs();
   info.reference = trainer->reference().tensors();
-  newest_checkpoint = checkpoints.Write(*state, info, sidecars);
+  torn = ranks->size() > 1;
+  GiveOrder(*ranks, Order::Kind::kCheckpoint);
+  newest_checkpoint = checkpoints.Write(*state, info, sidecars, *ranks);
+  torn = false;
   checkpoint_step = state->step;
   if (info.last_steps.size() > kRememberedSteps) info.last_steps.erase(info.last_steps.begin(), info.last_steps.end() - kRememberedSteps);
   seconds->checkpoint += static_cast<double>(SystemClock().MonotonicNs() - begin) * 1e-9;
 }
 
-Session::Session(const SessionOptions& options, int num_threads) : parts_(std::make_unique<Parts>(options, num_threads)) {
+Session::Session(const SessionOptions& options, int num_threads, std::shared_ptr<ranks::Ranks> ranks)
+    : parts_(std::make_unique<Parts>(options, num_threads, std::move(ranks))) {
   parts_->Load();
   const uint64_t weights = parts_->replays() ? DigestOf(*parts_->state) : parts_->Publish(/*supersede=*/false);
   if (parts_->newest_checkpoint && weights != parts_->info.weights) {
@@ -315,6 +332,7 @@ UpdateResult Session::Parts::Apply(const Claim& claim, StepReport* report) {
     if (outcome.starts_with(kExcluded)) ++report->excluded[outcome.substr(kExcluded.size())];
   }
   doubtful = true;
+  GiveOrder(*ranks, Order::Kind::kTrain, &claim, info.weights);
   UpdateResult result = trainer->Update(batch);
   if (result.failure) {
     const std::string what = name + " is not applied: " + *result.failure;
@@ -382,12 +400,17 @@ bool Session::Settle(StepReport* report) {
 
 std::optional<record::Step> Session::Finish() {
   Parts& parts = *parts_;
-  if (parts.doubtful || parts.info.last_steps.empty() || parts.state->step == parts.checkpoint_step) return std::nullopt;
+  if (parts.doubtful || parts.torn || parts.info.last_steps.empty() || parts.state->step == parts.checkpoint_step) return std::nullopt;
   record::Step last = parts.info.last_steps.back();
   PhaseSeconds seconds;
   parts.WriteCheckpoint(&seconds);
   last.checkpoint = parts.newest_checkpoint;
   return last;
+}
+
+void Session::Dismiss(bool stopped) {
+  GiveOrder(*parts_->ranks, Order::Kind::kEnd, nullptr, 0, stopped);
+  parts_->ranks->Finish();
 }
 
 int64_t Session::step() const { return parts_->state->step; }

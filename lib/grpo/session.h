@@ -14,7 +14,9 @@
 #include "grpo/checkpoint.h"
 #include "grpo/claim.h"
 #include "grpo/trainer.h"
+#include "kernels/kernels.h"
 #include "kernels/thread_pool.h"
+#include "ranks/ranks.h"
 #include "weights/version_store.h"
 
 namespace april::grpo {
@@ -39,6 +41,9 @@ struct SessionOptions {
   void Register(OptionsVisitor& options);
 };
 
+/// The kernel set that these options choose.
+const kernels::Kernels& KernelsOf(const SessionOptions& options);
+
 /// What became of one claim.
 struct StepReport {
   record::Step step;
@@ -53,7 +58,8 @@ class Session {
  public:
   /// Loads, and publishes the version that it starts with. With `replay` it starts at the newest whole checkpoint at or before that step, publishes
   /// nothing and writes nothing, and Replay takes the place of Train. Throws Usage (conflicting or missing options), Runtime, Data, Incompatible.
-  Session(const SessionOptions& options, int num_threads);
+  /// Among several ranks this is rank 0's part, and the others have a Follower.
+  Session(const SessionOptions& options, int num_threads, std::shared_ptr<ranks::Ranks> ranks = ranks::Ranks::Alone());
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -72,6 +78,8 @@ class Session {
   /// A checkpoint of what the last one lacks. Returns the last step's record again, now with the checkpoint's name; nullopt when nothing was lacking,
   /// or when the last update failed: its weights are never saved.
   std::optional<record::Step> Finish();
+  /// Ends the other ranks' part in good order; the last call. `stopped`: by a signal.
+  void Dismiss(bool stopped);
 
   int64_t step() const;               ///< index of the next claim
   const std::string& origin() const;  ///< where it started, for a person

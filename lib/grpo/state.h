@@ -1,5 +1,6 @@
 // Everything that an update changes: f32 master weights, AdamW's moments, the bf16 weights that are published, and the counters; with an adapter,
-// also the matrices that its factors are merged into.
+// also the matrices that its factors are merged into. Among several ranks each has the masters and moments of its own shard, and all of the bf16
+// weights.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include "kernels/thread_pool.h"
 #include "model/config.h"
 #include "model/policy.h"
+#include "ranks/ranks.h"
 #include "weights/model_files.h"
 #include "weights/tensor.h"
 
@@ -20,8 +22,8 @@ namespace april::grpo {
 
 class State {
  public:
-  /// All zero. Without an adapter the parameters themselves are trained, with one its factors.
-  explicit State(const model::Config& config, Adapter adapter = {});
+  /// All zero. Without an adapter the parameters themselves are trained, with one its factors, which one rank alone has. `ranks` is not kept.
+  explicit State(const model::Config& config, Adapter adapter = {}, const ranks::Ranks& ranks = *ranks::Ranks::Alone());
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
@@ -31,8 +33,10 @@ class State {
   /// With an adapter: the model that its factors will be merged into, rounded to bf16. Masters, moments and counters stay as they are; until the next
   /// Round the weights are the base's.
   void LoadBase(const weights::ModelFiles& files);
-  /// The weights to publish: the masters rounded to bf16, to nearest even, or the factors merged into the base.
+  /// The weights to publish: the shard's masters rounded to bf16, to nearest even, or the factors merged into the base.
   void Round(kernels::ThreadPool& pool);
+  /// Every shard's rounded weights, to all ranks. All of them call it.
+  void ShareRounded(ranks::Ranks& ranks);
 
   int64_t step = 0;             ///< index of the next claim
   uint64_t version = 0;         ///< policy version of these weights
@@ -42,18 +46,34 @@ class State {
   const Adapter& adapter() const { return adapter_; }
   /// What the network computes with and what is published: the model's own tensors.
   const std::vector<model::ParameterSpec>& parameters() const { return parameters_; }
-  std::span<uint16_t> Rounded(size_t parameter) { return Part<uint16_t>(rounded_, rounded_places_, parameter); }
+  std::span<uint16_t> Rounded(size_t parameter) { return Tensor(rounded_, rounded_places_, parameter); }
   /// What the optimiser moves, and what has master weights and moments: the parameters one by one, or the adapter's factors.
   const std::vector<model::ParameterSpec>& trainables() const { return trainables_; }
   size_t Size(size_t trainable) const { return places_.sizes[trainable]; }
-  std::span<float> Master(size_t trainable) { return Part<float>(master_, places_, trainable); }
-  std::span<float> FirstMoment(size_t trainable) { return Part<float>(first_moment_, places_, trainable); }
-  std::span<float> SecondMoment(size_t trainable) { return Part<float>(second_moment_, places_, trainable); }
+  /// Elements of one trainable that one rank has the masters and moments of: ZeRO, arXiv 1910.02054, section 5.1.
+  struct Part {
+    size_t trainable = 0, begin = 0, count = 0;
+    int owner = 0;
+  };
+  /// Of all ranks: in the trainables' order, owners ascending, each a near equal share in whole chunks of kernels::kSumChunk.
+  const std::vector<Part>& parts() const { return parts_; }
+  bool IsWhole() const { return bounds_.size() == 2; }  ///< whether one rank has it all
+  /// The own part of a trainable; empty when it is others'.
+  std::span<float> Master(size_t trainable) { return OwnPart(master_, trainable); }
+  std::span<float> FirstMoment(size_t trainable) { return OwnPart(first_moment_, trainable); }
+  std::span<float> SecondMoment(size_t trainable) { return OwnPart(second_moment_, trainable); }
+  size_t PartBegin(size_t trainable) const { return own_[trainable].begin; }
 
   std::vector<weights::TensorView> RoundedViews() const;  ///< bf16, by Hugging Face name
   std::vector<weights::TensorView> FactorViews() const;   ///< f32, the adapter's
-  /// f32 "first_moment.NAME", "second_moment.NAME" and, when the parameters themselves are trained, "master.NAME".
+  /// f32 "first_moment.NAME", "second_moment.NAME" and, when the parameters themselves are trained, before them "master.NAME", each for all
+  /// trainables. Among several ranks no rank has them whole: without data.
   std::vector<weights::TensorView> OptimizerViews() const;
+  /// The own part of such a tensor.
+  std::span<float> OptimizerPart(size_t view) { return OwnPart(*OptimizerValues()[view / trainables_.size()], view % trainables_.size()); }
+  std::span<const float> OptimizerPart(size_t view) const {
+    return OwnPart(*OptimizerValues()[view / trainables_.size()], view % trainables_.size());
+  }
 
  private:
   /// Where tensors lie in one block of memory, in elements.
@@ -62,18 +82,29 @@ class State {
     std::vector<size_t> offsets, sizes;
     size_t total = 0;
   };
-  template <typename T>
-  std::span<T> Part(const kernels::Memory& values, const Places& places, size_t tensor) {
-    return {values.as<T>() + places.offsets[tensor], places.sizes[tensor]};
+  static std::span<uint16_t> Tensor(const kernels::Memory& values, const Places& places, size_t tensor) {
+    return {values.as<uint16_t>() + places.offsets[tensor], places.sizes[tensor]};
   }
+  std::span<float> OwnPart(const kernels::Memory& values, size_t trainable) const {
+    const Part& part = own_[trainable];
+    return {values.as<float>() + (part.count == 0 ? 0 : places_.offsets[trainable] + part.begin - bounds_[rank_]), part.count};
+  }
+  size_t ShardSize() const { return bounds_[rank_ + 1] - bounds_[rank_]; }
+  void Divide(const ranks::Ranks& ranks);
+  void ClearMoments();
+  /// What the optimiser's views are of, in their order.
+  std::vector<const kernels::Memory*> OptimizerValues() const;
   std::vector<weights::TensorView> TrainableViews(const std::string& prefix, const kernels::Memory& values) const;
   void MergeAdapter(kernels::ThreadPool& pool);
 
   model::Config config_;
   Adapter adapter_;
   std::vector<model::ParameterSpec> parameters_, trainables_;
-  Places rounded_places_, places_, base_places_;                            ///< of parameters, of trainables, of the adapter's targets
-  kernels::Memory master_, first_moment_, second_moment_, rounded_, base_;  ///< f32, f32, f32, bf16, bf16
+  Places rounded_places_, places_, base_places_;  ///< of parameters, of trainables, of the adapter's targets
+  size_t rank_ = 0;
+  std::vector<Part> parts_, own_;                                           ///< `own_` by trainable
+  std::vector<size_t> bounds_;                                              ///< where each rank's shard begins in `places_`, and the end
+  kernels::Memory master_, first_moment_, second_moment_, rounded_, base_;  ///< f32, f32, f32, bf16, bf16; the first three are the own shard
 };
 
 }  // namespace april::grpo

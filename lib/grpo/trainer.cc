@@ -49,13 +49,26 @@ struct Trainer::MicroBatch {
   double temperature = 1;
 };
 
+/// Of every response token of a micro-batch. Not numbers until they are computed: what a rank has left out fails the whole update.
+struct Trainer::ForwardValues {
+  ForwardValues(size_t num_tokens, bool has_reference)
+      : logprobs(num_tokens, NAN), entropies(num_tokens, NAN), reference(has_reference ? num_tokens : 0, NAN) {}
+  std::vector<float> logprobs, entropies, reference;
+};
+
+/// Of a loss, by each response token's log-probability and by the entropy of its distribution; without an entropy term, none of those.
+struct Trainer::TokenGradients {
+  std::vector<float> of_logprobs, of_entropies;
+};
+
 Trainer::Trainer(TrainerOptions options, const kernels::Kernels& kernels, kernels::ThreadPool& pool, State* state,
-                 std::shared_ptr<const model::Policy> reference)
+                 std::shared_ptr<const model::Policy> reference, ranks::Ranks& ranks)
     : options_(std::move(options)),
       kernels_(kernels),
       pool_(pool),
       state_(state),
-      optimizer_(options_.optimizer, *state, kernels, pool),
+      ranks_(ranks),
+      optimizer_(options_.optimizer, *state, kernels, pool, ranks),
       gradients_(state->config(), WantedGradients(*state)),
       pass_(state->config(), kernels, pool, options_.activation_bytes),
       reference_(std::move(reference)) {
@@ -90,76 +103,101 @@ Trainer::MicroBatch Trainer::Gather(std::span<const BatchGroup> groups, const st
   return micro;
 }
 
+std::vector<std::vector<size_t>> Trainer::MicroBatchesOf(const Part& part, int rank) const {
+  return MicroBatches(part.groups, options_.micro_batch_tokens, part.owners, rank);
+}
+
 UpdateResult Trainer::Update(const Batch& batch) {
   UpdateResult result;
   if (options_.method.reference_reset.At(state_->step)) reference_.Take(*state_, kernels_, pool_);
   result.metrics.AddBatch(batch);
   result.metrics.lr = optimizer_.LearningRate(state_->optimizer_steps);
   result.metrics.optimizer_parts = options_.method.optimizer_steps;
-  result.metrics.peak_operations_per_second = options_.peak_operations_per_second;
+  result.metrics.peak_operations_per_second = options_.peak_operations_per_second * ranks_.size();
   const std::span<const BatchGroup> groups(batch.groups);
   const auto num_parts = static_cast<size_t>(options_.method.optimizer_steps);
+  const auto begin_of = [&](size_t part) { return groups.size() * part / num_parts; };
+  std::vector<int> owners;
+  for (size_t part = 0; part < num_parts; ++part) {
+    const auto of_part = groups.subspan(begin_of(part), begin_of(part + 1) - begin_of(part));
+    for (const int owner : AssignGroups(of_part, ranks_.size())) owners.push_back(owner);
+  }
   GroupLogprobs old_logprobs;
   if (num_parts > 1 && !options_.method.old_is_behaviour) {
     const PhaseTimer timer(&result.metrics.seconds.forward);
-    old_logprobs = OldLogprobs(groups, &result.metrics);
+    old_logprobs = OldLogprobs({groups, owners, {}}, &result.metrics);
   }
   for (size_t part = 0; part < num_parts; ++part) {
-    const size_t begin = groups.size() * part / num_parts, end = groups.size() * (part + 1) / num_parts;
-    const auto old_part =
-        old_logprobs.empty() ? std::span<const std::vector<float>>() : std::span<const std::vector<float>>(old_logprobs).subspan(begin, end - begin);
-    result.advanced |= TrainGroups(groups.subspan(begin, end - begin), old_part, &result);
+    const size_t begin = begin_of(part), count = begin_of(part + 1) - begin;
+    const std::span<const std::vector<float>> old_part(old_logprobs);
+    result.advanced |= TrainGroups({groups.subspan(begin, count), std::span<const int>(owners).subspan(begin, count),
+                                    old_part.empty() ? old_part : old_part.subspan(begin, count)},
+                                   &result);
     if (result.failure) return result;
   }
   result.metrics.loss /= static_cast<double>(num_parts);
   return result;
 }
 
-Trainer::GroupLogprobs Trainer::OldLogprobs(std::span<const BatchGroup> groups, Metrics* metrics) {
+/// Of a rank's own groups; on rank 0 of all.
+Trainer::GroupLogprobs Trainer::OldLogprobs(const Part& all, Metrics* metrics) {
   Prepare();
-  GroupLogprobs result(groups.size());
-  for (const auto& indices : MicroBatches(groups, options_.micro_batch_tokens)) {
-    const MicroBatch micro = Gather(groups, indices);
-    std::vector<float> logprobs(micro.num_response_tokens);
-    pass_.Forward(*policy_, micro.inputs, micro.temperature, logprobs, {}, /*keep=*/false);
-    metrics->matrix_operations += ForwardOperations(state_->config(), micro.inputs);
-    auto next = logprobs.begin();
-    for (const size_t index : indices) {
-      for (const TrainingSequence& sequence : groups[index].sequences) {
-        const auto end = next + static_cast<int64_t>(sequence.rollout->tokens.size());
-        result[index].insert(result[index].end(), next, end);
-        next = end;
+  GroupLogprobs result(all.groups.size());
+  std::vector<ranks::Transfer> transfers;
+  for (int rank = 0; rank < ranks_.size(); ++rank) {
+    for (const auto& indices : MicroBatchesOf(all, rank)) {
+      const MicroBatch micro = Gather(all.groups, indices);
+      metrics->matrix_operations += ForwardOperations(state_->config(), micro.inputs);
+      std::vector<float> logprobs(micro.num_response_tokens);
+      if (rank == ranks_.rank()) pass_.Forward(*policy_, micro.inputs, micro.temperature, logprobs, {}, /*keep=*/false);
+      auto next = logprobs.begin();
+      for (const size_t index : indices) {
+        for (const TrainingSequence& sequence : all.groups[index].sequences) {
+          const auto end = next + static_cast<int64_t>(sequence.rollout->tokens.size());
+          result[index].insert(result[index].end(), next, end);
+          next = end;
+        }
+        if (rank != 0) transfers.push_back({rank, 0, result[index].data(), result[index].size() * sizeof(float)});
       }
     }
   }
+  ranks_.Move(transfers);
   return result;
 }
 
 /// One optimiser step on these groups. False when they have no gradient.
-bool Trainer::TrainGroups(std::span<const BatchGroup> groups, std::span<const std::vector<float>> old_logprobs, UpdateResult* result) {
+bool Trainer::TrainGroups(const Part& part, UpdateResult* result) {
   Prepare();
-  const ClaimTotals totals = Totals(groups);
-  const auto micro_batches = MicroBatches(groups, options_.micro_batch_tokens);
-  if (micro_batches.empty() || totals.num_tokens == 0) return false;
+  Metrics& metrics = result->metrics;
+  const ClaimTotals totals = Totals(part.groups);
+  bool any = false;
+  for (int rank = 0; rank < ranks_.size(); ++rank) any |= !MicroBatchesOf(part, rank).empty();
+  if (!any || totals.num_tokens == 0) return false;
   gradients_.Zero(pool_);
-  for (const auto& indices : micro_batches) {
-    TrainMicroBatch(Gather(groups, indices), totals, old_logprobs, result);
-    if (!std::isfinite(result->metrics.loss)) {
-      result->failure = "the loss is not a finite number";
-      return false;
-    }
+  std::vector<MicroBatch> micro_batches;
+  std::vector<ForwardValues> values;
+  for (const auto& indices : MicroBatchesOf(part, ranks_.rank())) {
+    micro_batches.push_back(Gather(part.groups, indices));
+    values.emplace_back(micro_batches.back().num_response_tokens, reference_.policy() != nullptr);
   }
-  const PhaseTimer timer(&result->metrics.seconds.optimizer);
+  for (size_t i = 0; i < micro_batches.size() && std::isfinite(metrics.loss); ++i)
+    TrainMicroBatch(micro_batches[i], totals, part, &values[i], &metrics);
+  AddOtherRanks(part, totals, &values, &metrics);
+  if (!std::isfinite(metrics.loss)) {
+    result->failure = "the loss is not a finite number";
+    return false;
+  }
+  const PhaseTimer timer(&metrics.seconds.optimizer);
   const std::vector<std::span<float>> gradients = CollectGradients();
   std::vector<double> squares;
   const double norm = optimizer_.Norm(gradients, &squares);
-  result->metrics.AddGradient(norm, gradient_names_, squares);
+  metrics.AddGradient(norm, gradient_names_, squares);
   if (!std::isfinite(norm)) {
     result->failure = "the gradient's norm is not a finite number";
     return false;
   }
   if (norm == 0) return false;
-  result->metrics.lr = optimizer_.Step(gradients, norm, state_);
+  metrics.lr = optimizer_.Step(gradients, norm, state_);
   packed_ = false;
   return true;
 }
@@ -170,6 +208,9 @@ std::vector<std::span<float>> Trainer::CollectGradients() {
   const Adapter& adapter = state_->adapter();
   if (!adapter.exists()) {
     for (size_t i = 0; i < gradients_.size(); ++i) gradients.push_back(gradients_.Tensor(i));
+    std::vector<ranks::Reduction> reductions;
+    for (const State::Part& part : state_->parts()) reductions.push_back({part.owner, gradients[part.trainable].subspan(part.begin, part.count)});
+    ranks_.Add(reductions);
     return gradients;
   }
   auto* next = factor_gradients_.as<float>();
@@ -187,56 +228,92 @@ std::vector<std::span<float>> Trainer::CollectGradients() {
   return gradients;
 }
 
-void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals, std::span<const std::vector<float>> old_logprobs,
-                              UpdateResult* result) {
-  Metrics& metrics = result->metrics;
-  std::vector<float> logprobs(micro.num_response_tokens), entropies(micro.num_response_tokens), gradients(micro.num_response_tokens, 0.0f), reference;
-  std::vector<float> entropy_gradients(options_.method.UsesEntropy() ? micro.num_response_tokens : 0, 0.0f);
+/// Rank 0 computes the others' losses from what their forward passes gave, for the metrics: it takes no time, and numbers that are not sums
+/// (quantiles, say) come out as with one rank. Then all have the loss of all.
+void Trainer::AddOtherRanks(const Part& part, const ClaimTotals& totals, std::vector<ForwardValues>* own, Metrics* metrics) {
+  if (ranks_.size() == 1) return;
+  std::vector<MicroBatch> others;
+  std::vector<ForwardValues> theirs;
+  std::vector<ranks::Transfer> transfers;
+  const auto send = [&](int from, std::vector<float>* values) { transfers.push_back({from, 0, values->data(), values->size() * sizeof(float)}); };
+  const size_t num_own = own->size();
+  for (int rank = 1; rank < ranks_.size(); ++rank) {
+    const auto lists = MicroBatchesOf(part, rank);
+    for (size_t i = 0; i < lists.size(); ++i) {
+      MicroBatch micro = Gather(part.groups, lists[i]);
+      ForwardValues values(micro.num_response_tokens, reference_.policy() != nullptr);
+      if (rank == ranks_.rank() && i < num_own) values = std::move((*own)[i]);
+      others.push_back(std::move(micro));
+      theirs.push_back(std::move(values));
+      for (auto* array : {&theirs.back().logprobs, &theirs.back().entropies, &theirs.back().reference}) send(rank, array);
+    }
+  }
+  ranks_.Move(transfers);
+  if (ranks_.IsFirst()) {
+    for (size_t i = 0; i < others.size(); ++i) {
+      Loss(others[i], totals, part, theirs[i], metrics);
+      metrics->forward_tokens += others[i].num_tokens;
+      metrics->matrix_operations += (reference_.policy() != nullptr ? 4 : 3) * ForwardOperations(state_->config(), others[i].inputs);
+    }
+  }
+  const ranks::Transfer loss{0, ranks::kEveryOther, &metrics->loss, sizeof metrics->loss};
+  ranks_.Move({&loss, 1});
+}
+
+void Trainer::TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals, const Part& part, ForwardValues* values, Metrics* metrics) {
   const double operations = ForwardOperations(state_->config(), micro.inputs);
   {
-    const PhaseTimer timer(&metrics.seconds.forward);
+    const PhaseTimer timer(&metrics->seconds.forward);
     if (reference_.policy() != nullptr) {
-      reference.resize(micro.num_response_tokens);
-      pass_.Forward(*reference_.policy(), micro.inputs, micro.temperature, reference, {}, /*keep=*/false);
-      metrics.matrix_operations += operations;
+      pass_.Forward(*reference_.policy(), micro.inputs, micro.temperature, values->reference, {}, /*keep=*/false);
+      metrics->matrix_operations += operations;
     }
-    pass_.Forward(*policy_, micro.inputs, micro.temperature, logprobs, entropies, /*keep=*/true);
-    metrics.forward_tokens += micro.num_tokens;
-    metrics.matrix_operations += operations;
+    pass_.Forward(*policy_, micro.inputs, micro.temperature, values->logprobs, values->entropies, /*keep=*/true);
+    metrics->forward_tokens += micro.num_tokens;
+    metrics->matrix_operations += operations;
   }
+  const TokenGradients gradients = Loss(micro, totals, part, *values, metrics);
+  if (!std::isfinite(metrics->loss)) return;
+  const PhaseTimer timer(&metrics->seconds.backward);
+  metrics->matrix_operations += BackwardOperations(state_->config(), state_->adapter(), micro.inputs);
+  pass_.Backward(*policy_, gradients.of_logprobs, gradients.of_entropies, &gradients_);
+}
+
+/// Adds the micro-batch's loss to the metrics; returns its derivatives.
+Trainer::TokenGradients Trainer::Loss(const MicroBatch& micro, const ClaimTotals& totals, const Part& part, const ForwardValues& values,
+                                      Metrics* metrics) const {
+  const size_t num_tokens = micro.num_response_tokens;
+  TokenGradients gradients{std::vector<float>(num_tokens, 0.0f), std::vector<float>(options_.method.UsesEntropy() ? num_tokens : 0, 0.0f)};
   size_t first = 0;  // response tokens of the micro-batch before this sequence
   std::vector<double> current, old, reference_values, entropy_values;
   SequenceTerms terms;
   for (const size_t index : micro.indices) {
     size_t first_in_group = 0;
     for (const TrainingSequence& sequence : micro.groups[index].sequences) {
-      Pick(sequence, logprobs, first, &current);
-      Pick(sequence, entropies, first, &entropy_values);
+      Pick(sequence, values.logprobs, first, &current);
+      Pick(sequence, values.entropies, first, &entropy_values);
       if (options_.method.old_is_behaviour) {
         old = sequence.behaviour;
-      } else if (old_logprobs.empty()) {
+      } else if (part.old_logprobs.empty()) {
         old = current;
       } else {
-        Pick(sequence, old_logprobs[index], first_in_group, &old);
+        Pick(sequence, part.old_logprobs[index], first_in_group, &old);
       }
-      if (reference_.policy() != nullptr) Pick(sequence, reference, first, &reference_values);
+      if (reference_.policy() != nullptr) Pick(sequence, values.reference, first, &reference_values);
       const double weight = sequence.trained.empty() ? 0 : options_.method.loss.aggregation->weight(totals, sequence.NumCounted());
       SequenceLoss(options_.method.loss, {current, old, sequence.behaviour, reference_values, entropy_values, sequence.advantage, weight}, &terms);
-      metrics.loss += terms.loss;
-      metrics.AddSequence(options_.method, sequence, current, old, entropy_values, terms);
+      metrics->loss += terms.loss;
+      metrics->AddSequence(options_.method, sequence, current, old, entropy_values, terms);
       for (size_t t = 0; t < sequence.trained.size(); ++t) {
         const size_t token = first + static_cast<size_t>(sequence.trained[t]);
-        gradients[token] = static_cast<float>(terms.gradients[t]);
-        if (options_.method.UsesEntropy()) entropy_gradients[token] = static_cast<float>(terms.entropy_gradient);
+        gradients.of_logprobs[token] = static_cast<float>(terms.gradients[t]);
+        if (options_.method.UsesEntropy()) gradients.of_entropies[token] = static_cast<float>(terms.entropy_gradient);
       }
       first += sequence.rollout->tokens.size();
       first_in_group += sequence.rollout->tokens.size();
     }
   }
-  if (!std::isfinite(metrics.loss)) return;
-  const PhaseTimer timer(&metrics.seconds.backward);
-  metrics.matrix_operations += BackwardOperations(state_->config(), state_->adapter(), micro.inputs);
-  pass_.Backward(*policy_, gradients, entropy_gradients, &gradients_);
+  return gradients;
 }
 
 }  // namespace april::grpo

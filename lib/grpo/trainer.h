@@ -19,6 +19,7 @@
 #include "kernels/thread_pool.h"
 #include "model/policy.h"
 #include "model/training.h"
+#include "ranks/ranks.h"
 
 namespace april::grpo {
 
@@ -39,33 +40,47 @@ struct UpdateResult {
 /// Holds the policy packed for training and the gradients. Not thread-safe; uses the pool inside.
 class Trainer {
  public:
-  /// `state` outlives the trainer and holds the weights to begin with. `reference` is the KL term's policy to begin with; null unless the
-  /// method uses one.
+  /// `state` outlives the trainer and holds the weights to begin with, as `ranks` does. `reference` is the KL term's policy to begin with; null
+  /// unless the method uses one.
   Trainer(TrainerOptions options, const kernels::Kernels& kernels, kernels::ThreadPool& pool, State* state,
-          std::shared_ptr<const model::Policy> reference);
+          std::shared_ptr<const model::Policy> reference, ranks::Ranks& ranks);
 
   /// Trains on the batch's groups; moves the state's weights, moments and optimiser steps, not its `step` and `version`. Neither micro-batch size nor
-  /// number of threads changes a bit of the result.
+  /// number of threads changes a bit of the result. All ranks call it with the same batch; each computes its share of the groups, and gradients are
+  /// added up in the order of ranks, so that their number does change bits. The metrics are whole on rank 0 alone: times and memory are its own, all
+  /// else is of all ranks.
   UpdateResult Update(const Batch& batch);
   Reference& reference() { return reference_; }
   /// Packs the newest weights for the next update, which otherwise does it itself. The state may be read meanwhile.
   void Prepare();
 
  private:
-  struct MicroBatch;                                      ///< groups that go through the network together
+  struct MicroBatch;  ///< groups that go through the network together
+  struct ForwardValues;
+  struct TokenGradients;
+  /// Groups of one optimiser step, the rank of each, and their old log-probabilities (none: the current ones).
+  struct Part {
+    std::span<const BatchGroup> groups;
+    std::span<const int> owners;
+    std::span<const std::vector<float>> old_logprobs;
+  };
   using GroupLogprobs = std::vector<std::vector<float>>;  ///< of every response token, one list a group
 
+  std::vector<std::vector<size_t>> MicroBatchesOf(const Part& part, int rank) const;
   MicroBatch Gather(std::span<const BatchGroup> groups, const std::vector<size_t>& indices) const;
-  GroupLogprobs OldLogprobs(std::span<const BatchGroup> groups, Metrics* metrics);
-  bool TrainGroups(std::span<const BatchGroup> groups, std::span<const std::vector<float>> old_logprobs, UpdateResult* result);
-  /// The gradients of State::trainables(), once all micro-batches are through. Views: until the next Zero.
+  GroupLogprobs OldLogprobs(const Part& all, Metrics* metrics);
+  bool TrainGroups(const Part& part, UpdateResult* result);
+  void TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals, const Part& part, ForwardValues* values, Metrics* metrics);
+  TokenGradients Loss(const MicroBatch& micro, const ClaimTotals& totals, const Part& part, const ForwardValues& values, Metrics* metrics) const;
+  void AddOtherRanks(const Part& part, const ClaimTotals& totals, std::vector<ForwardValues>* own, Metrics* metrics);
+  /// The gradients of State::trainables(), once all micro-batches are through, in its own parts summed over ranks. Views: until the next Zero.
   std::vector<std::span<float>> CollectGradients();
-  void TrainMicroBatch(const MicroBatch& micro, const ClaimTotals& totals, std::span<const std::vector<float>> old_logprobs, UpdateResult* result);
 
   TrainerOptions options_;
   const kernels::Kernels& kernels_;
   kernels::ThreadPool& pool_;
   State* state_;
+  ranks::Ranks& ranks_;
   Optimizer optimizer_;
   std::vector<std::string> gradient_names_;  ///< of State::trainables()
   model::Gradients gradients_;               ///< of the parameters that are trained, or that the adapter's factors are merged into

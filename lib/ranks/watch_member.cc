@@ -38,9 +38,11 @@ class Member final : public Watch {
   ~Member() override {
     {
       std::unique_lock lock(mutex_);
-      if (!finished_ && !report_) report_ = Lost{place_.rank, "it failed"};
-      changed_.notify_all();
-      if (!finished_) changed_.wait_for(lock, std::chrono::milliseconds(kFarewellMs), [&] { return reported_; });
+      if (!finished_ && !lost_) {  // otherwise rank 0 knows, or is itself gone
+        report_ = Lost{place_.rank, "it failed"};
+        changed_.notify_all();
+        changed_.wait_for(lock, std::chrono::milliseconds(kFarewellMs), [&] { return reported_; });
+      }
       ending_ = true;
       changed_.notify_all();
     }

@@ -42,6 +42,7 @@ struct Rig {
 
   const kernels::Kernels& kernels;
   kernels::ThreadPool pool;
+  std::unique_ptr<ranks::Ranks> ranks = ranks::Ranks::Alone();
   State state;
   model::Gradients gradients;
 };
@@ -52,7 +53,7 @@ TEST_CASE("the norm is over all parameters") {
   Rig rig;
   rig.Fill(0, 3);
   rig.gradients.Tensor(3)[7] = -4;
-  const Optimizer optimizer({}, rig.state, rig.kernels, rig.pool);
+  const Optimizer optimizer({}, rig.state, rig.kernels, rig.pool, *rig.ranks);
   CHECK(optimizer.Norm(rig.Spans()) == 5);
   rig.gradients.Tensor(5)[1] = std::nanf("");
   CHECK(std::isnan(optimizer.Norm(rig.Spans())));
@@ -65,7 +66,7 @@ TEST_CASE("several steps equal the formula, element by element") {
   options.warmup_steps = 4;
   options.weight_decay = 0.1;
   options.max_grad_norm = 2;
-  const Optimizer optimizer(options, rig.state, rig.kernels, rig.pool);
+  const Optimizer optimizer(options, rig.state, rig.kernels, rig.pool, *rig.ranks);
   double w = 0.5, m = 0, v = 0;
   for (int64_t step = 1; step <= 6; ++step) {
     const double gradient = 0.3 * static_cast<double>(step) * (step % 2 == 0 ? -1 : 1);

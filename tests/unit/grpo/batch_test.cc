@@ -196,16 +196,17 @@ TEST_CASE("micro-batches are whole groups within the budget, in order, at one te
   Claim claim = MakeMixedClaim(5);
   const Batch batch = Make(claim);
   using Indices = std::vector<std::vector<size_t>>;
-  CHECK(MicroBatches(batch.groups, 1) == Indices{{0}, {2}});
-  CHECK(MicroBatches(batch.groups, 10000) == Indices{{0, 2}});  // the second has no gradient
+  const std::vector<int> alone(3, 0);
+  CHECK(MicroBatches(batch.groups, 1, alone, 0) == Indices{{0}, {2}});
+  CHECK(MicroBatches(batch.groups, 10000, alone, 0) == Indices{{0, 2}});  // the second has no gradient
   MethodOptions all;
   all.entropy_coef = 0.01;
   const Batch every = Make(claim, all);
-  CHECK(MicroBatches(every.groups, 1) == Indices{{0}, {1}, {2}});
-  CHECK(MicroBatches(every.groups, 10000) == Indices{{0, 1, 2}});
-  CHECK(MicroBatches(every.groups, every.groups[0].NumTokens() + every.groups[1].NumTokens()) == Indices{{0, 1}, {2}});
+  CHECK(MicroBatches(every.groups, 1, alone, 0) == Indices{{0}, {1}, {2}});
+  CHECK(MicroBatches(every.groups, 10000, alone, 0) == Indices{{0, 1, 2}});
+  CHECK(MicroBatches(every.groups, every.groups[0].NumTokens() + every.groups[1].NumTokens(), alone, 0) == Indices{{0, 1}, {2}});
   for (auto& rollout : claim.groups[1].rollouts) rollout.segments[0].temperature = 0.7;
-  CHECK(MicroBatches(Make(claim, all).groups, 10000) == Indices{{0}, {1}, {2}});
+  CHECK(MicroBatches(Make(claim, all).groups, 10000, alone, 0) == Indices{{0}, {1}, {2}});
 }
 
 TEST_CASE("every loss has its own bounds unless they are given") {

@@ -27,12 +27,13 @@ struct Rig {
     last.claim = "c" + std::to_string(step);
     last.step = step - 1;
     last.outcomes = {{7, "trained"}, {0xffffffffffffffffu, "excluded:reward-error"}};
-    return store.Write(state, {"run", "method", 42, 99, {last}}, {scratch / "model/config.json"});
+    return store.Write(state, {"run", "method", 42, 99, {last}}, {scratch / "model/config.json"}, *ranks);
   }
   CheckpointStore Store(int64_t keep = 2) { return {SystemFiles(), scratch / "checkpoints", keep}; }
 
   ScratchDirectory scratch;
   kernels::ThreadPool pool;
+  std::unique_ptr<ranks::Ranks> ranks = ranks::Ranks::Alone();
   State state;
 };
 
@@ -47,7 +48,7 @@ TEST_CASE("a checkpoint reads back with every bit") {
   CHECK(name == "step-00000008");
   CHECK(store.FindNewest() == name);
   State back(rig.state.config());
-  const CheckpointInfo info = store.Read(name, &back, rig.pool);
+  const CheckpointInfo info = store.Read(name, &back, rig.pool, *rig.ranks);
   CHECK(back.step == 8);
   CHECK(back.version == 8);
   CHECK(back.optimizer_steps == 7);
@@ -114,7 +115,7 @@ TEST_CASE("a write that fails leaves the older checkpoint whole and no rubbish")
   auto store = rig.Store();
   const std::string good = rig.Write(store, 4);
   rig.state.step = 5;
-  CHECK_THROWS_AS(store.Write(rig.state, {}, {rig.scratch / "no-such-sidecar"}), Error);
+  CHECK_THROWS_AS(store.Write(rig.state, {}, {rig.scratch / "no-such-sidecar"}, *rig.ranks), Error);
   CHECK(store.FindNewest() == good);
   CHECK(std::filesystem::is_empty(store.PathOf("step-00000005")));
 }

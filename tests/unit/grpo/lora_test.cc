@@ -207,7 +207,8 @@ TEST_CASE("loss, the factors' gradients and the new factors equal the f64 refere
   training.optimizer.lr = reference["lr"];
   training.optimizer.weight_decay = reference["weight_decay"];
   training.optimizer.max_grad_norm = 0;
-  Trainer trainer(training, kernels, pool, &state, nullptr);
+  const auto ranks = ranks::Ranks::Alone();
+  Trainer trainer(training, kernels, pool, &state, nullptr, *ranks);
   const Claim claim = ReferenceClaim(reference, 1);
   const UpdateResult result = trainer.Update(MakeBatch(claim, training.method, {config.vocab, config.max_positions, 0, 0, kernels.name}));
   REQUIRE(!result.failure);

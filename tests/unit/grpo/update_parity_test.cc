@@ -67,7 +67,8 @@ TEST_CASE("loss, gradients and new weights equal the f64 reference") {
     training.optimizer.lr = reference["lr"];
     training.optimizer.weight_decay = reference["weight_decay"];
     training.optimizer.max_grad_norm = 0;
-    Trainer trainer(training, kernels, pool, &state, model::Policy::FromTensors(config, views, kernels, pool, false));
+    const auto ranks = ranks::Ranks::Alone();
+    Trainer trainer(training, kernels, pool, &state, model::Policy::FromTensors(config, views, kernels, pool, false), *ranks);
     const Claim claim = ReferenceClaim(reference, expected["temperature"]);
     const UpdateResult result = trainer.Update(MakeBatch(claim, training.method, {config.vocab, config.max_positions, 0, 0, kernels.name}));
 
