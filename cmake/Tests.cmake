@@ -28,11 +28,17 @@ endforeach()
 
 # tests/bench/NAME.cc: programs that print figures; never run by the tests.
 file(GLOB bench_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/bench/*.cc)
+if(NOT APRIL_TORCH)
+  list(REMOVE_ITEM bench_sources ${CMAKE_SOURCE_DIR}/tests/bench/inexact.cc)
+endif()
 foreach(source ${bench_sources})
   get_filename_component(name ${source} NAME_WE)
   add_executable(bench_${name} EXCLUDE_FROM_ALL ${source})
   target_link_libraries(bench_${name} PRIVATE april_rollout april_grpo april_buffer)
 endforeach()
+if(TARGET bench_inexact)
+  target_link_libraries(bench_inexact PRIVATE april_torch)
+endif()
 
 # tests/fault/faulty_disk.cc: for LD_PRELOAD, beside the programs. Without sanitizers: it is loaded before their runtime could be.
 add_library(faulty_disk MODULE ${CMAKE_SOURCE_DIR}/tests/fault/faulty_disk.cc)
