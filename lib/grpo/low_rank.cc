@@ -48,7 +48,7 @@ void MergeTile(const Kernels& kernels, const MergeArgs& m, int64_t tile, int64_t
   for (int64_t r = 0; r < rank; ++r) {
     for (int64_t i = 0; i < rows; ++i) transposed[r * rows + i] = m.b[(row + i) * rank + r];
   }
-  kernels.pack_rows({transposed, rows, rank, rows, 0, tiles, packed_b});
+  kernels.pack_gradient_rows({transposed, rows, rank, rows, 0, tiles, packed_b});
   kernels.pack_rows({m.a, m.k, rank, m.k, 0, tiles, packed_a});
   std::memset(product, 0, static_cast<size_t>(rows * m.k) * sizeof(float));
   kernels.weight_gradient({packed_b, packed_a, tiles, rows, m.k, 0, Divide(rows, kernels.panel_columns), 0, Divide(m.k, kernels.panel_columns),
@@ -65,7 +65,7 @@ void PanelGradient(const Kernels& kernels, const FactorGradientArgs& m, int64_t 
   const int64_t column = panel * kernels.panel_columns, columns = std::min(kernels.panel_columns, m.k - column), tiles = Divide(m.n, kGradientTile);
   char *packed_dw = scratch, *packed_b = scratch + Scratch::Piece(kernels.packed_rows_bytes(m.n, kernels.panel_columns));
   kernels.pack_rows({m.dw + column, m.k, m.n, columns, 0, tiles, packed_dw});
-  kernels.pack_rows({m.b, rank, m.n, rank, 0, tiles, packed_b});
+  kernels.pack_gradient_rows({m.b, rank, m.n, rank, 0, tiles, packed_b});
   float* da = m.da + column;
   for (int64_t r = 0; r < rank; ++r) std::memset(da + r * m.k, 0, static_cast<size_t>(columns) * sizeof(float));
   kernels.weight_gradient({packed_b, packed_dw, tiles, rank, columns, 0, Divide(rank, kernels.panel_columns), 0, 1, da, m.k});

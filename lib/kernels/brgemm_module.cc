@@ -12,7 +12,7 @@ namespace april::kernels {
 namespace {
 
 struct Loaded {
-  Kernels kernels = kAvx512Bf16;
+  Kernels kernels = ProcessorHasAmx() && AmxBf16() != nullptr ? *AmxBf16() : kAvx512Bf16;
   std::string failure;
 };
 
@@ -31,7 +31,7 @@ Loaded Load() {
     loaded.failure = std::string("cannot be loaded: ") + ::dlerror();
     return loaded;
   }
-  const char* failure = reinterpret_cast<MakeBrgemm*>(function)(&loaded.kernels, sizeof loaded.kernels, ProcessorHasAmx());
+  const char* failure = reinterpret_cast<MakeBrgemm*>(function)(&loaded.kernels, sizeof loaded.kernels);
   if (failure) loaded.failure = path + " cannot be used: " + failure;
   return loaded;
 }

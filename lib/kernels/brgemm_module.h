@@ -13,11 +13,11 @@ namespace april::kernels {
 ///   Thread  any.
 const Kernels* Brgemm(std::string* why_not);
 
-/// Whether the processor has the tiles with which that set is the fastest.
+/// Whether the processor has AMX with bf16.
 bool ProcessorHasAmx();
 
-/// The module's function april_brgemm makes `kernels`, which comes as the AVX-512-BF16 set's table, its own; null, or why it cannot.
+/// The module's function april_brgemm makes `kernels`, which comes as the table of the set that it stands in for, its own; null, or why it cannot.
 /// `table_bytes`: the size of the caller's table, to refuse a module of another build.
-using MakeBrgemm = const char*(Kernels* kernels, size_t table_bytes, bool has_amx);
+using MakeBrgemm = const char*(Kernels* kernels, size_t table_bytes);
 
 }  // namespace april::kernels

@@ -1,11 +1,9 @@
 #include <string>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "kernels/brgemm_module.h"
 #include "kernels/cpu/sets.h"
 #include "kernels/kernels.h"
-#include "kernels/self_test.h"
 
 namespace april::kernels {
 namespace {
@@ -14,14 +12,6 @@ std::string Names(const std::vector<const Kernels*>& sets) {
   std::string names;
   for (const Kernels* set : sets) names += (names.empty() ? "" : ", ") + std::string(set->name);
   return names;
-}
-
-/// Whether a set whose sums have an order of their own gives the same ones for any number of rows and threads: nobody asked for it by name.
-bool Proven(const Kernels& set) {
-  ThreadPool pool(0);
-  const std::string failure = SelfTestLinears(set, pool, {{2048, 64}, {576, 1536}});
-  if (!failure.empty()) log::WarnOnce(set.name, failure + "; it is not used unless asked for by name");
-  return failure.empty();
 }
 
 bool Fits(const Kernels& set, Precision precision) {
@@ -41,18 +31,23 @@ std::vector<const Kernels*> Sets([[maybe_unused]] bool with_brgemm, std::string*
   if (avx512_bf16) sets.push_back(&kAvx512Bf16);
   // The f32 set shares its file, and so its instruction set, with the bf16 one.
   if (avx512_bf16) sets.push_back(&kAvx512F32);
-  if (const Kernels* brgemm = avx512_bf16 && with_brgemm ? Brgemm(why_not) : nullptr) {
-    sets.insert(brgemm->own_order ? sets.begin() : sets.end(), brgemm);
-  }
+  if (const Kernels* amx = avx512_bf16 && ProcessorHasAmx() ? AmxBf16() : nullptr) sets.insert(sets.begin(), amx);
+  if (const Kernels* brgemm = avx512_bf16 && with_brgemm ? Brgemm(why_not) : nullptr) sets.push_back(brgemm);
   if (avx2) sets.push_back(&kAvx2F32);
   if (avx2) sets.push_back(&kAvx2Bf16);
 #endif
   sets.push_back(&kPortableF32);
   sets.push_back(&kPortableBf16);
+  sets.push_back(&kPortableAmxBf16);
   return sets;
 }
 
 }  // namespace
+
+const Kernels& PortableLike(const Kernels& set) {
+  if (set.element_bytes == 4) return kPortableF32;
+  return set.sum_step == 0 ? kPortableBf16 : kPortableAmxBf16;
+}
 
 std::vector<const Kernels*> AvailableKernels() {
   std::string why_not;
@@ -60,15 +55,12 @@ std::vector<const Kernels*> AvailableKernels() {
 }
 
 const Kernels& ChooseKernels(std::string_view name, Precision precision) {
-  const bool asked = name.starts_with("brgemm"), automatic = name == "auto" && precision != Precision::kF32 && ProcessorHasAmx();
+  const bool asked = name.starts_with("brgemm");
   std::string why_not;
-  for (const Kernels* set : Sets(asked || automatic, &why_not)) {
+  for (const Kernels* set : Sets(asked, &why_not)) {
     const std::string_view full = set->name;
     const bool named = name == full || (full.starts_with(name) && full.size() > name.size() && full[name.size()] == '-');
-    if (Fits(*set, precision) && (named || (name == "auto" && (!set->own_order || Proven(*set))))) {
-      if (automatic && !why_not.empty()) log::WarnOnce("brgemm", "kernel set brgemm " + why_not + "; " + set->name + " is used instead");
-      return *set;
-    }
+    if (Fits(*set, precision) && (named || name == "auto")) return *set;
   }
   const std::vector<const Kernels*> sets = AvailableKernels();
   for (const Kernels* set : sets) {

@@ -16,10 +16,13 @@ enum class Precision {
   kF32,
 };
 
-/// The kernel set of that name ("portable-f32"), or of that family ("portable") in that precision; "auto" takes the fastest that this machine runs. A
-/// set with own_order (brgemm with AMX) is taken by "auto" only after SelfTestLinears proved it, which takes a moment.
+/// The kernel set of that name ("portable-f32"), or of that family ("portable") in that precision; "auto" takes the fastest that this machine runs;
+/// brgemm is only taken by name.
 ///   Throws Usage naming the sets that are available here.
 const Kernels& ChooseKernels(std::string_view name, Precision precision);
+
+/// The portable set that gives a set's bits, on any machine.
+const Kernels& PortableLike(const Kernels& set);
 
 /// Every set that this machine runs, the fastest first.
 std::vector<const Kernels*> AvailableKernels();

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "kernels/brgemm_module.h"
+#include "kernels/cpu/sets.h"
 
 namespace april::kernels {
 namespace {
@@ -44,9 +45,25 @@ __attribute__((target("avx2,fma"))) void SpinF32() {
   }
 }
 
+/// Four accumulators of sixteen rows by sixteen columns; what the tiles hold is zero.
+__attribute__((target("amx-tile,amx-bf16"))) void SpinTiles() {
+  alignas(64) uint8_t config[64] = {1};  // the palette; then from byte 16 the bytes of rows, and from 48 the rows
+  for (int i = 0; i < 8; ++i) {
+    config[16 + 2 * i] = 64;
+    config[48 + i] = 16;
+  }
+  asm volatile("ldtilecfg %0" ::"m"(config));
+  for (int64_t i = 0; i < kRounds; ++i) {
+    asm volatile(
+        "tdpbf16ps %tmm6, %tmm4, %tmm0\n\ttdpbf16ps %tmm7, %tmm4, %tmm1\n\t"
+        "tdpbf16ps %tmm6, %tmm5, %tmm2\n\ttdpbf16ps %tmm7, %tmm5, %tmm3");
+  }
+  asm volatile("tilerelease");
+}
+
 Spin FastestSpin() {
-  if (ProcessorHasAmx()) return {};
   __builtin_cpu_init();
+  if (ProcessorHasAmx() && AmxBf16() != nullptr) return {SpinTiles, static_cast<double>(kRounds) * 4 * 2 * 16 * 16 * 32};
   if (__builtin_cpu_supports("avx512bf16")) return {SpinBf16, static_cast<double>(kRounds * kChains) * 64};
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {SpinF32, static_cast<double>(kRounds * kChains) * 16};
   return {};

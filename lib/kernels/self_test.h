@@ -1,5 +1,4 @@
-// Proof on the machine at hand that a kernel set keeps its promise: the portable set's bits (or, with sums in an order of its own, always the same
-// ones), whatever the number of rows, the split and the threads.
+// Proof on the machine at hand that a kernel set keeps its promise: the portable set's bits, whatever the number of rows, the split and the threads.
 #pragma once
 
 #include <cstdint>

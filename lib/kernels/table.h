@@ -6,8 +6,8 @@
 // boundary. Threads. A function computes exactly the range that it is given and knows nothing of threads: split rows, column blocks, panels or heads
 // freely; no result depends on the split, on the number of rows, or on neighbouring rows. Call them with flush-to-zero on (inside ThreadPool::Run, or
 // under FlushDenormals). Products. One f32 accumulator per output over all of K in ascending order. bf16: per pair, acc = fma(odd, odd, acc), then
-// acc = fma(even, even, acc), what the instruction vdpbf16ps computes; f32: acc = fma(x, w, acc). Every set of one element type gives the same bits,
-// but for those with own_order, whose linear adds in another order, the same one always.
+// acc = fma(even, even, acc), what the instruction vdpbf16ps computes; f32: acc = fma(x, w, acc). Sets with a sum_step sum bf16 in steps of so many
+// elements, as AMX does (cpu/tiles.h). Every set of one element type and sum_step gives the same bits.
 #pragma once
 
 #include <stddef.h>
@@ -51,7 +51,8 @@ struct PackTransposedArgs {
   void* packed;  ///< packed_bytes(k, total)
 };
 
-/// Lays tiles [tile_begin, tile_end) of kGradientTile rows out as operand of weight_gradient; rows beyond `rows` count as zero.
+/// Lays tiles [tile_begin, tile_end) of kGradientTile rows out as an operand of weight_gradient: pack_gradient_rows as dY, pack_rows as X. Rows beyond
+/// `rows` count as zero.
 struct PackRowsArgs {
   const void* x;  ///< elem [rows, n], row-major
   int64_t x_stride;
@@ -60,10 +61,11 @@ struct PackRowsArgs {
   void* packed;  ///< packed_rows_bytes(rows, n); tile t is at its fixed place
 };
 
-/// dw[i, j] += sum over rows of dy[r, i] * x[r, j]: each kGradientTile-row tile one chain from zero in row order, tiles added in order.
+/// dw[i, j] += sum over rows of dy[r, i] * x[r, j]: each kGradientTile-row tile one chain from zero in row order, tiles added in order; with a
+/// sum_step, each step added to what is there.
 /// Panels are kernel-set columns (panel_columns) of dy and of x; a thread takes a rectangle of them.
 struct WeightGradientArgs {
-  const void* dy;  ///< pack_rows of dY [rows, n]
+  const void* dy;  ///< pack_gradient_rows of dY [rows, n]
   const void* x;   ///< pack_rows of X [rows, k]
   int64_t num_tiles;
   int64_t n, k;
@@ -320,13 +322,14 @@ struct Kernels {
   int64_t element_bytes;  ///< 2: bf16, 4: f32
   int64_t column_block;   ///< output columns in a block of linear
   int64_t panel_columns;  ///< columns in a panel of weight_gradient
-  bool own_order;         ///< linear's bits are this set's alone
+  int64_t sum_step;       ///< elements in a step of a product's sum; 0: it has none
 
   size_t (*packed_bytes)(int64_t n, int64_t k);
   void (*pack)(const PackArgs&);
   void (*pack_transposed)(const PackTransposedArgs&);
   void (*linear)(const LinearArgs&);
   size_t (*packed_rows_bytes)(int64_t rows, int64_t n);
+  void (*pack_gradient_rows)(const PackRowsArgs&);
   void (*pack_rows)(const PackRowsArgs&);
   void (*weight_gradient)(const WeightGradientArgs&);
 

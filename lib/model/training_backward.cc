@@ -98,10 +98,10 @@ void BackwardPass::Mlp(Worker& worker, const PackedLayer& layer, const Activatio
   ActivationGradient(worker, layer, saved);
   s_.pass.Linear(worker, layer.gate_up_t, s_.wide.data(), 2 * inner_, rows_, s_.dh.as<float>(), hidden_, false);
 
-  Pack(worker, tiles, saved.act, inner_, inner_, &s_.packed_x);
+  Pack(worker, kernels_.pack_rows, tiles, saved.act, inner_, inner_, &s_.packed_x);
   WeightGradient(worker, tiles, s_.dx_elem.data(), hidden_, hidden_, inner_, gradients_.Pending(parameter + at.down).data());
   NormAgain(worker, saved.x_mid, layer.norm2);
-  Pack(worker, tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
+  Pack(worker, kernels_.pack_rows, tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
   for (const size_t part : {0, 1}) {
     WeightGradient(worker, tiles, At(s_.wide.data(), static_cast<int64_t>(part) * inner_), 2 * inner_, inner_, hidden_,
                    gradients_.Pending(parameter + at.gate + part).data());
@@ -138,10 +138,10 @@ void BackwardPass::Attention(Worker& worker, const PackedLayer& layer, const Act
   RotationGradient(worker, layer, saved, parameter);
   s_.pass.Linear(worker, layer.qkv_t, s_.wide.data(), qkv, rows_, s_.dh.as<float>(), hidden_, false);
 
-  Pack(worker, tiles, saved.attended, q_, q_, &s_.packed_x);
+  Pack(worker, kernels_.pack_rows, tiles, saved.attended, q_, q_, &s_.packed_x);
   WeightGradient(worker, tiles, s_.dx_elem.data(), hidden_, hidden_, q_, gradients_.Pending(parameter + at.o).data());
   NormAgain(worker, saved.x_in, layer.norm1);
-  Pack(worker, tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
+  Pack(worker, kernels_.pack_rows, tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
   for (const size_t part : {0, 1, 2}) {
     const int64_t first = part == 0 ? 0 : part == 1 ? q_ : q_ + kv_, n = part == 0 ? q_ : kv_;
     WeightGradient(worker, tiles, At(s_.wide.data(), first), qkv, n, hidden_, gradients_.Pending(parameter + at.q + part).data());
@@ -284,18 +284,18 @@ void BackwardPass::NormGradient(Worker& worker, const float* x, const std::vecto
   AddTiles(worker, num_tiles, hidden_, parameter);
 }
 
-void BackwardPass::Pack(Worker& worker, const Tiles& tiles, const void* x, int64_t stride, int64_t n, kernels::Memory* packed) {
+void BackwardPass::Pack(Worker& worker, PackRows pack, const Tiles& tiles, const void* x, int64_t stride, int64_t n, kernels::Memory* packed) {
   const size_t bytes = kernels_.packed_rows_bytes(kernels::kGradientTile, n);
   for (int64_t t; (t = worker.NextTask(tiles.count())) >= 0;) {
     const Tile tile = tiles[t];
-    kernels_.pack_rows({At(x, tile.row * stride), stride, tile.rows, n, 0, 1, packed->as<char>() + static_cast<size_t>(t) * bytes});
+    pack({At(x, tile.row * stride), stride, tile.rows, n, 0, 1, packed->as<char>() + static_cast<size_t>(t) * bytes});
   }
   worker.Barrier();
 }
 
 void BackwardPass::WeightGradient(Worker& worker, const Tiles& tiles, const void* dy, int64_t dy_stride, int64_t n, int64_t k, float* dw) {
   if (dw == nullptr) return;
-  Pack(worker, tiles, dy, dy_stride, n, &s_.packed_dy);
+  Pack(worker, kernels_.pack_gradient_rows, tiles, dy, dy_stride, n, &s_.packed_dy);
   const int64_t n_panels = Divide(n, kernels_.panel_columns), k_panels = Divide(k, kernels_.panel_columns);
   for (int64_t task; (task = worker.NextTask(n_panels * k_panels)) >= 0;) {
     const int64_t n_panel = task / k_panels, k_panel = task % k_panels;

@@ -70,7 +70,7 @@ void BackwardPass::RunHeadTiles(Worker& worker, int64_t first, const Tiles& tile
                        At(s_.h_memory.data(), i * hidden_), hidden_, inv_rms + i});
   }
   worker.Barrier();
-  Pack(worker, tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
+  Pack(worker, kernels_.pack_rows, tiles, s_.h_memory.data(), hidden_, hidden_, &s_.packed_x);
   for (int64_t slice = 0; slice * kHeadSlice < config_.vocab; ++slice) HeadSlice(worker, slice, first, tiles);
 
   for (int64_t t; (t = worker.NextTask(tiles.count())) >= 0;) {

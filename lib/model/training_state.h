@@ -105,7 +105,8 @@ class BackwardPass {
   void RoundGradient(Worker& worker);
   void NormAgain(Worker& worker, const float* x, const std::vector<float>& weight);
   void NormGradient(Worker& worker, const float* x, const std::vector<float>& weight, size_t parameter);
-  void Pack(Worker& worker, const Tiles& tiles, const void* x, int64_t stride, int64_t n, kernels::Memory* packed);
+  using PackRows = void (*)(const kernels::PackRowsArgs&);
+  void Pack(Worker& worker, PackRows pack, const Tiles& tiles, const void* x, int64_t stride, int64_t n, kernels::Memory* packed);
   /// dw [n, k] += dy^T packed_x. Does nothing when dw is null: a gradient that is not wanted.
   void WeightGradient(Worker& worker, const Tiles& tiles, const void* dy, int64_t dy_stride, int64_t n, int64_t k, float* dw);
   /// Adds `tiles` [num_tiles, n] to the gradient, in order, when it is wanted.

@@ -175,7 +175,7 @@ void BenchGradient(const Kernels& kernels, const Limits& limits) {
     const std::string name = " " + std::to_string(n) + "x" + std::to_string(k);
     if (Wanted("pack_rows")) {
       Report(kernels, "pack_rows" + name, Best([&] {
-               kernels.pack_rows({dy.data(), n, rows, n, 0, tiles, dy_rows.data()});
+               kernels.pack_gradient_rows({dy.data(), n, rows, n, 0, tiles, dy_rows.data()});
                kernels.pack_rows({x.data(), k, rows, k, 0, tiles, x_rows.data()});
              }),
              0, static_cast<double>(2 * rows * (n + k) * kernels.element_bytes), limits);

@@ -60,6 +60,7 @@ Kernels Counted(const Kernels& base) {
     return g_base->name(a);     \
   }
   APRIL_COUNT(linear, kernels::LinearArgs);
+  APRIL_COUNT(pack_gradient_rows, kernels::PackRowsArgs);
   APRIL_COUNT(pack_rows, kernels::PackRowsArgs);
   APRIL_COUNT(weight_gradient, kernels::WeightGradientArgs);
   APRIL_COUNT(embed, kernels::EmbedArgs);

@@ -38,12 +38,12 @@ class Machine {
       : kernels_(kernels::ChooseKernels("auto", kernels::Precision::kAuto)), pool_(threads) {
     const auto files = weights::ModelFiles::Open(model);
     state_ = std::make_unique<grpo::State>(model::Config::FromJson(files->config()));
-    state_->LoadModel(*files, pool_);
+    state_->LoadModel(*files, /*seed=*/1, pool_);
     grpo::TrainerOptions options;
     options.method = grpo::ParseMethod({});
     options.optimizer.lr = 1e-5;
     if (micro_batch_tokens > 0) options.micro_batch_tokens = micro_batch_tokens;
-    trainer_ = std::make_unique<grpo::Trainer>(options, kernels_, pool_, state_.get(), nullptr);
+    trainer_ = std::make_unique<grpo::Trainer>(options, kernels_, pool_, state_.get(), nullptr, *ranks_);
   }
 
   Batch MakeBatch(const grpo::Claim& claim) const {
@@ -72,6 +72,7 @@ class Machine {
  private:
   const kernels::Kernels& kernels_;
   kernels::ThreadPool pool_;
+  std::unique_ptr<ranks::Ranks> ranks_ = ranks::Ranks::Alone();
   std::unique_ptr<grpo::State> state_;
   std::unique_ptr<grpo::Trainer> trainer_;
 };

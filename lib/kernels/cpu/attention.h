@@ -35,28 +35,14 @@ void StoreKv(const StoreKvArgs& a) {
   }
 }
 
-/// scores[r][0..32) of query rows against the 32 positions of one block. With kFetch, what lies `ahead` bytes behind the keys is fetched on the way.
+/// scores[r][0..32) of query rows, q_bytes apart, against the 32 positions of one block. With kFetch, what lies `ahead` bytes behind the keys is fetched on the way.
 template <class E, bool kFetch = false>
-APRIL_INLINE void Scores(const char* const* q, int64_t rows, const char* keys, int64_t head_dim, float (*scores)[kKvBlock], int64_t ahead = 0) {
+APRIL_INLINE void Scores(const char* q, int64_t q_bytes, int64_t rows, const char* keys, int64_t head_dim, float (*scores)[kKvBlock],
+                         int64_t ahead = 0) {
   ForRowGroups<Lanes::kScoreRows>(rows, [&]<int kRows>(int64_t first) {
     Tile<kRows, 2> t;
     Clear(t);
-    const char* row[kRows];
-    APRIL_UNROLL
-    for (int r = 0; r < kRows; ++r) row[r] = q[first + r];
-    for (int64_t u = 0; u < head_dim / E::kPack; ++u) {
-      Bits k0 = LoadBits(keys + u * (kKvBlock * 4)), k1 = LoadBits(keys + u * (kKvBlock * 4) + 64);
-      if constexpr (kFetch) {
-        Prefetch(keys + u * (kKvBlock * 4) + ahead);
-        Prefetch(keys + u * (kKvBlock * 4) + ahead + 64);
-      }
-      APRIL_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        Bits x = SetUnit(row[r] + u * 4);
-        t.v[r][0] = E::Dot(t.v[r][0], x, k0);
-        t.v[r][1] = E::Dot(t.v[r][1], x, k1);
-      }
-    }
+    MultiplyAdd<E, kFetch>(t, q + first * q_bytes, q_bytes, 4, keys, kKvBlock * 4, head_dim / E::kPack, ahead);
     APRIL_UNROLL
     for (int r = 0; r < kRows; ++r) {
       Store(scores[first + r], t.v[r][0]);
@@ -74,11 +60,12 @@ APRIL_INLINE Vec LaneNumbers() {
 /// What a group of query rows carries from block to block.
 template <class E>
 struct AttentionState {
-  static constexpr int kRows = Lanes::kAttentionRows;
-  const char* q[kRows];
+  static constexpr int kRows = E::kAttentionRows;
+  static constexpr int64_t kFactors = DivideUp(kRows, kLanes) * kLanes;
+  alignas(64) typename E::Type q[kRows][kMaxHeadDim];
   int64_t position[kRows];
-  float maximum[16];
-  float factor[16];  // of what was accumulated before the block
+  float maximum[kRows];
+  float factor[kFactors];  // of what was accumulated before the block
   Vec sum[kRows];
   alignas(64) float scores[kRows][kKvBlock];
   alignas(64) typename E::Type weights[kRows][kKvBlock];
@@ -89,7 +76,7 @@ struct AttentionState {
 template <class E>
 APRIL_INLINE void Weigh(AttentionState<E>& s, int64_t rows, int64_t block_start, float scale) {
   const Vec lane = LaneNumbers(), nothing = Set(-kInfinity);
-  float drop[16] = {};
+  float drop[AttentionState<E>::kFactors] = {};
   for (int64_t r = 0; r < rows; ++r) {
     Vec x0 = Mul(Load(s.scores[r]), Set(scale)), x1 = Mul(Load(s.scores[r] + kLanes), Set(scale));
     const int64_t visible = s.position[r] - block_start + 1;
@@ -105,7 +92,7 @@ APRIL_INLINE void Weigh(AttentionState<E>& s, int64_t rows, int64_t block_start,
     drop[r] = s.maximum[r] - maximum;
     s.maximum[r] = maximum;
   }
-  Store(s.factor, Exp(Load(drop)));
+  for (int64_t r = 0; r < rows; r += kLanes) Store(s.factor + r, Exp(Load(drop + r)));
   for (int64_t r = 0; r < rows; ++r) {
     const Vec maximum = Set(s.maximum[r]);
     Vec p0 = Exp(Sub(Load(s.scores[r]), maximum)), p1 = Exp(Sub(Load(s.scores[r] + kLanes), maximum));
@@ -118,7 +105,7 @@ APRIL_INLINE void Weigh(AttentionState<E>& s, int64_t rows, int64_t block_start,
 /// One block: its scores, its weights, its share of the output. With kFetch, the block `ahead` bytes further is brought near meanwhile.
 template <class E, bool kFetch>
 APRIL_INLINE void VisitBlock(const AttentionArgs& a, AttentionState<E>& s, int64_t rows, int64_t block, int64_t base, int64_t ahead) {
-  Scores<E, kFetch>(s.q, rows, static_cast<const char*>(a.keys) + base, a.head_dim, s.scores, ahead);
+  Scores<E, kFetch>(reinterpret_cast<const char*>(s.q), sizeof(s.q[0]), rows, static_cast<const char*>(a.keys) + base, a.head_dim, s.scores, ahead);
   Weigh(s, rows, block * kKvBlock, a.scale);
   const int64_t units = DivideUp(Minimum(kKvBlock, s.position[rows - 1] - block * kKvBlock + 1), E::kPack);
   AccumulateRows<E, Lanes::kTileRows, kFetch>(reinterpret_cast<const char*>(s.weights), sizeof(s.weights[0]), 4,
@@ -143,7 +130,7 @@ APRIL_INLINE void Finish(const AttentionArgs& a, AttentionState<E>& s, int64_t r
 
 template <class E>
 void Attention(const AttentionArgs& a) {
-  constexpr int64_t kRows = Lanes::kAttentionRows;
+  constexpr int64_t kRows = E::kAttentionRows;
   const int64_t group = a.heads / a.kv_heads, head_bytes = KvHeadBytes<E>(a.head_dim);
   const bool fetch = a.rows * group <= kRows;  // decoding: every block is read once, so memory is the limit
   AttentionState<E> s;
@@ -153,7 +140,8 @@ void Attention(const AttentionArgs& a) {
       const int64_t rows = Minimum(kRows, a.rows * group - first);
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t row = (first + r) / group, head = kv_head * group + (first + r) % group;
-        s.q[r] = static_cast<const char*>(a.q) + (row * a.q_stride + head * a.head_dim) * static_cast<int64_t>(sizeof(typename E::Type));
+        const auto* q = static_cast<const typename E::Type*>(a.q) + row * a.q_stride + head * a.head_dim;
+        __builtin_memcpy(s.q[r], q, static_cast<size_t>(a.head_dim) * sizeof(*q));
         s.position[r] = a.first_position + row;
         s.maximum[r] = -kInfinity;
         s.sum[r] = Zero();

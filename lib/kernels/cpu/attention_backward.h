@@ -83,13 +83,13 @@ APRIL_INLINE void ScoreGradients(const AttentionBackwardArgs& a, const BackwardS
       E::Store(w.ds + r * kKvBlock + i, ds);
     }
   }
-  for (int64_t r = 0; r < rows; r += E::kPack) {
+  for (int64_t r = 0; r < DivideUp(rows, E::kReduceStep) * E::kReduceStep; r += E::kPack) {
     for (int64_t i = 0; i < kKvBlock; i += kLanes) {
       const int64_t at = (r / E::kPack * kKvBlock + i) * 4;
       if constexpr (E::kPack == 2) {
-        const bool both = r + 1 < rows;
-        StoreBits(w.p_columns + at, PairBf16(Load(s[r] + i), both ? Load(s[r + 1] + i) : Zero()));
-        StoreBits(w.ds_columns + at, PairBf16(Load(dp[r] + i), both ? Load(dp[r + 1] + i) : Zero()));
+        const auto row_of = [&](const float (*x)[kKvBlock], int64_t of) { return of < rows ? Load(x[of] + i) : Zero(); };
+        StoreBits(w.p_columns + at, PairBf16(row_of(s, r), row_of(s, r + 1)));
+        StoreBits(w.ds_columns + at, PairBf16(row_of(dp, r), row_of(dp, r + 1)));
       } else {
         StoreBits(w.p_columns + at, AsBits(Load(s[r] + i)));
         StoreBits(w.ds_columns + at, AsBits(Load(dp[r] + i)));
@@ -101,7 +101,7 @@ APRIL_INLINE void ScoreGradients(const AttentionBackwardArgs& a, const BackwardS
 template <class E>
 void AttentionBackward(const AttentionBackwardArgs& a) {
   using Type = typename E::Type;
-  const int64_t group = a.heads / a.kv_heads, head_dim = a.head_dim;
+  const int64_t group = a.heads / a.kv_heads, head_dim = a.head_dim, width = static_cast<int64_t>(sizeof(Type));
   int64_t positions = 0;
   for (int64_t i = 0; i < a.num_spans; ++i) positions += a.spans[i].count;
   const RowSpan queries = a.spans[a.num_spans - 1];
@@ -129,31 +129,30 @@ void AttentionBackward(const AttentionBackwardArgs& a) {
   __builtin_memset(w.dv, 0, static_cast<size_t>(padded * head_dim) * 4);
 
   alignas(64) float s[kQueryTile][kKvBlock], dp[kQueryTile][kKvBlock];
-  const char *q_rows[kQueryTile], *dout_rows[kQueryTile];
   for (int64_t head = a.kv_head * group; head < (a.kv_head + 1) * group; ++head) {
     for (int64_t first = 0; first < queries.count; first += kQueryTile) {
       const int64_t rows = Minimum(kQueryTile, queries.count - first), row = queries.begin + first;
       const Type* unit_q[E::kPack] = {};
       const Type* unit_dout[E::kPack] = {};
-      for (int64_t r = 0; r < DivideUp(rows, E::kPack) * E::kPack; ++r) {
+      for (int64_t r = 0; r < DivideUp(rows, E::kReduceStep) * E::kReduceStep; ++r) {
         const Type* q = r < rows ? static_cast<const Type*>(a.q) + (row + r) * a.q_stride + head * head_dim : nullptr;
         const Type* d = r < rows ? static_cast<const Type*>(a.dout) + (row + r) * a.dout_stride + head * head_dim : nullptr;
-        q_rows[r] = reinterpret_cast<const char*>(q);
-        dout_rows[r] = reinterpret_cast<const char*>(d);
         unit_q[r % E::kPack] = q;
         unit_dout[r % E::kPack] = d;
         if ((r + 1) % E::kPack != 0) continue;
         PutUnits<E>(unit_q, head_dim, w.query_rows + r / E::kPack * head_dim * 4);
         PutUnits<E>(unit_dout, head_dim, w.dout_rows + r / E::kPack * head_dim * 4);
       }
+      const auto* q_rows = reinterpret_cast<const char*>(static_cast<const Type*>(a.q) + row * a.q_stride + head * head_dim);
+      const auto* dout_rows = reinterpret_cast<const char*>(static_cast<const Type*>(a.dout) + row * a.dout_stride + head * head_dim);
       float* dq = a.dq + row * a.dq_stride + head * head_dim;
       for (int64_t r = 0; r < rows; ++r) __builtin_memset(dq + r * a.dq_stride, 0, static_cast<size_t>(head_dim) * 4);
       const int64_t last = before + first + rows - 1, row_units = DivideUp(rows, E::kPack);
       for (int64_t start = 0; start <= last; start += kKvBlock) {
         const char* block_keys = w.key_scores + start / kKvBlock * KvHeadBytes<E>(head_dim);
         const char* block_values = w.value_scores + start / kKvBlock * KvHeadBytes<E>(head_dim);
-        Scores<E>(q_rows, rows, block_keys, head_dim, s);
-        Scores<E>(dout_rows, rows, block_values, head_dim, dp);
+        Scores<E>(q_rows, a.q_stride * width, rows, block_keys, head_dim, s);
+        Scores<E>(dout_rows, a.dout_stride * width, rows, block_values, head_dim, dp);
         ScoreGradients<E>(a, w, head, row, rows, before + first, start, s, dp);
         AccumulateRows<E, Lanes::kTileRows>(w.p_columns, 4, kKvBlock * 4, w.dout_rows, head_dim * 4, row_units, kKvBlock, head_dim, nullptr,
                                             w.dv + start * head_dim, head_dim);

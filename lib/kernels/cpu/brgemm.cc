@@ -1,9 +1,8 @@
-// The kernel set whose linear is oneDNN's matrix micro-kernel, reached through LibTorch: it brings AMX to the machines that have it. Everything else,
-// the packed layout too, is the AVX-512-BF16 set's. Without AMX it gives that set's bits, more slowly (figures: linear.h); with AMX its sums have an
-// order of their own, so the set has another name there. This file alone makes a shared module, which programs load when the set is chosen.
+// The kernel set whose linear is oneDNN's matrix micro-kernel, reached through LibTorch. Everything else, the packed layout too, is the set's that it
+// stands in for, and its bits are that set's: with AMX the AMX set, else the AVX-512-BF16 one (figures: linear.h, tile_linear.h). This file alone makes
+// a shared module, which programs load when the set is chosen.
 #if defined(__x86_64__)
 
-#include <ATen/cpu/Utils.h>
 #include <ATen/native/CPUBlas.h>
 
 #include <exception>
@@ -15,7 +14,12 @@ namespace {
 
 constexpr int64_t kRows = 32, kColumns = 32;  // of a call: two by two tiles of AMX; columns are those of a packed block
 
+int64_t g_sum_step = 0;                      // of the set that this one stands in for
+void (*g_linear)(const LinearArgs&) = nullptr;  // and its linear
+
 void BrgemmLinear(const LinearArgs& a) {
+  // The library sums an incomplete step in an order of its own.
+  if (g_sum_step != 0 && a.k % g_sum_step != 0) return g_linear(a);
   alignas(64) float tile[kRows * kColumns];
   const auto* x = static_cast<const at::BFloat16*>(a.x);
   for (int64_t block = a.block_begin; block < a.block_end; ++block) {
@@ -55,10 +59,11 @@ bool LibraryHasIt() {
 }  // namespace
 
 /// MakeBrgemm (kernels/brgemm_module.h).
-extern "C" const char* april_brgemm(Kernels* kernels, size_t table_bytes, bool has_amx) {
+extern "C" const char* april_brgemm(Kernels* kernels, size_t table_bytes) {
   if (table_bytes != sizeof *kernels) return "it is of another build";
-  kernels->own_order = has_amx && at::cpu::init_amx();  // asks the operating system's leave for the tiles' registers
-  kernels->name = kernels->own_order ? "brgemm-amx-bf16" : "brgemm-avx512-bf16";
+  kernels->name = kernels->sum_step != 0 ? "brgemm-amx-bf16" : "brgemm-avx512-bf16";
+  g_sum_step = kernels->sum_step;
+  g_linear = kernels->linear;
   kernels->linear = BrgemmLinear;
   return LibraryHasIt() ? nullptr : "its LibTorch is built without oneDNN";
 }

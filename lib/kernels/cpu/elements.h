@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kBlockColumns = 32;  // of linear
 constexpr int64_t kPanelColumns = 64;  // of weight_gradient
 
-APRIL_INLINE int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+APRIL_INLINE constexpr int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 APRIL_INLINE int64_t Minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /// One unit, in all lanes.
@@ -25,7 +25,10 @@ APRIL_INLINE Bits SetUnit(const void* x) {
 
 struct Bf16 {
   using Type = uint16_t;
-  static constexpr int64_t kPack = 2;  // elements in a unit
+  static constexpr int64_t kPack = 2;        // elements in a unit
+  static constexpr int64_t kReduceStep = 2;  // elements that products take at once
+  static constexpr int64_t kStepUnits = 0;   // units in a step of a sum; 0: none
+  static constexpr int kAttentionRows = Lanes::kAttentionRows;
   static APRIL_INLINE Vec Dot(Vec acc, Bits a, Bits b) { return DotBf16(acc, a, b); }
   static APRIL_INLINE Vec Load(const Type* x) { return LoadBf16(x); }
   static APRIL_INLINE Vec LoadPart(const Type* x, int64_t n) {
@@ -37,9 +40,17 @@ struct Bf16 {
   static APRIL_INLINE void StorePart(Type* out, Vec x, int64_t n) { StoreBf16Part(out, x, n); }
 };
 
+/// bf16, summed in the order of AMX (tiles.h).
+struct StepBf16 : Bf16 {
+  static constexpr int64_t kStepUnits = 16;
+};
+
 struct F32 {
   using Type = float;
   static constexpr int64_t kPack = 1;
+  static constexpr int64_t kReduceStep = 1;
+  static constexpr int64_t kStepUnits = 0;
+  static constexpr int kAttentionRows = Lanes::kAttentionRows;
   static APRIL_INLINE Vec Dot(Vec acc, Bits a, Bits b) { return Fma(AsVec(a), AsVec(b), acc); }
   static APRIL_INLINE Vec Load(const Type* x) { return april::kernels::Load(x); }
   static APRIL_INLINE Vec LoadPart(const Type* x, int64_t n) { return april::kernels::LoadPart(x, n); }

@@ -48,17 +48,21 @@ template <class E, int kRows, int kVectors>
 APRIL_INLINE void GradientTile(const char* dy, const char* x, int64_t units, float* dw, int64_t dw_stride, int64_t columns) {
   Tile<kRows, kVectors> t;
   Clear(t);
-  MultiplyAdd<E>(t, dy, 4, kPanelColumns * 4, x, kPanelColumns * 4, units);
-  APRIL_UNROLL
-  for (int r = 0; r < kRows; ++r) {
+  const auto for_sums = [&](const auto& body) {
     APRIL_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const int64_t n = Minimum(kLanes, columns - v * kLanes);
-      if (n <= 0) continue;
-      float* p = dw + r * dw_stride + v * kLanes;
-      StoreFloats(p, Add(LoadFloats(p, n), t.v[r][v]), n);
+    for (int r = 0; r < kRows; ++r) {
+      APRIL_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        const int64_t n = Minimum(kLanes, columns - v * kLanes);
+        if (n > 0) body(t.v[r][v], dw + r * dw_stride + v * kLanes, n);
+      }
     }
-  }
+  };
+  // Steps are added to what is there; without them a whole tile is.
+  constexpr bool kSteps = E::kStepUnits != 0;
+  if constexpr (kSteps) for_sums([](Vec& sum, const float* p, int64_t n) APRIL_LAMBDA_INLINE { sum = LoadFloats(p, n); });
+  MultiplyAdd<E>(t, dy, 4, kPanelColumns * 4, x, kPanelColumns * 4, units);
+  for_sums([](Vec& sum, float* p, int64_t n) APRIL_LAMBDA_INLINE { StoreFloats(p, kSteps ? sum : Add(LoadFloats(p, n), sum), n); });
 }
 
 template <class E>

@@ -128,11 +128,17 @@ APRIL_INLINE Bits PairBf16(Vec even, Vec odd) {
           _mm256_or_si256(RoundBf16(even.hi), _mm256_slli_epi32(RoundBf16(odd.hi), 16))};
 }
 
-APRIL_INLINE Vec DotBf16(Vec acc, Bits a, Bits b) {
-  Bits mask = SetBits(0xffff0000U);
-  acc = Fma(AsVec(AndBits(a, mask)), AsVec(AndBits(b, mask)), acc);
-  return Fma(AsVec(ShiftLeft<16>(a)), AsVec(ShiftLeft<16>(b)), acc);
+template <bool kOdd>
+APRIL_INLINE Vec FuseBf16(Vec acc, Bits a, Bits b) {
+  if constexpr (kOdd) {
+    const Bits mask = SetBits(0xffff0000U);
+    return Fma(AsVec(AndBits(a, mask)), AsVec(AndBits(b, mask)), acc);
+  } else {
+    return Fma(AsVec(ShiftLeft<16>(a)), AsVec(ShiftLeft<16>(b)), acc);
+  }
 }
+
+APRIL_INLINE Vec DotBf16(Vec acc, Bits a, Bits b) { return FuseBf16<false>(FuseBf16<true>(acc, a, b), a, b); }
 
 APRIL_INLINE float SumLanes(Vec x) {
   __m256 s8 = _mm256_add_ps(x.lo, x.hi);

@@ -73,6 +73,16 @@ APRIL_INLINE Bits PairBf16(Vec even, Vec odd) {
   return _mm512_or_si512(_mm512_cvtepu16_epi32(RoundBf16(even)), _mm512_slli_epi32(_mm512_cvtepu16_epi32(RoundBf16(odd)), 16));
 }
 
+template <bool kOdd>
+APRIL_INLINE Vec FuseBf16(Vec acc, Bits a, Bits b) {
+  if constexpr (kOdd) {
+    const Bits mask = SetBits(0xffff0000U);
+    return Fma(AsVec(AndBits(a, mask)), AsVec(AndBits(b, mask)), acc);
+  } else {
+    return Fma(AsVec(ShiftLeft<16>(a)), AsVec(ShiftLeft<16>(b)), acc);
+  }
+}
+
 APRIL_INLINE Vec DotBf16(Vec acc, Bits a, Bits b) { return _mm512_dpbf16_ps(acc, __builtin_bit_cast(__m512bh, a), __builtin_bit_cast(__m512bh, b)); }
 
 APRIL_INLINE void StoreBf16(uint16_t* out, Vec x) {

@@ -164,26 +164,29 @@ APRIL_INLINE Bits PairBf16(Vec even, Vec odd) {
   return r;
 }
 
-/// acc + odd product, rounded, + even product, rounded. Without a fused instruction the sum is formed in double: the product of two bf16 is exact
-/// there, and 53 bits are enough that rounding the sum twice equals rounding it once.   Source  Figueroa, "When is double rounding innocuous?",
-/// SIGNUM 1995.
-APRIL_INLINE float DotOne(float acc, uint32_t a, uint32_t b) {
-  float a_odd = __builtin_bit_cast(float, a & 0xffff0000U), b_odd = __builtin_bit_cast(float, b & 0xffff0000U);
-  float a_even = __builtin_bit_cast(float, a << 16), b_even = __builtin_bit_cast(float, b << 16);
+/// acc + a * b, rounded once, of bf16 values. Without a fused instruction the sum is formed in double: the product of two bf16 is exact there, and 53
+/// bits are enough that rounding the sum twice equals rounding it once.   Source  Figueroa, "When is double rounding innocuous?", SIGNUM 1995.
+APRIL_INLINE float FuseOne(float acc, uint32_t a, uint32_t b) {
+  const float x = __builtin_bit_cast(float, a), y = __builtin_bit_cast(float, b);
 #if defined(__FP_FAST_FMAF)
-  return __builtin_fmaf(a_even, b_even, __builtin_fmaf(a_odd, b_odd, acc));
+  return __builtin_fmaf(x, y, acc);
 #else
-  acc = static_cast<float>(static_cast<double>(a_odd) * static_cast<double>(b_odd) + static_cast<double>(acc));
-  return static_cast<float>(static_cast<double>(a_even) * static_cast<double>(b_even) + static_cast<double>(acc));
+  return static_cast<float>(static_cast<double>(x) * static_cast<double>(y) + static_cast<double>(acc));
 #endif
 }
 
-APRIL_INLINE Vec DotBf16(Vec acc, Bits a, Bits b) {
+/// acc + product of the pairs' odd, or even, elements.
+template <bool kOdd>
+APRIL_INLINE Vec FuseBf16(Vec acc, Bits a, Bits b) {
+  constexpr auto half = [](uint32_t pair) { return kOdd ? pair & 0xffff0000U : pair << 16; };
   for (int i = 0; i < 4; ++i) {
-    for (int j = 0; j < 4; ++j) acc.p[i][j] = DotOne(acc.p[i][j], a.p[i][j], b.p[i][j]);
+    for (int j = 0; j < 4; ++j) acc.p[i][j] = FuseOne(acc.p[i][j], half(a.p[i][j]), half(b.p[i][j]));
   }
   return acc;
 }
+
+/// Both: the odd elements' product first.
+APRIL_INLINE Vec DotBf16(Vec acc, Bits a, Bits b) { return FuseBf16<false>(FuseBf16<true>(acc, a, b), a, b); }
 
 /// The fixed tree: lanes i and i + 8, then i + 4, i + 2, i + 1.
 APRIL_INLINE float SumLanes(Vec x) {

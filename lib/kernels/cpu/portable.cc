@@ -6,6 +6,7 @@
 namespace april::kernels {
 
 extern const Kernels kPortableBf16 = MakeTable<Bf16>("portable-bf16");
+extern const Kernels kPortableAmxBf16 = MakeTable<StepBf16>("portable-amx-bf16");
 extern const Kernels kPortableF32 = MakeTable<F32>("portable-f32");
 
 }  // namespace april::kernels

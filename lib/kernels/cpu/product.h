@@ -13,6 +13,7 @@ struct Tile {
 };
 
 #define APRIL_UNROLL _Pragma("GCC unroll 16")
+#define APRIL_LAMBDA_INLINE __attribute__((always_inline))
 
 template <int kRows, int kVectors>
 APRIL_INLINE void Clear(Tile<kRows, kVectors>& t) {
@@ -24,25 +25,49 @@ APRIL_INLINE void Clear(Tile<kRows, kVectors>& t) {
 }
 
 /// t[r][v] += sum over units of a(r, u) * b(u, v): a(r, u) is one unit at a + r * a_row_bytes + u * a_unit_bytes, met with kVectors * 16 columns at
-/// b + u * b_unit_bytes. With kFetch, what lies `ahead` bytes behind b is fetched into the second cache on the way.
+/// b + u * b_unit_bytes. With kFetch, what lies `ahead` bytes behind b is fetched into the second cache on the way. Element types with steps sum those
+/// as tiles.h says, all others unit after unit.
 template <class E, bool kFetch = false, int kRows, int kVectors>
 APRIL_INLINE void MultiplyAdd(Tile<kRows, kVectors>& t, const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes,
                               int64_t units, int64_t ahead = 0) {
-  for (int64_t u = 0; u < units; ++u) {
-    Bits w[kVectors];
-    APRIL_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      w[v] = LoadBits(b + v * 64);
-      if constexpr (kFetch) Prefetch(b + v * 64 + ahead);
-    }
-    APRIL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      Bits x = SetUnit(a + r * a_row_bytes);
+  const auto for_units = [&](int64_t count, const auto& add) {
+    for (int64_t u = 0; u < count; ++u) {
+      Bits w[kVectors];
       APRIL_UNROLL
-      for (int v = 0; v < kVectors; ++v) t.v[r][v] = E::Dot(t.v[r][v], x, w[v]);
+      for (int v = 0; v < kVectors; ++v) {
+        w[v] = LoadBits(b + v * 64);
+        if constexpr (kFetch) Prefetch(b + v * 64 + ahead);
+      }
+      APRIL_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        Bits x = SetUnit(a + r * a_row_bytes);
+        APRIL_UNROLL
+        for (int v = 0; v < kVectors; ++v) add(r, v, x, w[v]);
+      }
+      a += a_unit_bytes;
+      b += b_unit_bytes;
     }
-    a += a_unit_bytes;
-    b += b_unit_bytes;
+  };
+  if constexpr (E::kStepUnits == 0) {
+    for_units(units, [&](int r, int v, Bits x, Bits w) APRIL_LAMBDA_INLINE { t.v[r][v] = E::Dot(t.v[r][v], x, w); });
+  } else {
+    for (int64_t first = 0; first < units; first += E::kStepUnits) {
+      Tile<kRows, kVectors> even, odd;
+      Clear(even);
+      Clear(odd);
+      const int64_t count = Minimum(E::kStepUnits, units - first);
+      for_units(count, [&](int r, int v, Bits x, Bits w) APRIL_LAMBDA_INLINE {
+        even.v[r][v] = FuseBf16<false>(even.v[r][v], x, w);
+        odd.v[r][v] = FuseBf16<true>(odd.v[r][v], x, w);
+      });
+      for (int r = 0; r < kRows; ++r) {
+        for (int v = 0; v < kVectors; ++v) {
+          // What an incomplete step is filled up with makes a negative zero positive.
+          if (count < E::kStepUnits) even.v[r][v] = Add(even.v[r][v], Zero()), odd.v[r][v] = Add(odd.v[r][v], Zero());
+          t.v[r][v] = Add(t.v[r][v], Add(even.v[r][v], odd.v[r][v]));
+        }
+      }
+    }
   }
 }
 

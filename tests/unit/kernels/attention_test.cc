@@ -148,7 +148,7 @@ TEST_CASE("attention: prefill, chunks and decode give the same bits, whatever th
 TEST_CASE("attention: every set gives the portable set's bits") {
   FlushDenormals flush;
   for (const Kernels* kernels : AvailableKernels()) {
-    const Kernels& portable = Portable(*kernels);
+    const Kernels& portable = PortableLike(*kernels);
     for (const Shape& shape : kShapes) {
       INFO(kernels->name << " head size " << shape.head_dim);
       Sequence fast(*kernels, shape, 3), slow(portable, shape, 3);
@@ -277,7 +277,7 @@ TEST_CASE("attention backward: a group with a shared prompt, against double, and
     }
   }
   for (const Kernels* portable : AvailableKernels()) {
-    if (portable != &Portable(*portable)) continue;
+    if (portable != &PortableLike(*portable)) continue;
     for (Shape shape : kShapes) {
       shape.positions = 150;
       std::vector<double> out, lse, dq, dk, dv;
@@ -293,7 +293,7 @@ TEST_CASE("attention backward: a group with a shared prompt, against double, and
       REQUIRE(RelativeNorm(expected.dk, dk) < tolerance);
       REQUIRE(RelativeNorm(expected.dv, dv) < tolerance);
       for (const Kernels* kernels : AvailableKernels()) {
-        if (kernels == portable || &Portable(*kernels) != portable) continue;
+        if (kernels == portable || &PortableLike(*kernels) != portable) continue;
         INFO(kernels->name << " head size " << shape.head_dim);
         const BackwardResult result = run(*kernels);
         REQUIRE(SameBits(result.dq, expected.dq));

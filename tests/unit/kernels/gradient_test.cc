@@ -10,7 +10,7 @@ std::vector<float> RunGradient(const Kernels& kernels, const Elements& dy, const
                                std::vector<float> dw) {
   const int64_t tiles = (rows + kGradientTile - 1) / kGradientTile;
   Memory dy_rows(kernels.packed_rows_bytes(rows, n)), x_rows(kernels.packed_rows_bytes(rows, k));
-  kernels.pack_rows({dy.data(), n, rows, n, 0, tiles, dy_rows.data()});
+  kernels.pack_gradient_rows({dy.data(), n, rows, n, 0, tiles, dy_rows.data()});
   for (int64_t t = 0; t < tiles; ++t) kernels.pack_rows({x.data(), k, rows, k, t, t + 1, x_rows.data()});
   std::vector<int64_t> tile_rows;
   for (int64_t t = 0; t < tiles; ++t) tile_rows.push_back(std::min(kGradientTile, rows - t * kGradientTile));
@@ -27,7 +27,7 @@ std::vector<float> RunGradient(const Kernels& kernels, const Elements& dy, const
 
 }  // namespace
 
-TEST_CASE("weight gradient: one chain a tile, tiles in order, added to what is there") {
+TEST_CASE("weight gradient: one chain a tile, or a step, in order, added to what is there") {
   FlushDenormals flush;
   for (const Kernels* kernels : AvailableKernels()) {
     const int64_t rows = 301, n = 70, k = 90;
@@ -40,7 +40,14 @@ TEST_CASE("weight gradient: one chain a tile, tiles in order, added to what is t
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t j = 0; j < k; ++j) {
         size_t at = static_cast<size_t>(i * k + j);
-        for (int64_t tile = 0; tile < 384; tile += kGradientTile) {
+        for (int64_t first = 0; first < 384 && kernels->sum_step != 0; first += kernels->sum_step) {
+          float sums[2] = {};
+          for (int64_t r = first; r < first + kernels->sum_step; ++r) {
+            sums[r % 2] = std::fma(dyf[static_cast<size_t>(r * n + i)], xf[static_cast<size_t>(r * k + j)], sums[r % 2]);
+          }
+          expected[at] += sums[0] + sums[1];
+        }
+        for (int64_t tile = 0; tile < 384 && kernels->sum_step == 0; tile += kGradientTile) {
           float sum = 0;
           auto step = [&](int64_t r) { sum = std::fma(dyf[static_cast<size_t>(r * n + i)], xf[static_cast<size_t>(r * k + j)], sum); };
           for (int64_t r = tile; r < tile + kGradientTile; r += 2) {

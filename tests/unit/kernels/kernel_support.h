@@ -65,10 +65,6 @@ inline double WorstError(const std::vector<float>& a, const std::vector<double>&
 /// Error that one rounding to the element type may cause, with some room.
 inline double ElementTolerance(const Kernels& kernels) { return kernels.element_bytes == 2 ? 1.0 / 200 : 2e-6; }
 
-inline const Kernels& Portable(const Kernels& like) {
-  return ChooseKernels("portable", like.element_bytes == 2 ? Precision::kBf16 : Precision::kF32);
-}
-
 /// A matrix packed whole.
 inline Memory Packed(const Kernels& kernels, const Elements& w, int64_t n, int64_t k) {
   Memory packed(kernels.packed_bytes(n, k));

@@ -90,14 +90,14 @@ TEST_CASE("rms norm and its gradient") {
         return out;
       };
       Elements out = run(*kernels);
-      REQUIRE(out.SameBits(run(Portable(*kernels))));
+      REQUIRE(out.SameBits(run(PortableLike(*kernels))));
       REQUIRE(WorstError(out.Floats(), ReferenceNorm(AsDoubles(x), AsDoubles(weight), n, static_cast<double>(eps))) < ElementTolerance(*kernels));
       std::vector<float> dx(x.size(), 1.0f), tiles(static_cast<size_t>(n)), dx_portable(dx), tiles_portable(tiles);
       auto back = [&](const Kernels& set, std::vector<float>& d, std::vector<float>& t) {
         set.rms_norm_backward({x.data(), n, inverse.data(), weight.data(), dy.data(), n, rows, n, d.data(), n, true, t.data()});
       };
       back(*kernels, dx, tiles);
-      back(Portable(*kernels), dx_portable, tiles_portable);
+      back(PortableLike(*kernels), dx_portable, tiles_portable);
       REQUIRE(SameBits(dx, dx_portable));
       REQUIRE(SameBits(tiles, tiles_portable));
       if (n > 100) continue;
@@ -154,7 +154,7 @@ TEST_CASE("rotation with bias and head norm, and its gradient") {
           return out;
         };
         Elements out = run(*kernels);
-        REQUIRE(out.SameBits(run(Portable(*kernels))));
+        REQUIRE(out.SameBits(run(PortableLike(*kernels))));
         auto reference = [&](const Doubles& v) {
           return ReferenceRope(v, heads, head_dim, table, positions, bias_d, norm_d, static_cast<double>(eps));
         };
@@ -167,7 +167,7 @@ TEST_CASE("rotation with bias and head norm, and its gradient") {
           return dx;
         };
         Elements dx = back(*kernels, tiles);
-        REQUIRE(dx.SameBits(back(Portable(*kernels), tiles_portable)));
+        REQUIRE(dx.SameBits(back(PortableLike(*kernels), tiles_portable)));
         REQUIRE(SameBits(tiles, tiles_portable));
         REQUIRE(WorstError(dx.Floats(), Slope(reference, AsDoubles(x), AsDoubles(dy))) < ElementTolerance(*kernels) + 1e-5);
         if (variant == 2) {
@@ -204,7 +204,7 @@ TEST_CASE("silu(gate) * up and its gradient") {
       return out;
     };
     Elements out = run(*kernels);
-    REQUIRE(out.SameBits(run(Portable(*kernels))));
+    REQUIRE(out.SameBits(run(PortableLike(*kernels))));
     REQUIRE(WorstError(out.Floats(), reference(AsDoubles(gate_up))) < ElementTolerance(*kernels));
     auto back = [&](const Kernels& set) {
       Elements d(set, rows * 2 * n);
@@ -212,7 +212,7 @@ TEST_CASE("silu(gate) * up and its gradient") {
       return d;
     };
     Elements d = back(*kernels);
-    REQUIRE(d.SameBits(back(Portable(*kernels))));
+    REQUIRE(d.SameBits(back(PortableLike(*kernels))));
     REQUIRE(WorstError(d.Floats(), Slope(reference, AsDoubles(gate_up), AsDoubles(dy))) < ElementTolerance(*kernels) + 1e-5);
   }
 }
@@ -235,7 +235,7 @@ TEST_CASE("conversion rounds to nearest even, flushes denormals and keeps NaN an
     std::vector<float> many = RandomFloats(4096, 1, 1e30);
     std::vector<uint16_t> a(4096), b(4096);
     kernels->convert({many.data(), 4096, 1, 4096, nullptr, a.data(), 4096});
-    Portable(*kernels).convert({many.data(), 5, 819, 5, nullptr, b.data(), 5});
+    PortableLike(*kernels).convert({many.data(), 5, 819, 5, nullptr, b.data(), 5});
     REQUIRE(std::equal(a.begin(), a.begin() + 4095, b.begin()));
   }
 }

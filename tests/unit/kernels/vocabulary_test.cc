@@ -70,7 +70,7 @@ TEST_CASE("log-sum-exp, its chunks and the entropy") {
       REQUIRE(std::abs(static_cast<double>(lse) - static_cast<double>(maximum) - std::log(sum)) < 1e-5);
       REQUIRE(std::abs(static_cast<double>(entropy) - (std::log(sum) - weighted / sum)) < 1e-4);
       REQUIRE(WorstError(std::vector<float>(joined.weights.begin(), joined.weights.end()), chunks) < 1e-5);
-      REQUIRE(LogSumExp(Portable(*kernels), logits, scale, true) == joined);
+      REQUIRE(LogSumExp(PortableLike(*kernels), logits, scale, true) == joined);
       REQUIRE(LogSumExp(*kernels, logits, scale, false).lse == lse);
 
       // The gradient of logprob and entropy with respect to the logits, by differences in double.
@@ -80,7 +80,7 @@ TEST_CASE("log-sum-exp, its chunks and the entropy") {
       kernels->softmax_gradient(args);
       SoftmaxGradientArgs again = args;
       again.out = other.data();
-      Portable(*kernels).softmax_gradient(again);
+      PortableLike(*kernels).softmax_gradient(again);
       REQUIRE(out.SameBits(other));
       // A slice without the token: the same numbers as in the whole row.
       again.token = -1;
@@ -142,7 +142,7 @@ TEST_CASE("AdamW follows its formula and rounds the weight it hands out") {
                      out.data()};
       kernels->adamw(args);
       args.w = wp.data(), args.m = mp.data(), args.v = vp.data(), args.out = nullptr;
-      Portable(*kernels).adamw(args);
+      PortableLike(*kernels).adamw(args);
       for (size_t i = 0; i < wd.size(); ++i) {
         const double gi = static_cast<double>(g[i]) * scale;
         md[i] = b1 * md[i] + (1 - b1) * gi;
@@ -165,7 +165,7 @@ TEST_CASE("sum of squares") {
     double expected = 0;
     for (float v : x) expected += static_cast<double>(v) * static_cast<double>(v);
     REQUIRE(kernels->sum_squares(x.data(), 70001) == Approx(expected).epsilon(1e-12));
-    REQUIRE(kernels->sum_squares(x.data(), 70001) == Portable(*kernels).sum_squares(x.data(), 70001));
+    REQUIRE(kernels->sum_squares(x.data(), 70001) == PortableLike(*kernels).sum_squares(x.data(), 70001));
   }
 }
 
