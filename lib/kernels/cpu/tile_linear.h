@@ -101,31 +101,41 @@ void PackTurnedRows(const PackRowsArgs& a) {
   }
 }
 
+/// 32 columns of dY from `row` of their panel on, times 32 columns of X: all tiles' rows go through the same accumulators.
+APRIL_INLINE void TileGradient(const WeightGradientArgs& a, int64_t n_panel, int64_t row, int64_t rows, int64_t k_panel, int64_t column, float* dw,
+                               int64_t dw_stride) {
+  const int64_t n_panels = DivideUp(a.n, kPanelColumns), k_panels = DivideUp(a.k, kPanelColumns);
+  const char* dy = static_cast<const char*>(a.dy) + n_panel * kPanelBytes<Bf16> + row / kTileRowCount * kTurnedBytes;
+  const char* x = static_cast<const char*>(a.x) + k_panel * kPanelBytes<Bf16> + column * 4;
+  WithRows(rows, [&]<bool kTwo>() APRIL_LAMBDA_INLINE {
+    LoadSums<kTwo>(dw, dw_stride);
+    for (int64_t tile = 0; tile < a.num_tiles; ++tile) {
+      const int64_t steps = a.tile_rows == nullptr ? kGradientTile / kTileStep : DivideUp(a.tile_rows[tile], kTileStep);
+      AddSteps<kTwo>({dy + tile * n_panels * kPanelBytes<Bf16>, kTileStepBytes, kPanelColumns * kTileStepBytes},
+                     {x + tile * k_panels * kPanelBytes<Bf16>, kPanelColumns * 4, kTileStep / 2 * kPanelColumns * 4}, steps);
+    }
+    StoreSums<kTwo>(dw, dw_stride);
+  });
+}
+
 void TileWeightGradient(const WeightGradientArgs& a) {
   const TilesInUse tiles;
   alignas(64) float part[kProductRows * kTileColumns];
-  const int64_t n_panels = DivideUp(a.n, kPanelColumns), k_panels = DivideUp(a.k, kPanelColumns);
   for (int64_t kp = a.k_panel_begin; kp < a.k_panel_end; ++kp) {
     for (int64_t np = a.n_panel_begin; np < a.n_panel_end; ++np) {
-      for (int64_t tile = 0; tile < a.num_tiles; ++tile) {
-        const char* dy = static_cast<const char*>(a.dy) + (tile * n_panels + np) * kPanelBytes<Bf16>;
-        const char* x = static_cast<const char*>(a.x) + (tile * k_panels + kp) * kPanelBytes<Bf16>;
-        const int64_t steps = a.tile_rows == nullptr ? kGradientTile / kTileStep : DivideUp(a.tile_rows[tile], kTileStep);
-        for (int64_t row = 0; row < Minimum(kPanelColumns, a.n - np * kPanelColumns); row += kProductRows) {
-          const int64_t rows = Minimum(kProductRows, a.n - np * kPanelColumns - row);
-          const TileLeft left{dy + row / kTileRowCount * kTurnedBytes, kTileStepBytes, kPanelColumns * kTileStepBytes};
-          for (int64_t column = 0; column < Minimum(kPanelColumns, a.k - kp * kPanelColumns); column += kTileColumns) {
-            const TileRight right{x + column * 4, kPanelColumns * 4, kTileStep / 2 * kPanelColumns * 4};
-            const int64_t columns = Minimum(kTileColumns, a.k - kp * kPanelColumns - column);
-            float* dw = a.dw + (np * kPanelColumns + row) * a.dw_stride + kp * kPanelColumns + column;
-            if (columns == kTileColumns) {
-              TileProduct<true>(left, right, steps, rows, dw, a.dw_stride);
-              continue;
-            }
-            for (int64_t r = 0; r < rows; ++r) __builtin_memcpy(part + r * kTileColumns, dw + r * a.dw_stride, static_cast<size_t>(columns) * 4);
-            TileProduct<true>(left, right, steps, rows, part, kTileColumns);
-            PutSum(part, rows, columns, false, dw, a.dw_stride);
+      const int64_t all_rows = Minimum(kPanelColumns, a.n - np * kPanelColumns), all_columns = Minimum(kPanelColumns, a.k - kp * kPanelColumns);
+      for (int64_t row = 0; row < all_rows; row += kProductRows) {
+        const int64_t rows = Minimum(kProductRows, all_rows - row);
+        for (int64_t column = 0; column < all_columns; column += kTileColumns) {
+          const int64_t columns = Minimum(kTileColumns, all_columns - column);
+          float* dw = a.dw + (np * kPanelColumns + row) * a.dw_stride + kp * kPanelColumns + column;
+          if (columns == kTileColumns) {
+            TileGradient(a, np, row, rows, kp, column, dw, a.dw_stride);
+            continue;
           }
+          for (int64_t r = 0; r < rows; ++r) __builtin_memcpy(part + r * kTileColumns, dw + r * a.dw_stride, static_cast<size_t>(columns) * 4);
+          TileGradient(a, np, row, rows, kp, column, part, kTileColumns);
+          PutSum(part, rows, columns, false, dw, a.dw_stride);
         }
       }
     }

@@ -71,29 +71,47 @@ struct TileRight {
   int64_t step_bytes;
 };
 
-/// c[r][0..32) (=, or += with kAdd) sum over steps * 32 elements, for 1 to 32 rows. With kFetch, what lies `ahead` bytes behind the right operand,
-/// which has to be one stream, is fetched into the second cache on the way.
-template <bool kAdd, bool kFetch, bool kTwo>
-APRIL_INLINE void MultiplyTiles(TileLeft a, TileRight b, int64_t steps, float* c, int64_t c_stride, int64_t ahead) {
-  const int64_t c_bytes = c_stride * 4;
-  float* second = c + kTileRowCount * c_stride;
-  // The compiler does not know what tiles read and write.
-  asm volatile("" ::: "memory");
-  if constexpr (kAdd) {
-    _tile_loadd(0, c, c_bytes);
-    _tile_loadd(1, c + kLanes, c_bytes);
-    if constexpr (kTwo) {
-      _tile_loadd(2, second, c_bytes);
-      _tile_loadd(3, second + kLanes, c_bytes);
-    }
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    if constexpr (kTwo) {
-      _tile_zero(2);
-      _tile_zero(3);
-    }
+// The compiler does not know what tiles read and write: memory is settled before the first of these and after the last.
+
+APRIL_INLINE void SettleMemory() { asm volatile("" ::: "memory"); }
+
+/// The accumulators of 17 to 32 rows (kTwo), or of up to 16, from c[r][0..32).
+template <bool kTwo>
+APRIL_INLINE void LoadSums(const float* c, int64_t c_stride) {
+  const int64_t bytes = c_stride * 4;
+  _tile_loadd(0, c, bytes);
+  _tile_loadd(1, c + kLanes, bytes);
+  if constexpr (kTwo) {
+    _tile_loadd(2, c + kTileRowCount * c_stride, bytes);
+    _tile_loadd(3, c + kTileRowCount * c_stride + kLanes, bytes);
   }
+}
+
+template <bool kTwo>
+APRIL_INLINE void ClearSums() {
+  _tile_zero(0);
+  _tile_zero(1);
+  if constexpr (kTwo) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+}
+
+template <bool kTwo>
+APRIL_INLINE void StoreSums(float* c, int64_t c_stride) {
+  const int64_t bytes = c_stride * 4;
+  _tile_stored(0, c, bytes);
+  _tile_stored(1, c + kLanes, bytes);
+  if constexpr (kTwo) {
+    _tile_stored(2, c + kTileRowCount * c_stride, bytes);
+    _tile_stored(3, c + kTileRowCount * c_stride + kLanes, bytes);
+  }
+}
+
+/// Adds `steps` steps. With kFetch, what lies `ahead` bytes behind the right operand, which has to be one stream, is fetched into the second cache on
+/// the way.
+template <bool kTwo, bool kFetch = false>
+APRIL_INLINE void AddSteps(TileLeft a, TileRight b, int64_t steps, int64_t ahead = 0) {
   for (int64_t step = 0; step < steps; ++step) {
     if constexpr (kFetch) {
       APRIL_UNROLL
@@ -112,23 +130,33 @@ APRIL_INLINE void MultiplyTiles(TileLeft a, TileRight b, int64_t steps, float* c
     a.data += a.step_bytes;
     b.data += b.step_bytes;
   }
-  _tile_stored(0, c, c_bytes);
-  _tile_stored(1, c + kLanes, c_bytes);
-  if constexpr (kTwo) {
-    _tile_stored(2, second, c_bytes);
-    _tile_stored(3, second + kLanes, c_bytes);
-  }
-  asm volatile("" ::: "memory");
 }
 
+/// Calls body<kTwo>() with the tiles set to so many rows, 1 to 32.
+template <class Body>
+APRIL_INLINE void WithRows(int64_t rows, Body body) {
+  SetTileRows(rows);
+  SettleMemory();
+  if (rows > kTileRowCount) {
+    body.template operator()<true>();
+  } else {
+    body.template operator()<false>();
+  }
+  SettleMemory();
+}
+
+/// c[r][0..32) (=, or += with kAdd) sum over steps * 32 elements, for 1 to 32 rows; kFetch as above.
 template <bool kAdd, bool kFetch = false>
 APRIL_INLINE void TileProduct(TileLeft a, TileRight b, int64_t steps, int64_t rows, float* c, int64_t c_stride, int64_t ahead = 0) {
-  SetTileRows(rows);
-  if (rows > kTileRowCount) {
-    MultiplyTiles<kAdd, kFetch, true>(a, b, steps, c, c_stride, ahead);
-  } else {
-    MultiplyTiles<kAdd, kFetch, false>(a, b, steps, c, c_stride, ahead);
-  }
+  WithRows(rows, [&]<bool kTwo>() APRIL_LAMBDA_INLINE {
+    if constexpr (kAdd) {
+      LoadSums<kTwo>(c, c_stride);
+    } else {
+      ClearSums<kTwo>();
+    }
+    AddSteps<kTwo, kFetch>(a, b, steps, ahead);
+    StoreSums<kTwo>(c, c_stride);
+  });
 }
 
 /// out[i][j] = in[j][i] of sixteen by sixteen units.
