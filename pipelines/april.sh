@@ -8,6 +8,7 @@
 #   --prompts FILE     JSON lines: {"prompt": text or "messages": [...], "label": answer}
 #   --scorer NAME      how responses are judged (reward-score --list; default gsm8k)
 #   --pattern REGEX    of --scorer regex, for example 'answer is (\S+)'
+#   --overlong MAX:BUFFER  punishes long responses softly, with any scorer (reward-score --help; default: off)
 #   --steps N          training steps (default 60)         --groups N       prompts a step (default 8)
 #   --group-size N     rollouts a prompt (default 8)       --max-tokens N   longest response (default 64)
 #   --over-issue X     rollouts under way, as a multiple of a step's need (default 2)
@@ -20,20 +21,20 @@
 #   --kv WAY           at new weights: recompute or keep the unfinished rollouts' keys and values (default recompute)
 #   --checkpoint-every N   steps between full checkpoints (default 10)
 #   --trainer "…"      further options for grpo-step       --generator "…"  further options for rollout-gen
-#   --resume           go on with an existing RUN; only scorer, steps, lr, kv and what follows in this list may change then
+#   --resume           go on with an existing RUN; only scorer, overlong, steps, lr, kv and what follows in this list may change then
 . "$(dirname "$0")/lib.sh"
 usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
 
-dir='' model='' prompts='' scorer=gsm8k pattern='' steps=60 groups=8 group_size=8 max_tokens=64 over_issue=2 lr=1e-5 temperature=1 seed=1 kv=recompute
+dir='' model='' prompts='' scorer=gsm8k pattern='' overlong='' steps=60 groups=8 group_size=8 max_tokens=64 over_issue=2 lr=1e-5 temperature=1 seed=1 kv=recompute
 checkpoint_every=10 trainer='' generator='' resume=false given='' admission=first-finished filter=none max_staleness=-1 max_resumes=-1 order=partials-first
 fixed=(model prompts groups group_size max_tokens over_issue temperature seed admission filter max_staleness max_resumes)  # the buffer was made with them
-free=(scorer pattern steps lr kv order checkpoint_every trainer generator)
+free=(scorer pattern overlong steps lr kv order checkpoint_every trainer generator)
 while [ $# -gt 0 ]; do
   case $1 in
     --sync) over_issue=1 given+=" over_issue" ;;
     --resume) resume=true ;;
     -h | --help) usage; exit 0 ;;
-    --dir | --model | --prompts | --scorer | --pattern | --steps | --groups | --group-size | --max-tokens | --over-issue | --lr | --temperature | --seed | --kv | \
+    --dir | --model | --prompts | --scorer | --pattern | --overlong | --steps | --groups | --group-size | --max-tokens | --over-issue | --lr | --temperature | --seed | --kv | \
       --admission | --filter | --max-staleness | --max-resumes | --order | \
       --checkpoint-every | --trainer | --generator)
       [ $# -ge 2 ] || die 2 "$1 needs a value"
@@ -81,7 +82,7 @@ else
   mv buffer.new buffer
 fi
 
-hub=zmq+ipc://hub scoring=(--scorer "$scorer" ${pattern:+--pattern "$pattern"})
+hub=zmq+ipc://hub scoring=(--scorer "$scorer" ${pattern:+--pattern "$pattern"} ${overlong:+--overlong "$overlong"})
 partial-buffer serve -s buffer --bind $hub --order "$order" --metrics metrics/buffer.jsonl &
 server=$!
 # The server ends its generators and claims in order. SIGUSR1, since Ctrl-C has reached it already and a second SIGTERM would kill it.

@@ -73,7 +73,7 @@ blue='#2171b5' light='#9ecae1' orange='#f16913' green='#31a354' purple='#756bb1'
 
 curve reward_mean $light step "$steps" 'with points pt 7 ps 0.8'
 if has "$steps" reward_mean; then plots+=("\"$steps\" using 1:\"reward_mean\" smooth sbezier lw 2 lc rgb \"$blue\" title \"smoothed\""); fi
-panel 'mean reward' 'set yrange [0:*]'
+panel 'mean reward' 'set yrange [* < 0:*]'
 curve length $orange sampled "$sampled"; curve response_mean_tokens $blue trained
 panel 'tokens a response' 'set yrange [0:*]'
 curve stale_share $purple 'stale tokens'; curve truncated_share $grey 'truncated'; curve zero_advantage_group_share $brown 'groups without advantage'

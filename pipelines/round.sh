@@ -3,17 +3,18 @@
 #
 #   --scorer NAME      how responses are judged (reward-score --list; default gsm8k)
 #   --pattern REGEX    of --scorer regex
+#   --overlong MAX:BUFFER  punishes long responses softly (reward-score --help; default: off)
 #   --lr X             learning rate (default 1e-5)
 #   --order ORDER      which unfinished rollouts go on first (default partials-first)
 # Each stage reads one stream and writes one: put `tee file` anywhere between two of them, and the stages after it can be run again from the file.
 . "$(dirname "$0")/lib.sh"
 usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
 
-scorer=gsm8k pattern='' lr=1e-5 order=partials-first names=()
+scorer=gsm8k pattern='' overlong='' lr=1e-5 order=partials-first names=()
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --scorer | --pattern | --lr | --order) [ $# -ge 2 ] || die 2 "$1 needs a value"; printf -v "${1#--}" %s "$2"; shift ;;
+    --scorer | --pattern | --overlong | --lr | --order) [ $# -ge 2 ] || die 2 "$1 needs a value"; printf -v "${1#--}" %s "$2"; shift ;;
     -*) die 2 "unknown option $1; try --help" ;;
     *) names+=("$1") ;;
   esac
@@ -33,7 +34,7 @@ wanted=$(partial-buffer stat -s buffer --json | value_of wanted -)  # groups tha
 if [ "$wanted" -gt 0 ]; then
   partial-buffer take -s buffer --worker round --order "$order" |
     rollout-gen --weights weights --target-groups "$wanted" --metrics metrics/rollout-gen.jsonl |
-    reward-score --scorer "$scorer" ${pattern:+--pattern "$pattern"} --model "$model" |
+    reward-score --scorer "$scorer" ${pattern:+--pattern "$pattern"} ${overlong:+--overlong "$overlong"} --model "$model" |
     partial-buffer put -s buffer
 fi
 

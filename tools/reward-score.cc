@@ -11,6 +11,7 @@
 #include "base/printing.h"
 #include "cli/main.h"
 #include "record/io.h"
+#include "reward/overlong.h"
 #include "reward/scorer.h"
 #include "reward/tally.h"
 
@@ -64,6 +65,7 @@ bool IsToScore(const record::Rollout& rollout, bool rescore) { return rollout.st
 
 void ScoreAll(const Options& options, cli::Context& context, reward::Tally* tally) {
   const auto scorer = reward::MakeScorer(options.scorer);
+  const auto overlong = reward::ParseOverlong(options.scorer.overlong);
   record::RecordReader reader(options.io.in, {.limits = {}, .peer_timeout_ms = options.io.peer_timeout_ms, .sources = options.io.sources});
   const auto tokenizer = LoadTokenizer(options, reader.header());
   record::Header header = reader.header();
@@ -83,6 +85,7 @@ void ScoreAll(const Options& options, cli::Context& context, reward::Tally* tall
       tally->AddPassed();
     } else {
       rollout->reward = reward::ScoreRollout(*rollout, *scorer, *tokenizer);
+      if (overlong) reward::AddOverlong(*overlong, rollout);
       const record::Reward& reward = *rollout->reward;
       if (reward.status != "ok")
         log::WarnOnce(reward.detail, "rollout " + HexU64(rollout->uid) + " of prompt " + rollout->prompt_id + ": " + reward.detail);

@@ -22,6 +22,7 @@ struct ScorerOptions {
   std::string scorer = "gsm8k";
   std::string pattern;        ///< of the scorer regex
   int64_t timeout_ms = 5000;  ///< for one response
+  std::string overlong;       ///< as ParseOverlong takes it; for any scorer
   void Register(OptionsVisitor& options);
 };
 

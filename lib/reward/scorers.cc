@@ -186,6 +186,10 @@ void ScorerOptions::Register(OptionsVisitor& options) {
                "for --scorer regex: the last match counts; a capture is compared with the label, without one it is enough that the pattern matches");
   options.Integer("timeout-ms", &timeout_ms, 1, 3'600'000,
                   "for one response: searching it, and comparing its answer; one that takes longer has the outcome timeout (exact needs no limit)");
+  options.Text(
+      "overlong", &overlong, "MAX:BUFFER",
+      "DAPO's soft punishment of long responses, added to any scorer's reward: 0 up to MAX - BUFFER sampled tokens, from there evenly down to -1 "
+      "at MAX, and -1 above; for example 16384:4096. The reward's parts show both, and filters see their sum");
 }
 
 const std::vector<ScorerInfo>& ListScorers() {

@@ -15,8 +15,8 @@ fails "prompts is needed" 2 april.sh --dir run --model "$model"
 fails "--dir RUN --model MODEL" 2 april.sh --dir nothing
 [ ! -e nothing ] || { echo "a run that was not begun left a folder"; exit 1; }
 
-april.sh --dir run --model "$model" --prompts questions.jsonl --groups 2 --group-size 2 --max-tokens 16 --steps 1 --lr 1e-4 --scorer regex --pattern 'a|b=' 2>log ||
-  { cat log; exit 1; }
+april.sh --dir run --model "$model" --prompts questions.jsonl --groups 2 --group-size 2 --max-tokens 16 --steps 1 --lr 1e-4 --scorer regex --pattern 'a|b=' --overlong 64:4 \
+  2>log || { cat log; exit 1; }
 fails "run/buffer exists" 2 april.sh --dir run --model "$model" --prompts questions.jsonl
 fails "begun with --groups 2, which cannot change to 4" 2 april.sh --dir run --resume --groups 4
 fails "begun with --over-issue 2, which cannot change to 1" 2 april.sh --dir run --resume --sync
@@ -25,7 +25,9 @@ april.sh --dir run --resume --prompts questions.jsonl --steps 2 2>log || { cat l
 grep -q "^april: from here on --steps 2 instead of 1$" log || { cat log; exit 1; }
 expect "$(grep -c "from here on" log)" 1 "changed options"
 expect "$(cat run/weights/LATEST)" 2 "version after two steps"
-expect "$(grep -E '^(lr|pattern|groups|steps)=' run/options | tr '\n' ' ')" "groups=2 pattern=a|b= steps=2 lr=1e-4 " "options of the run"
+expect "$(grep -E '^(lr|pattern|overlong|groups|steps)=' run/options | tr '\n' ' ')" "groups=2 pattern=a|b= overlong=64:4 steps=2 lr=1e-4 " "options of the run"
 
-round.sh run "$model" --scorer regex --pattern 'c|d' 2>log || { cat log; exit 1; }
+round.sh run "$model" --scorer regex --pattern 'c|d' --overlong 64:4 2>log || { cat log; exit 1; }
 expect "$(cat run/weights/LATEST)" 3 "version after a round"
+expect "$(partial-buffer export -q -s run/buffer --state scored | awk '!/"overlong":/ { bare++ } END { print (NR >= 12), bare + 0 }')" "1 0" \
+  "whether three steps of rollouts are there, and how many rewards have no part for their length"
