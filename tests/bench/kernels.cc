@@ -132,7 +132,7 @@ void BenchLinear(const Kernels& kernels, const Limits& limits, int threads) {
     Memory w = RandomElements(kernels, n * k);
     for (int64_t i = 0; i < copies; ++i) kernels.pack({w.data(), k, n, k, 0, packed.as<char>() + i * bytes});
     ThreadPool pool(threads);
-    for (int64_t rows : {1, 4, 8, 16, 32, 64, 512, 2048}) {
+    for (int64_t rows : {1, 4, 8, 16, 32, 64, 128, 256, 2048}) {
       if (rows > 64 && n > 10000) continue;
       Memory x = RandomElements(kernels, rows * k), out(static_cast<size_t>(rows * n * 4));
       const int64_t used = std::max<int64_t>(1, std::min(copies, 1024 / rows));
