@@ -17,6 +17,17 @@ std::string RealText(double value) {
   return text;
 }
 
+/// As ParseBytes takes it, in the largest unit of which it is a whole number: "2GiB", "1000".
+std::string BytesText(uint64_t value) {
+  static constexpr const char* kUnits[] = {"", "KiB", "MiB", "GiB", "TiB"};
+  size_t unit = 0;
+  while (value != 0 && value % 1024 == 0 && unit + 1 < std::size(kUnits)) {
+    value /= 1024;
+    ++unit;
+  }
+  return std::to_string(value) + kUnits[unit];
+}
+
 /// The number in front of `text`; `rest` is what follows it.
 double LeadingNumber(const std::string& option, const std::string& text, std::string* rest) {
   double value = 0;
@@ -126,7 +137,7 @@ void OptionTable::Real(const char* name, double* value, double min, double max, 
 
 void OptionTable::Bytes(const char* name, uint64_t* value, const char* help) {
   OptionRow& row = Add(name, "SIZE", help);
-  row.default_text = *value == 0 ? "" : std::to_string(*value);
+  row.default_text = *value == 0 ? "" : BytesText(*value);
   row.store = [value, option = row.name](const auto& texts) { *value = ParseBytes(option, texts.back()); };
 }
 

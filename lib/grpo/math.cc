@@ -70,7 +70,7 @@ const SpreadRule kSpreadRules[] = {
     {"unbiased", "the group's standard deviation with G-1, plus 1e-6", false, UnbiasedDeviation},
     {"population", "the group's standard deviation with G, plus 1e-6", false, PopulationDeviation},
     {"none", "not divided", false, NoSpread},
-    {"batch", "standard deviation of all the claim's rewards with n-1, plus 1e-6", true, UnbiasedDeviation},
+    {"batch", "standard deviation of all the claim's rewards (reinforce-pp: less their groups' means) with n-1, plus 1e-6", true, UnbiasedDeviation},
 };
 
 }  // namespace
@@ -124,9 +124,8 @@ double WithinOrZero(double ratio, Values parameters) { return ratio >= parameter
 
 constexpr CorrectionParameter kCap{2, 1, 1e300};
 
-// Sources  none: APRIL, arXiv 2509.18521, whose update is uncorrected. tis, seq: truncated importance sampling, Ionides 2008. geo: the
-// length-normalised ratio of GSPO, arXiv 2507.18071, equation 7. icepop: Ring-1T, arXiv 2510.18855; a token outside counts 0 and stays in the
-// denominator.
+// Sources  none: APRIL, arXiv 2509.18521, whose update is uncorrected. tis, seq: truncated importance sampling, Ionides 2008. icepop:
+// Ring-1T, arXiv 2510.18855; a token outside counts 0 and stays in the denominator.
 const CorrectionRule kCorrectionRules[] = {
     {"none", "every token counts 1, whichever weights sampled it", {}, OneForAll, AsItIs},
     {"tis", "min(old / behaviour, C) per token", {kCap}, TokenRatios, AtMost},
@@ -187,6 +186,8 @@ std::span<const PolicyRule> PolicyRules() { return kPolicyRules; }
 
 // ---- 4. Divergence from a reference policy ----
 // Source  "Approximating KL divergence", J. Schulman 2020: k1, k2 and k3 estimate KL(current || reference) from tokens of the current policy.
+// A loss of them goes elsewhere, in expectation over such a token: k1 nowhere (E[d l] = 0), k2 down KL(current || reference), k3 down KL(reference ||
+// current).
 
 KlTerm KlK1(double logprob, double reference_logprob) { return {logprob - reference_logprob, 1}; }
 
@@ -209,9 +210,9 @@ namespace {
 
 const KlRule kKlRules[] = {
     {"off", "no reference policy", nullptr},
-    {"k1", "l - f", KlK1},
-    {"k2", "(l - f)^2 / 2", KlK2},
-    {"k3", "exp(f - l) - 1 - (f - l), never negative (GRPO)", KlK3},
+    {"k1", "l - f, whose gradient is 0 in expectation", KlK1},
+    {"k2", "(l - f)^2 / 2, whose gradient is that of KL(current || reference)", KlK2},
+    {"k3", "exp(f - l) - 1 - (f - l), never negative (GRPO), whose gradient is that of KL(reference || current)", KlK3},
 };
 
 }  // namespace
@@ -231,24 +232,24 @@ const TokenFilterRule kTokenFilterRules[] = {
     {"off-policy-mask", "only those that the trainer's own version sampled; the others stay in the denominators of --agg", OnPolicyToken},
 };
 
-// Every trained token of the claim counts the same: sum over tokens / number of trained tokens in the claim.   Source  DAPO, arXiv 2503.14476,
+// Every trained token of the totals' groups counts the same: sum over tokens / number of their trained tokens.   Source  DAPO, arXiv 2503.14476,
 // section 3.3.
 double TokenMean(const ClaimTotals& totals, int64_t) { return 1 / static_cast<double>(totals.num_tokens); }
-// Every response counts the same: mean over its trained tokens, then mean over the claim's responses.   Source  GRPO, arXiv 2402.03300, equation 3.
+// Every response counts the same: mean over its trained tokens, then mean over the responses.   Source  GRPO, arXiv 2402.03300, equation 3.
 double SequenceMean(const ClaimTotals& totals, int64_t sequence_tokens) {
   return 1 / (static_cast<double>(totals.num_sequences) * static_cast<double>(sequence_tokens));
 }
 
-// Every trained token counts the same, whatever the number of tokens: sum over tokens / (the claim's responses * the token budget of one).
+// Every trained token counts the same, whatever the number of tokens: sum over tokens / (responses * the largest token budget of one).
 // Source  Dr. GRPO, arXiv 2503.20783, section 3.2 and appendix.
 double FixedLength(const ClaimTotals& totals, int64_t) {
   return 1 / (static_cast<double>(totals.num_sequences) * static_cast<double>(totals.budget_tokens));
 }
 
 const AggregationRule kAggregationRules[] = {
-    {"token-mean", "mean over all trained tokens of the claim (DAPO)", TokenMean},
+    {"token-mean", "mean over all trained tokens (DAPO)", TokenMean},
     {"seq-mean", "mean over each response's trained tokens, then over responses (GRPO)", SequenceMean},
-    {"fixed-length", "sum over all trained tokens, divided by responses times token budget (Dr. GRPO)", FixedLength},
+    {"fixed-length", "sum over all trained tokens, divided by responses times the largest token budget (Dr. GRPO)", FixedLength},
 };
 
 }  // namespace

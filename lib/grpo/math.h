@@ -111,12 +111,13 @@ struct TokenFilterRule {
 };
 std::span<const TokenFilterRule> TokenFilterRules();  ///< --token-filter; identity: off
 
-/// Totals over the whole claim, zero-advantage groups included, excluded rollouts not. What a filter keeps from the loss is counted all the same: the
-/// denominators are those without it, so that masking does not raise what the other tokens count.
+/// Totals over the groups of one optimiser step (with --optimizer-steps 1 the whole claim's), zero-advantage groups included, excluded rollouts not.
+/// What a filter keeps from the loss is counted all the same: the denominators are those without it, so that masking does not raise what the other
+/// tokens count.
 struct ClaimTotals {
   int64_t num_sequences = 0;
   int64_t num_tokens = 0;
-  int64_t budget_tokens = 0;  ///< the largest that a rollout of the claim was issued with
+  int64_t budget_tokens = 0;  ///< the largest that one of their rollouts was issued with
 };
 struct AggregationRule {
   const char* name;
@@ -147,11 +148,11 @@ struct SequenceInputs {
 
 /// Vectors are per trained token.
 struct SequenceTerms {
-  std::vector<double> gradients;  ///< d(claim's loss) / d l_t
+  std::vector<double> gradients;  ///< d(step's loss) / d l_t
   std::vector<double> weights;    ///< the correction's
   std::vector<int8_t> clips;      ///< PolicyTerm::clip
-  double entropy_gradient = 0;    ///< d(claim's loss) / d(entropy of each token's distribution)
-  double loss = 0;                ///< this sequence's part of the claim's loss
+  double entropy_gradient = 0;    ///< d(step's loss) / d(entropy of each token's distribution)
+  double loss = 0;                ///< this sequence's part of the loss of its optimiser step
   double kl = 0;                  ///< sum over tokens, before the coefficient
   int64_t num_bounded = 0;        ///< tokens whose correction is not their ratio
 

@@ -41,7 +41,10 @@ std::string BoundHelp(const char* what, double ClipBounds::*bound) {
   return help;
 }
 std::string PresetHelp() {
-  std::string help = "sets what follows, except options that are given by themselves, and says so:";
+  std::string help =
+      "sets what follows, except options that are given by themselves, and says so; the rest keeps its defaults, also --is-correction, whose tis:2 "
+      "the "
+      "papers of grpo, dapo, gspo and drgrpo do not have:";
   for (const Preset& preset : Presets().subspan(1)) {
     help += std::string(&preset == &Presets()[1] ? " " : "; ") + preset.name + " =";
     for (const auto& [name, value] : preset.options) help += std::string(" --") + name + " " + value;
@@ -111,6 +114,9 @@ const Remark kDoubts[] = {
      "--optimizer-steps 4, or --old behaviour"},
     {[](const O& o) { return o.loss == "gspo" && o.agg != "seq-mean"; },
      "--loss gspo counts whole responses, and another --agg than seq-mean gives a long response more weight than a short one", "--agg seq-mean"},
+    {[](const O& o) { return o.kl == "k1"; },
+     "--kl k1 has a gradient of 0 in expectation over the current policy's tokens: as a loss it adds noise and keeps nothing near the reference",
+     "--kl k2 or --kl k3"},
 };
 
 }  // namespace
@@ -126,10 +132,12 @@ void MethodOptions::Register(OptionsVisitor& options) {
   static const std::string correction_help =
       Help("weight of tokens that older weights sampled: auto = tis:2, or none with --old behaviour;", CorrectionRules()) + "; without a colon " +
       CorrectionDefaults();
-  static const std::string agg_help = Help("what one token's loss counts:", AggregationRules());
+  static const std::string agg_help = Help("what one token's loss counts, among the responses of its optimiser step's groups:", AggregationRules());
   static const std::string filter_help = Help("which tokens the loss sees:", TokenFilterRules());
-  static const std::string kl_help =
-      Help("divergence from the initial weights, added to the loss (l = current, f = initial log-probability):", KlRules());
+  static const std::string kl_help = Help(
+      "divergence from the reference policy, the initial weights unless --ref-reset says another, added to the loss (l = current, f = reference "
+      "log-probability; gradients are those expected of a token that the current policy samples):",
+      KlRules());
   static const std::string preset_help = PresetHelp();
   options.Choice("preset", &preset, Names(Presets()), preset_help.c_str());
   options.Choice("advantage", &advantage, Names(AdvantageRules()), advantage_help.c_str());
@@ -137,16 +145,16 @@ void MethodOptions::Register(OptionsVisitor& options) {
   options.Choice("loss", &loss, Names(PolicyRules()), loss_help.c_str());
   options.Text("clip-low", &clip_low, "NUMBER", low_help.c_str());
   options.Text("clip-high", &clip_high, "NUMBER", high_help.c_str());
-  options.Text("dual-clip", &dual_clip, "NUMBER", "for --loss dual, above 1: where the advantage is negative, the ratio counts up to this; auto = 3");
+  options.Text("dual-clip", &dual_clip, "NUMBER",
+               "for --loss dual, at least 1: where the advantage is negative, the ratio counts up to this; auto = 3");
   options.Choice("old", &old, {"current", "behaviour"},
                  "the ratio's denominator: current = the policy at the start of the claim; behaviour = the recorded log-probabilities");
   options.Text("is-correction", &is_correction, "NAME[:C]", correction_help.c_str());
   options.Choice("agg", &agg, Names(AggregationRules()), agg_help.c_str());
   options.Choice("token-filter", &token_filter, Names(TokenFilterRules()), filter_help.c_str());
-  options.Flag(
-      "mask-truncated", &mask_truncated,
-      "responses that ended at their token budget have no policy loss: their reward counts for their group's advantages, their tokens in the "
-      "denominators of --agg and for --kl and --entropy-coef");
+  options.Flag("mask-truncated", &mask_truncated,
+               "overlong filtering: responses that ended at their token budget have no policy loss; their reward counts for their group's "
+               "advantages, their tokens in the denominators of --agg and for --kl and --entropy-coef");
   options.Choice("kl", &kl, Names(KlRules()), kl_help.c_str());
   options.Real("kl-coef", &kl_coef, 0, 1e6, "factor of the divergence");
   options.Text(

@@ -51,7 +51,8 @@ const Preset kPresets[] = {
       {"kl", "k3"},
       {"kl-coef", "0.04"}}},
     {"dapo",
-     "for a buffer that leaves out groups of equal rewards: partial-buffer init --filter",
+     "for a buffer that leaves out groups of equal rewards, partial-buffer init --filter nonzero-std; soft overlong punishment is reward-score "
+     "--overlong, overlong filtering --mask-truncated; clip-higher acts with several --optimizer-steps or with --old behaviour only",
      {{"advantage", "grpo"},
       {"adv-std", "unbiased"},
       {"loss", "ppo"},

@@ -18,7 +18,7 @@ struct Options {
   std::string uid;
   int64_t groups = 4;
   double temperature = 1;
-  uint64_t memory = 0;
+  uint64_t memory = 0, cache = uint64_t{3} << 29;
   bool compress = true;
   std::vector<std::string> stops;
 
@@ -29,6 +29,7 @@ struct Options {
     options.Integer("groups", &groups, 1, 5000, "how many");
     options.Real("temperature", &temperature, 0, 100, "divides the logits");
     options.Bytes("memory", &memory, "limit");
+    options.Bytes("cache", &cache, "room");
     options.Flag("compress", &compress, "write zstd");
     options.Texts("stop", &stops, "TEXT", "ends a response");
     options.Argument("UID", &uid, false, "which rollout");
@@ -135,6 +136,7 @@ TEST_CASE("a configuration file sets options, and a key that is none is refused 
   CHECK(options.stops == std::vector<std::string>{"a", "b"});
   std::ofstream(path) << ParseArguments({"--groups", "9", "--print-config"}).parsed.config_text;
   CHECK(ParseArguments({"--config", path}).options.groups == 9);
+  CHECK(ParseArguments({"--config", path}).options.cache == uint64_t{3} << 29);
   CHECK(ParseArguments({"--config", path, "--order", "fifo"}).parsed.given == std::set<std::string>{"groups", "order"});
   CHECK(ParseArguments({"-s", ""}).parsed.given == std::set<std::string>{"store"});
   CHECK(parse("groups=7\ngruops=8\n") == path + ": no option is called \"gruops\"");
@@ -151,6 +153,7 @@ TEST_CASE("help answers whatever else is wrong, and shows name, default and choi
   const std::string text = cli::HelpText({"tool", "tests", "a test", {}}, command, result.own, result.common, 80);
   CHECK(text.find("-s, --store DIR") != std::string::npos);
   CHECK(text.find("(default 4)") != std::string::npos);
+  CHECK(text.find("(default 1536MiB)") != std::string::npos);
   CHECK(text.find("[fifo|random]") != std::string::npos);
   CHECK(text.find("[queued|leased]") != std::string::npos);
   CHECK(text.find("--[no-]compress") != std::string::npos);

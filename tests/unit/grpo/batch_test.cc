@@ -248,6 +248,10 @@ TEST_CASE("choices that exclude each other are refused with the reason") {
     CHECK_THROWS_WITH(ParseMethod(options), Catch::Contains("no other loss"));
     options.loss = "dual";
     CHECK(ParseMethod(options).loss.clip.dual == 2);
+    options.dual_clip = "1";
+    CHECK(ParseMethod(options).loss.clip.dual == 1);
+    options.dual_clip = "0.99";
+    CHECK_THROWS_WITH(ParseMethod(options), Catch::Contains("from 1 to"));
   }
   SECTION("a bound that is no number") {
     for (const char* text : {"", "x", "0.2x", "-0.1", "2", "nan"}) {
@@ -277,5 +281,37 @@ TEST_CASE("choices that exclude each other are refused with the reason") {
   SECTION("a coefficient of nothing") {
     options.kl_coef = 0.1;
     CHECK_THROWS_AS(ParseMethod(options), Error);
+  }
+}
+
+TEST_CASE("what is allowed and seldom meant is told, and nothing else") {
+  using Catch::Contains;
+  MethodOptions options;
+  CHECK(Doubts(options).empty());
+  SECTION("another loss where every ratio is 1") {
+    options.loss = "cispo";
+    REQUIRE(Doubts(options).size() == 1);
+    CHECK_THAT(Doubts(options)[0], Contains("every ratio is 1") && Contains("--old behaviour"));
+    options.optimizer_steps = 2;
+    CHECK(Doubts(options).empty());
+  }
+  SECTION("a ratio of responses, and tokens that count the same") {
+    options.loss = "gspo";
+    options.old = "behaviour";
+    REQUIRE(Doubts(options).size() == 1);
+    CHECK_THAT(Doubts(options)[0], Contains("(--agg seq-mean)"));
+    options.agg = "seq-mean";
+    CHECK(Doubts(options).empty());
+  }
+  SECTION("a divergence that moves nothing") {
+    options.kl_coef = 0.1;
+    options.kl = "k1";
+    CHECK_NOTHROW(ParseMethod(options));
+    REQUIRE(Doubts(options).size() == 1);
+    CHECK_THAT(Doubts(options)[0], Contains("--kl k1") && Contains("--kl k3"));
+    for (const char* kl : {"k2", "k3"}) {
+      options.kl = kl;
+      CHECK(Doubts(options).empty());
+    }
   }
 }
