@@ -54,8 +54,8 @@ void PackTransposed(const PackTransposedArgs& a) {
 }
 
 // oneDNN's brgemm (LibTorch's at::native::cpublas::brgemm, on blocks of 64 columns) gives the same bits with AVX-512-BF16. Beside this loop, in
-// alternating runs on Zen 4, it took 1.8 to 1.9 times as long at 1 row, 1.2 to 1.8 at 8, 1.0 to 1.2 at 32, and the same from 64 rows on: its own set
-// (brgemm.cc) is for machines with AMX, where its sums have another order.
+// alternating runs on Zen 4, it took 1.8 to 1.9 times as long at 1 row, 1.2 to 1.8 at 8, 1.0 to 1.2 at 32, and the same from 64 rows on.
+// Its own set (brgemm.cc) is there to compare with.
 
 // How far ahead weights are fetched by instruction. A handful of rows streams them at the memory's full rate without (the processor's own fetching is
 // then better); more rows compute so long on each line that it loses track.
