@@ -51,8 +51,8 @@ struct PackTransposedArgs {
   void* packed;  ///< packed_bytes(k, total)
 };
 
-/// Lays tiles [tile_begin, tile_end) of kGradientTile rows out as an operand of weight_gradient: pack_gradient_rows as dY, pack_rows as X. Rows beyond
-/// `rows` count as zero.
+/// Lays tiles [tile_begin, tile_end) of kGradientTile rows out as an operand of weight_gradient: pack_gradient_rows as dY, pack_rows as X. Rows
+/// beyond `rows` count as zero.
 struct PackRowsArgs {
   const void* x;  ///< elem [rows, n], row-major
   int64_t x_stride;

@@ -35,7 +35,8 @@ void StoreKv(const StoreKvArgs& a) {
   }
 }
 
-/// scores[r][0..32) of query rows, q_bytes apart, against the 32 positions of one block. With kFetch, what lies `ahead` bytes behind the keys is fetched on the way.
+/// scores[r][0..32) of query rows, q_bytes apart, against the 32 positions of one block. With kFetch, what lies `ahead` bytes behind the keys is
+/// fetched on the way.
 template <class E, bool kFetch = false>
 APRIL_INLINE void Scores(const char* q, int64_t q_bytes, int64_t rows, const char* keys, int64_t head_dim, float (*scores)[kKvBlock],
                          int64_t ahead = 0) {

@@ -87,7 +87,7 @@ APRIL_INLINE void ScoreGradients(const AttentionBackwardArgs& a, const BackwardS
     for (int64_t i = 0; i < kKvBlock; i += kLanes) {
       const int64_t at = (r / E::kPack * kKvBlock + i) * 4;
       if constexpr (E::kPack == 2) {
-        const auto row_of = [&](const float (*x)[kKvBlock], int64_t of) { return of < rows ? Load(x[of] + i) : Zero(); };
+        const auto row_of = [&](const float(*x)[kKvBlock], int64_t of) { return of < rows ? Load(x[of] + i) : Zero(); };
         StoreBits(w.p_columns + at, PairBf16(row_of(s, r), row_of(s, r + 1)));
         StoreBits(w.ds_columns + at, PairBf16(row_of(dp, r), row_of(dp, r + 1)));
       } else {

@@ -1,6 +1,6 @@
 // The kernel set whose linear is oneDNN's matrix micro-kernel, reached through LibTorch. Everything else, the packed layout too, is the set's that it
-// stands in for, and its bits are that set's: with AMX the AMX set, else the AVX-512-BF16 one (figures: linear.h, tile_linear.h). This file alone makes
-// a shared module, which programs load when the set is chosen.
+// stands in for, and its bits are that set's: with AMX the AMX set, else the AVX-512-BF16 one (figures: linear.h, tile_linear.h). This file alone
+// makes a shared module, which programs load when the set is chosen.
 #if defined(__x86_64__)
 
 #include <ATen/native/CPUBlas.h>
@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kRows = 32, kColumns = 32;  // of a call: two by two tiles of AMX; columns are those of a packed block
 
-int64_t g_sum_step = 0;                      // of the set that this one stands in for
+int64_t g_sum_step = 0;                         // of the set that this one stands in for
 void (*g_linear)(const LinearArgs&) = nullptr;  // and its linear
 
 void BrgemmLinear(const LinearArgs& a) {

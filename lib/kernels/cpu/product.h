@@ -25,8 +25,8 @@ APRIL_INLINE void Clear(Tile<kRows, kVectors>& t) {
 }
 
 /// t[r][v] += sum over units of a(r, u) * b(u, v): a(r, u) is one unit at a + r * a_row_bytes + u * a_unit_bytes, met with kVectors * 16 columns at
-/// b + u * b_unit_bytes. With kFetch, what lies `ahead` bytes behind b is fetched into the second cache on the way. Element types with steps sum those
-/// as tiles.h says, all others unit after unit.
+/// b + u * b_unit_bytes. With kFetch, what lies `ahead` bytes behind b is fetched into the second cache on the way. Element types with steps sum
+/// those as tiles.h says, all others unit after unit.
 template <class E, bool kFetch = false, int kRows, int kVectors>
 APRIL_INLINE void MultiplyAdd(Tile<kRows, kVectors>& t, const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes,
                               int64_t units, int64_t ahead = 0) {
@@ -63,7 +63,10 @@ APRIL_INLINE void MultiplyAdd(Tile<kRows, kVectors>& t, const char* a, int64_t a
       for (int r = 0; r < kRows; ++r) {
         for (int v = 0; v < kVectors; ++v) {
           // What an incomplete step is filled up with makes a negative zero positive.
-          if (count < E::kStepUnits) even.v[r][v] = Add(even.v[r][v], Zero()), odd.v[r][v] = Add(odd.v[r][v], Zero());
+          if (count < E::kStepUnits) {
+            even.v[r][v] = Add(even.v[r][v], Zero());
+            odd.v[r][v] = Add(odd.v[r][v], Zero());
+          }
           t.v[r][v] = Add(t.v[r][v], Add(even.v[r][v], odd.v[r][v]));
         }
       }

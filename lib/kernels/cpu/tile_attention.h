@@ -20,7 +20,8 @@ APRIL_INLINE void FetchBytes(const char* data, int64_t bytes) {
 }
 
 template <bool kFetch>
-APRIL_INLINE void TileScores(const char* q, int64_t q_bytes, int64_t rows, const char* keys, int64_t head_dim, float (*scores)[kKvBlock], int64_t ahead) {
+APRIL_INLINE void TileScores(const char* q, int64_t q_bytes, int64_t rows, const char* keys, int64_t head_dim, float (*scores)[kKvBlock],
+                             int64_t ahead) {
   static_assert(kKvBlock == kTileColumns);
   if (head_dim % kTileStep != 0) return Scores<StepBf16, kFetch>(q, q_bytes, rows, keys, head_dim, scores, ahead);
   if constexpr (kFetch) FetchBytes(keys + ahead, KvHeadBytes<Bf16>(head_dim));
@@ -51,15 +52,15 @@ APRIL_INLINE void ScaleRows(const float* factor, int64_t rows, int64_t columns, 
   }
 }
 
-/// The left operand comes as rows (a_unit_bytes 4), or as columns, which are turned first. Its units and those of b are there, as zeros at least, up to
-/// a whole step.
+/// The left operand comes as rows (a_unit_bytes 4), or as columns, which are turned first. Its units and those of b are there, as zeros at least, up
+/// to a whole step.
 template <bool kFetch>
 APRIL_INLINE void TileAccumulate(const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes, int64_t units,
                                  int64_t rows, int64_t columns, const float* factor, float* c, int64_t c_stride, int64_t ahead) {
   constexpr int64_t kUnits = kTileStep / 2;
   if (columns % kTileColumns != 0) {
-    return AccumulateRows<StepBf16, Lanes::kTileRows, kFetch>(a, a_row_bytes, a_unit_bytes, b, b_unit_bytes, units, rows, columns, factor, c, c_stride,
-                                                          ahead);
+    return AccumulateRows<StepBf16, Lanes::kTileRows, kFetch>(a, a_row_bytes, a_unit_bytes, b, b_unit_bytes, units, rows, columns, factor, c,
+                                                              c_stride, ahead);
   }
   if constexpr (kFetch) FetchBytes(b + ahead, kUnits * b_unit_bytes);
   if (factor != nullptr) ScaleRows(factor, rows, columns, c, c_stride);
