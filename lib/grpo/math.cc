@@ -118,6 +118,11 @@ void SequenceRatio(Values old_logprobs, Values behaviour_logprobs, std::span<dou
   std::fill(ratios.begin(), ratios.end(), Exp(LogRatio(old_logprobs, behaviour_logprobs)));
 }
 
+// The n-th root of that: a sequence's mean drift, whatever its length.   Source  GSPO, arXiv 2507.18071, equation 7, of old to behaviour.
+void GeometricMeanRatio(Values old_logprobs, Values behaviour_logprobs, std::span<double> ratios) {
+  std::fill(ratios.begin(), ratios.end(), Exp(LogRatio(old_logprobs, behaviour_logprobs) / static_cast<double>(ratios.size())));
+}
+
 double AsItIs(double ratio, Values) { return ratio; }
 double AtMost(double ratio, Values parameters) { return std::min(ratio, parameters[0]); }
 double WithinOrZero(double ratio, Values parameters) { return ratio >= parameters[0] && ratio <= parameters[1] ? ratio : 0; }
@@ -131,6 +136,7 @@ const CorrectionRule kCorrectionRules[] = {
     {"tis", "min(old / behaviour, C) per token", {kCap}, TokenRatios, AtMost},
     {"icepop", "A,B: old / behaviour per token where that is from A to B, elsewhere 0", {{0.5, 0, 1}, {5, 1, 1e300}}, TokenRatios, WithinOrZero},
     {"seq", "min(product of a response's ratios, C), for all its tokens", {kCap}, SequenceRatio, AtMost},
+    {"geo", "min(geometric mean of a response's ratios, C), for all its tokens", {kCap}, GeometricMeanRatio, AtMost},
 };
 
 }  // namespace

@@ -87,6 +87,8 @@ def correction_weights(text, old, behaviour):
         return torch.where((ratio >= numbers[0]) & (ratio <= numbers[1]), ratio, 0)
     if name == "seq":
         return torch.ones_like(old) * ratio.prod().clamp(max=numbers[0])
+    if name == "geo":
+        return torch.ones_like(old) * ratio.prod().pow(1 / len(old)).clamp(max=numbers[0])
     return torch.ones_like(old)
 
 
@@ -145,7 +147,7 @@ DEFAULT = {"advantage": "grpo", "std": "unbiased", "loss": "ppo", "old": "curren
 
 
 def cases():
-    ratios = [("current", c) for c in ("none", "tis:2", "tis:1.1", "icepop:0.5,5", "icepop:0.9,1.2", "seq:100", "seq:1.5")]
+    ratios = [("current", c) for c in ("none", "tis:2", "tis:1.1", "icepop:0.5,5", "icepop:0.9,1.2", "seq:100", "seq:1.5", "geo:100", "geo:1.02")]
     ratios.append(("behaviour", "none"))
     for loss, (old, correction), agg in itertools.product(BOUNDS, ratios, ("token-mean", "seq-mean", "fixed-length")):
         yield {**DEFAULT, "loss": loss, "old": old, "correction": correction, "agg": agg}

@@ -121,6 +121,8 @@ TEST_CASE("correction weights equal the published vectors") {
       {"icepop", {0, .60653, 1, 1.64872, 2.71828, 0}},
       {"seq:100", Doubles(6, 9.02501)},
       {"seq", Doubles(6, 2)},
+      {"geo", Doubles(6, 1.44292)},
+      {"geo:1.2", Doubles(6, 1.2)},
   };
   for (const auto& [text, values] : expected) {
     INFO(text);
@@ -195,7 +197,7 @@ TEST_CASE("loss and gradients of a claim equal the reference on every axis") {
 TEST_CASE("gradients are the loss's finite differences") {
   const double step = 1e-6;
   for (const PolicyRule& policy : PolicyRules()) {
-    for (const char* correction : {"none", "tis:1.5", "icepop:0.8,1.5", "seq"}) {
+    for (const char* correction : {"none", "tis:1.5", "icepop:0.8,1.5", "seq", "geo"}) {
       for (const char* kl : {"off", "k1", "k2", "k3"}) {
         LossRules rules = RulesOf({{"loss", policy.name}, {"correction", correction}, {"kl", kl}, {"entropy", true}});
         rules.clip = {0.1, 0.15, 1.2};
