@@ -1,0 +1,174 @@
+"""Runs and compares the arms of learning.sh, whose help says what they are."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+ARMS = {
+    "sync": ["--sync"],
+    "april-none": ["--trainer", "--is-correction none"],
+    "april-tis": ["--trainer", "--is-correction tis:2"],
+    "april-icepop": ["--trainer", "--is-correction icepop:0.5,5"],
+}
+WINDOW = 5  # steps whose mean reward is a point of the curve
+REACH = (0.5, 0.8, 0.9)
+
+
+def addition():
+    for a in range(2, 10):
+        for b in range(2, 10):
+            yield f"{a}+{b}", f"What is {a} + {b}?", a + b
+
+
+def words():
+    stories = [
+        ("{n} has {a} {t}. {n} buys {b} more {t}. How many {t} does {n} have now?", lambda a, b: a + b),
+        ("{n} has {s} {t} and gives {b} of them away. How many {t} does {n} have left?", lambda a, b: a),
+        ("{n} has {a} boxes with {b} {t} in each. How many {t} does {n} have?", lambda a, b: a * b),
+        ("There are {a} {t} on the table and {b} {t} in the bag. How many {t} are there?", lambda a, b: a + b),
+    ]
+    names, things = ["Anna", "Ben", "Carla", "David"], ["apples", "books", "coins", "pencils"]
+    for i in range(64):
+        story, answer = stories[i % 4]
+        a, b = 2 + i * 5 % 8, 2 + i * 3 // 4 % 8
+        yield f"story {i}", story.format(n=names[i // 4 % 4], t=things[i // 16], a=a, b=b, s=a + b), answer(a, b)
+
+
+def follow(process, path):
+    """Seconds since the start and metrics of every step, as they are written."""
+    start, steps, buffered, file = time.monotonic(), [], "", None
+    while True:
+        running = process.poll() is None
+        if file is None and os.path.exists(path):
+            file = open(path)
+        if file:
+            buffered += file.read()
+            *lines, buffered = buffered.split("\n")
+            steps += [(time.monotonic() - start, json.loads(line)) for line in lines]
+        if not running:
+            return steps
+        time.sleep(0.1)
+
+
+def run(root, options, arm, seed, directory):
+    """One run's steps, from its file when it is finished."""
+    done = os.path.join(directory, "learning.json")
+    if os.path.exists(done):
+        return json.load(open(done))
+    subprocess.run(["rm", "-rf", directory], check=True)
+    os.makedirs(directory)
+    prompts = os.path.join(directory, "questions.jsonl")
+    with open(prompts, "w") as out:
+        for name, prompt, label in {"addition": addition, "words": words}[options.task]():
+            out.write(json.dumps({"id": name, "prompt": prompt, "label": str(label)}) + "\n")
+    command = [f"{root}/pipelines/april.sh", "--dir", directory, "--model", options.model, "--prompts", prompts, "--steps", str(options.steps), "--seed", str(seed),
+               "--groups", str(options.groups), "--checkpoint-every", "100000", *ARMS[arm]]
+    with open(os.path.join(directory, "log"), "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        steps = follow(process, os.path.join(directory, "metrics/grpo-step.jsonl"))
+    if process.returncode != 0:
+        sys.exit(f"{arm}, seed {seed}: exit {process.returncode}; {directory}/log says why")
+    kept = ("step", "reward_mean", "stale_share", "effective_token_share", "response_mean_tokens", "trained_tokens")
+    newest = open(os.path.join(directory, "weights/LATEST")).read().strip()
+    evaluated = subprocess.run([f"{root}/pipelines/evaluate.sh", "--model", f"{directory}/weights/v{int(newest):08d}", "--prompts", prompts, "--seeds", "4", "--json"],
+                               stdout=subprocess.PIPE, check=True, text=True).stdout
+    sampled = next(line for line in map(json.loads, evaluated.splitlines()) if line.get("way", line.get("mode", "")) == "sampled" or "sampled" in line.values())
+    result = {"arm": arm, "seed": seed, "accuracy": sampled["pass_at_1"],
+              "steps": [{"s": round(seconds, 2), **{key: line.get(key) for key in kept}} for seconds, line in steps]}
+    json.dump(result, open(done, "w"))
+    for folder in ("weights", "checkpoints", "buffer"):
+        subprocess.run(["rm", "-rf", os.path.join(directory, folder)], check=True)
+    return result
+
+
+def curve(result):
+    rewards = [step["reward_mean"] for step in result["steps"]]
+    return [statistics.mean(rewards[max(0, i - WINDOW + 1):i + 1]) for i in range(len(rewards))]
+
+
+def reached(result, level):
+    """Steps and seconds until the curve passes the level."""
+    for i, value in enumerate(curve(result)):
+        if value >= level:
+            return i + 1, result["steps"][i]["s"]
+    return None
+
+
+def spread(values, digits=2):
+    """Mean, smallest and largest."""
+    return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def table(options, results):
+    seeds = len(options.seeds.split())
+    lines = [f"| arm | accuracy at the end | mean reward of the last {WINDOW} steps | " + " | ".join(f"steps, minutes to {level}" for level in REACH) + " | stale tokens | minutes |",
+             "|---" * (5 + len(REACH)) + "|"]
+    for arm in options.arms.split():
+        runs = [results[arm, seed] for seed in options.seeds.split()]
+        cells = [arm, spread([r["accuracy"] for r in runs], 3), spread([curve(r)[-1] for r in runs], 3)]
+        for level in REACH:
+            hits = [hit for hit in (reached(r, level) for r in runs) if hit]
+            cells.append("never" if not hits else f"{spread([h[0] for h in hits], 0)}, {spread([h[1] / 60 for h in hits], 1)}" +
+                         ("" if len(hits) == seeds else f"; {len(hits)} of {seeds} runs"))
+        cells.append(f"{100 * statistics.mean(s['stale_share'] or 0 for r in runs for s in r['steps']):.0f} %")
+        cells.append(spread([r["steps"][-1]["s"] / 60 for r in runs], 1))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def picture(options, results):
+    """Two panels, by step and by minute: each arm's mean over the seeds, and a band from the smallest to the largest."""
+    base = os.path.join(options.out, options.task)
+    arms = options.arms.split()
+    with open(base + ".curve", "w") as out:
+        for arm in arms:
+            runs = [results[arm, seed] for seed in options.seeds.split()]
+            curves = [curve(r) for r in runs]
+            for i in range(min(map(len, curves))):
+                at = [c[i] for c in curves]
+                minutes = statistics.mean(r["steps"][i]["s"] for r in runs) / 60
+                out.write(f"{i + 1} {minutes} {statistics.mean(at)} {min(at)} {max(at)}\n")
+            out.write("\n\n")
+    plots = lambda column: ", ".join(
+        f"'{base}.curve' index {i} using {column}:4:5 with filledcurves fillstyle transparent solid 0.12 lc {i + 1} notitle, "
+        f"'' index {i} using {column}:3 with lines lw 2 lc {i + 1} title '{arm}'" for i, arm in enumerate(arms))
+    script = (f"set terminal svg size 1000,420 background 'white'; set output '{base}.svg'; set multiplot layout 1,2; set key bottom right; set yrange [0:1]; set grid;"
+              f"set ylabel 'mean reward, {WINDOW} steps'; set xlabel 'step'; plot {plots(1)}; set xlabel 'minutes'; plot {plots(2)}; unset multiplot")
+    subprocess.run(["gnuplot", "-e", script], check=True)
+    os.remove(base + ".curve")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root")
+    parser.add_argument("model")
+    parser.add_argument("out")
+    parser.add_argument("--task", choices=["addition", "words"], default="addition")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--groups", type=int, default=8)
+    parser.add_argument("--seeds", default="1 2 3")
+    parser.add_argument("--arms", default=" ".join(ARMS))
+    options = parser.parse_args()
+    os.makedirs(options.out, exist_ok=True)
+    results = {}
+    for seed in options.seeds.split():  # all arms of a seed, one behind the other: what changes on the machine meets all
+        for arm in options.arms.split():
+            directory = os.path.abspath(os.path.join(options.out, "runs", options.task, f"{arm}-{seed}"))
+            results[arm, seed] = run(options.root, options, arm, seed, directory)
+            print(f"{options.task}, {arm}, seed {seed}: accuracy {results[arm, seed]['accuracy']:.3f}, "
+                  f"{results[arm, seed]['steps'][-1]['s'] / 60:.1f} minutes", file=sys.stderr, flush=True)
+    with open(os.path.join(options.out, options.task + ".tsv"), "w") as out:
+        out.write("arm\tseed\tstep\tseconds\treward\tstale_share\teffective_token_share\n")
+        for (arm, seed), result in sorted(results.items()):
+            for step in result["steps"]:
+                out.write(f"{arm}\t{seed}\t{step['step']}\t{step['s']}\t{step['reward_mean']}\t{step['stale_share']}\t{step['effective_token_share']}\n")
+    with open(os.path.join(options.out, options.task + ".md"), "w") as out:
+        out.write(table(options, results))
+    picture(options, results)
+
+
+main()
