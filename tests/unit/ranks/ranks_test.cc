@@ -222,3 +222,17 @@ TEST_CASE("a rank that ended before all were there can be started again, once it
   for (std::thread* thread : {&hub, &again, &last}) thread->join();
   CHECK(done == 3);
 }
+
+TEST_CASE("whatever Gloo throws is told as the loss of that rank") {
+  const auto failures = RunRanks(
+      2,
+      [](const Place& place) {
+        const auto ranks = Ranks::Join(place, kWork);
+        int64_t value = 0;
+        const Transfer transfer{7, 0, &value, sizeof value};  // there is none: a check of Gloo's own fails, which throws no gloo::Exception
+        ranks->Move({&transfer, 1});
+        ranks->Finish();
+      },
+      /*timeout_ms=*/500);
+  CHECK_THAT(failures[0], Catch::StartsWith("6 rank 7 is lost: its connection closed ("));
+}
