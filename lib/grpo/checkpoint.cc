@@ -1,8 +1,10 @@
 #include "grpo/checkpoint.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "base/bytes.h"
@@ -91,6 +93,27 @@ record::Step StepFromJson(const Json& json) {
   return step;
 }
 
+/// The step of a checkpoint's name; nullopt for what else lies beside them, such as a copy that somebody keeps.
+std::optional<int64_t> StepOf(std::string_view name) {
+  constexpr std::string_view kPrefix = "step-";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  int64_t step = 0;
+  const auto [end, status] = std::from_chars(name.data(), name.data() + name.size(), step);
+  const bool good = !name.empty() && name[0] != '-' && status == std::errc() && end == name.data() + name.size();
+  return good ? std::optional(step) : std::nullopt;
+}
+
+/// What `use` makes of a JSON text's values. Throws Data about `subject` when one is missing or of another type.
+template <typename Use>
+auto WithJson(const std::string& subject, const Use& use) {
+  try {
+    return use();
+  } catch (const Json::exception& error) {
+    throw Error::Data(subject + ": " + error.what());
+  }
+}
+
 std::string FileName(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
 
 /// Throws Data unless every listed file has its size and digest.
@@ -147,9 +170,9 @@ std::vector<std::string> CheckpointStore::Names() {
   std::vector<std::string> names;
   if (!files_.Exists(directory_)) return names;
   for (std::string& name : files_.List(directory_)) {
-    if (name.rfind("step-", 0) == 0) names.push_back(std::move(name));
+    if (StepOf(name)) names.push_back(std::move(name));
   }
-  std::sort(names.rbegin(), names.rend());
+  std::sort(names.begin(), names.end(), [](const std::string& a, const std::string& b) { return *StepOf(a) > *StepOf(b); });
   return names;
 }
 
@@ -161,6 +184,7 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
     files_.Remove(manifest_path);
     files_.SyncDirectory(path);
   }
+  Clear(path);  // of another course: this one's must have nothing that it did not write
   FileWriter writer(files_, path);
   try {
     for (const std::string& sidecar : sidecars) writer.WriteText(FileName(sidecar), ReadFile(files_, sidecar));
@@ -252,7 +276,7 @@ std::optional<std::string> CheckpointStore::FindNewest() {
 
 std::optional<std::string> CheckpointStore::FindAtOrBefore(int64_t step) {
   for (const std::string& name : Names()) {
-    if (name > NameOf(step)) continue;
+    if (*StepOf(name) > step) continue;
     const Finding found = Look(name);
     if (found.has_manifest && found.damage.empty()) return name;
     if (found.has_manifest) log::Warn("checkpoint " + PathOf(name) + " is damaged and passed over: " + found.damage);
@@ -262,8 +286,8 @@ std::optional<std::string> CheckpointStore::FindAtOrBefore(int64_t step) {
 
 std::optional<AdapterBase> CheckpointStore::CheckAdapter(const std::string& name, const Adapter& adapter) {
   const std::string path = PathOf(name);
-  try {
-    const Json manifest = Json::parse(ReadFile(files_, JoinPath(path, kManifest)));
+  return WithJson("checkpoint " + path, [&] {
+    const Json manifest = ManifestOf(name);
     const Adapter recorded = manifest.contains("adapter") ? AdapterFromJson(manifest.at("adapter")) : Adapter{};
     if (recorded.rank != adapter.rank || recorded.alpha != adapter.alpha || recorded.modules != adapter.modules) {
       const std::string options = recorded.exists() ? "go on with " + recorded.Text() : "go on without --lora";
@@ -271,15 +295,13 @@ std::optional<AdapterBase> CheckpointStore::CheckAdapter(const std::string& name
                          options + ", or use another --from, and --model " + path + " to start from its weights");
     }
     return recorded.exists() ? std::optional(BaseFromJson(manifest.at("adapter"))) : std::nullopt;
-  } catch (const Json::exception& error) {
-    throw Error::Data("checkpoint " + path + ": " + error.what());
-  }
+  });
 }
 
 CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks) {
   const std::string path = PathOf(name);
-  try {
-    const Json manifest = Json::parse(ReadFile(files_, JoinPath(path, kManifest)));
+  return WithJson("checkpoint " + path, [&] {
+    const Json manifest = ManifestOf(name);
     if (state->adapter().exists()) {  // one rank alone has them, and has them whole
       const weights::SafetensorsFile factors(JoinPath(path, kAdapterModel));
       const std::vector<weights::TensorView> views = state->FactorViews();
@@ -300,30 +322,38 @@ CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kern
       info.last_steps.back().checkpoint = name;
     }
     return info;
-  } catch (const Json::exception& error) {
-    throw Error::Data("checkpoint " + path + ": " + error.what());
-  }
+  });
 }
 
 std::string CheckpointStore::ModelFile(const std::string& name) const { return JoinPath(PathOf(name), kModel); }
 std::string CheckpointStore::OptimizerFile(const std::string& name) const { return JoinPath(PathOf(name), kOptimizer); }
 std::string CheckpointStore::AdapterFile(const std::string& name) const { return JoinPath(PathOf(name), kAdapterModel); }
 
+Json CheckpointStore::ManifestOf(const std::string& name) { return Json::parse(ReadFile(files_, JoinPath(PathOf(name), kManifest))); }
+
+std::vector<std::string> CheckpointStore::FilesOf(const std::string& name) {
+  return WithJson("checkpoint " + PathOf(name), [&] {
+    std::vector<std::string> files;
+    const Json manifest = ManifestOf(name);
+    for (const Json& entry : manifest.at("files")) files.push_back(entry.at("name"));
+    return files;
+  });
+}
+
 std::optional<std::string> CheckpointStore::ReferenceModel(const std::string& name) {
-  const std::string path = JoinPath(PathOf(name), kReference);
-  return files_.Exists(path) ? std::optional(path) : std::nullopt;
+  const std::vector<std::string> files = FilesOf(name);
+  if (std::find(files.begin(), files.end(), kReferenceModel) == files.end()) return std::nullopt;
+  return JoinPath(PathOf(name), kReference);
 }
 
 std::optional<uint64_t> CheckpointStore::WeightsOf(const std::string& name) {
   if (!files_.Exists(JoinPath(PathOf(name), kManifest)) || !Look(name).damage.empty()) return std::nullopt;
-  return ParseHexU64(Json::parse(ReadFile(files_, JoinPath(PathOf(name), kManifest))).at("weights").get<std::string>());
+  return WithJson("checkpoint " + PathOf(name), [&] { return ParseHexU64(ManifestOf(name).at("weights").get<std::string>()); });
 }
 
 std::vector<std::string> CheckpointStore::Sidecars(const std::string& name) {
   std::vector<std::string> paths;
-  const Json manifest = Json::parse(ReadFile(files_, JoinPath(PathOf(name), kManifest)));
-  for (const Json& entry : manifest.at("files")) {
-    const auto file = entry.at("name").get<std::string>();
+  for (const std::string& file : FilesOf(name)) {
     const bool own = file == kModel || file == kOptimizer || file == kSteps || file.starts_with(std::string(kReference) + "/") ||
                      file.starts_with(std::string(kAdapter) + "/");
     if (!own) paths.push_back(JoinPath(PathOf(name), file));
@@ -335,19 +365,37 @@ void CheckpointStore::Prune() {
   int64_t num_whole = 0;
   for (const std::string& name : Names()) {
     const std::string path = PathOf(name), manifest_path = JoinPath(path, kManifest);
-    if (files_.Exists(manifest_path) && ++num_whole <= keep_) continue;
-    if (num_whole == 0) continue;                                    // newer than every whole one: not this store's to judge
-    if (files_.Exists(manifest_path)) files_.Remove(manifest_path);  // first: a half-removed one must not look whole
+    try {
+      if (files_.Exists(manifest_path) && ++num_whole <= keep_) continue;
+      if (num_whole == 0) continue;                                    // newer than every whole one: not this store's to judge
+      if (files_.Exists(manifest_path)) files_.Remove(manifest_path);  // first: a half-removed one must not look whole
+      RemoveFiles(path);
+      files_.Remove(path);
+    } catch (const Error& error) {  // the new checkpoint is whole all the same
+      log::WarnOnce("checkpoint " + name, "the old checkpoint " + path + " cannot be removed: " + error.message());
+    }
+  }
+}
+
+void CheckpointStore::Clear(const std::string& path) {
+  try {
     RemoveFiles(path);
-    files_.Remove(path);
+  } catch (const Error& error) {  // what the manifest does not list is not read
+    log::Warn("what lies in " + path + " from before cannot be removed: " + error.message());
   }
 }
 
 void CheckpointStore::RemoveFiles(const std::string& path) {
+  std::optional<Error> failure;  // the first; what stands behind it goes all the same, so that a disk does not fill
   for (const std::string& file : files_.List(path)) {
-    if (file == kReference || file == kAdapter) RemoveFiles(JoinPath(path, file));
-    files_.Remove(JoinPath(path, file));
+    try {
+      if (file == kReference || file == kAdapter) RemoveFiles(JoinPath(path, file));
+      files_.Remove(JoinPath(path, file));
+    } catch (const Error& error) {
+      if (!failure) failure = error;
+    }
   }
+  if (failure) throw *failure;
 }
 
 }  // namespace april::grpo

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "grpo/state.h"
 #include "record/records.h"
 
@@ -52,14 +53,14 @@ class CheckpointStore {
   /// Fills `state`, whose configuration, adapter and base must be the checkpoint's. Throws Data, Incompatible.
   CheckpointInfo Read(const std::string& name, State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks);
 
-  /// "step-00000008"
+  /// "step-00000008". Other names under the directory are nobody's: neither read nor removed.
   static std::string NameOf(int64_t step);
   std::string PathOf(const std::string& name) const { return JoinPath(directory_, name); }
-  /// Digest of the weights that a checkpoint holds, by its manifest; nullopt when there is no whole one of that name.
+  /// Digest of the weights that a checkpoint holds, by its manifest; nullopt when there is no whole one of that name. Throws Data.
   std::optional<uint64_t> WeightsOf(const std::string& name);
   std::string ModelFile(const std::string& name) const;
   std::string OptimizerFile(const std::string& name) const;
-  /// The model directory of the reference policy that the checkpoint holds; nullopt when it was the initial one.
+  /// The model directory of the reference policy that the checkpoint holds by its manifest; nullopt when it was the initial one. Throws Data.
   std::optional<std::string> ReferenceModel(const std::string& name);
   std::string AdapterFile(const std::string& name) const;
   /// Paths of a checkpoint's config.json, tokenizer and other files that belong beside published weights.
@@ -71,9 +72,16 @@ class CheckpointStore {
     bool has_manifest = false;
     std::string damage;  ///< "": every file is as the manifest says
   };
-  std::vector<std::string> Names();
+  std::vector<std::string> Names();  ///< newest first
   Finding Look(const std::string& name);
+  Json ManifestOf(const std::string& name);
+  /// Names of the files that its manifest lists. Throws Data.
+  std::vector<std::string> FilesOf(const std::string& name);
+  /// Removes what keep_ leaves out. What cannot be removed is warned of: the checkpoint that was written is whole.
   void Prune();
+  /// Removes what lies in a checkpoint's directory, with a warning about what cannot be removed.
+  void Clear(const std::string& path);
+  /// Throws Runtime about the first file or directory that cannot be removed, after all others are.
   void RemoveFiles(const std::string& path);
 
   FileSystem& files_;

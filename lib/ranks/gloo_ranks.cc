@@ -1,6 +1,5 @@
 // Ranks over Gloo: its connections, its unbound buffers and the thread that serves them. Its collectives are not used: what they add up in which
 // order depends on their version and on sizes, and they cannot be interrupted when a rank elsewhere is lost.
-#include <gloo/common/error.h>
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/store.h>
 #include <gloo/transport/tcp/device.h>
@@ -8,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -52,7 +52,9 @@ class GlooRanks final : public Ranks {
       WatchStore store(*watch_);
       context->connectFullMesh(store, device);
       context_ = std::move(context);
-    } catch (const gloo::Exception& error) {
+    } catch (const Error&) {  // the watch's own
+      throw;
+    } catch (const std::exception& error) {
       throw watch_->Report({rank(), std::string("it cannot connect to the other ranks: ") + error.what()});
     }
     watch_->OnLost([this] { Wake(); });
@@ -77,6 +79,8 @@ class GlooRanks final : public Ranks {
 
   Message Send(int to, uint64_t slot, const void* data, size_t num_bytes);
   Message Receive(int from, uint64_t slot, void* data, size_t num_bytes);
+  /// While it lives, Wake interrupts the wait for that buffer.
+  class Waiting;
   void Wait(const Message& message, milliseconds limit = kLimit);
   void Wake();
   template <typename Action>
@@ -89,13 +93,16 @@ class GlooRanks final : public Ranks {
   gloo::transport::UnboundBuffer* waiting_ = nullptr;
 };
 
+/// Gloo's failed checks are no gloo::Exception.
+std::string Closed(const std::exception& error) { return std::string("its connection closed (") + error.what() + ")"; }
+
 /// What Gloo throws becomes the loss of that peer.
 template <typename Action>
 auto GlooRanks::Guard(int peer, Action&& action) {
   try {
     return action();
-  } catch (const gloo::Exception&) {
-    throw watch_->Report({peer, "its connection closed"});
+  } catch (const std::exception& error) {
+    throw watch_->Report({peer, Closed(error)});
   }
 }
 
@@ -115,27 +122,37 @@ GlooRanks::Message GlooRanks::Receive(int from, uint64_t slot, void* data, size_
   });
 }
 
-void GlooRanks::Wait(const Message& message, milliseconds limit) {
-  {
-    const std::lock_guard lock(mutex_);
-    waiting_ = message.buffer.get();
+class GlooRanks::Waiting {
+ public:
+  Waiting(GlooRanks& ranks, gloo::transport::UnboundBuffer* buffer) : ranks_(ranks) { Set(buffer); }
+  ~Waiting() { Set(nullptr); }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  void Set(gloo::transport::UnboundBuffer* buffer) {
+    const std::lock_guard lock(ranks_.mutex_);
+    ranks_.waiting_ = buffer;
   }
+  GlooRanks& ranks_;
+};
+
+void GlooRanks::Wait(const Message& message, milliseconds limit) {
   const auto begin = std::chrono::steady_clock::now();
-  bool arrived = false;
-  if (!watch_->lost()) {  // what is lost from here on wakes the wait
-    try {
-      arrived = message.sends ? message.buffer->waitSend(limit) : message.buffer->waitRecv(limit);
-    } catch (const gloo::Exception&) {
+  std::string why = "its connection closed";
+  {
+    const Waiting waiting(*this, message.buffer.get());
+    if (!watch_->lost()) {  // what is lost from here on wakes the wait
+      try {
+        if (message.sends ? message.buffer->waitSend(limit) : message.buffer->waitRecv(limit)) return;
+      } catch (const std::exception& error) {
+        why = Closed(error);
+      }
     }
   }
-  {
-    const std::lock_guard lock(mutex_);
-    waiting_ = nullptr;
-  }
-  if (arrived) return;
   if (const auto lost = watch_->lost()) throw watch_->Report(*lost);
   const bool late = std::chrono::steady_clock::now() - begin >= limit;
-  throw watch_->Report({message.peer, late ? "it lives, and did not come within half an hour" : "its connection closed"});
+  throw watch_->Report({message.peer, late ? "it lives, and did not come within half an hour" : why});
 }
 
 void GlooRanks::Wake() {

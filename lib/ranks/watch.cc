@@ -36,10 +36,24 @@ std::string Watch::Name(int rank) const {
   return "rank " + std::to_string(rank) + (name.empty() ? "" : " (" + name + ")");
 }
 
+std::optional<Lost> Watch::LostIn(const stream::Map& message) const {
+  const stream::Value* lost = stream::Find(message, "lost");
+  if (lost == nullptr) return std::nullopt;
+  const int64_t rank = lost->AsInt();
+  if (rank < 0 || rank >= place_.size) throw Error::Data("a message says that rank " + std::to_string(rank) + " is lost, and there is none");
+  return Lost{static_cast<int>(rank), Need(message, "why").AsString()};
+}
+
 Error Watch::LostError() const {
   const std::string name = lost_->rank == place_.rank ? "this process, " + Name(lost_->rank) + "," : Name(lost_->rank);
   return Error::Peer(name + " is lost: " + lost_->why,
                      "its own messages say why; then start all ranks again: they go on from the newest checkpoint, and claims come again");
+}
+
+const stream::Value& Need(const stream::Map& message, const char* key) {
+  const stream::Value* value = stream::Find(message, key);
+  if (value == nullptr) throw Error::Data(std::string("a message between ranks has no '") + key + "'");
+  return *value;
 }
 
 int64_t JoinLimitMs(const Place& place) { return 5 * place.timeout_ms; }

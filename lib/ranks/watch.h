@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "ranks/place.h"
 #include "ranks/ranks.h"
+#include "stream/value.h"
 
 namespace april::ranks {
 
@@ -50,6 +51,8 @@ class Watch {
   Error LostError() const;
   /// "rank 1 (node7, process 4711)"
   std::string Name(int rank) const;
+  /// The loss that a message tells of; nullopt when it tells of none. Throws Data.
+  std::optional<Lost> LostIn(const stream::Map& message) const;
 
   const Place place_;
   std::string local_address_;
@@ -63,6 +66,9 @@ class Watch {
 /// Rank 0's, and the others'.
 std::unique_ptr<Watch> StartHub(const Place& place, Work work);
 std::unique_ptr<Watch> StartMember(const Place& place, Work work);
+
+/// A value that a message between ranks must have. Throws Data.
+const stream::Value& Need(const stream::Map& message, const char* key);
 
 /// How long ranks wait for each other to come.
 int64_t JoinLimitMs(const Place& place);

@@ -20,6 +20,7 @@ constexpr int64_t kFarewellMs = 3'000;  // for the others to learn why this rank
 constexpr int64_t kFirstMessageMs = 5'000;
 
 int64_t NowMs() { return SystemClock().MonotonicNs() / 1'000'000; }
+std::string Seconds(int64_t ms) { return HumanSeconds(static_cast<double>(ms) / 1000); }
 
 class Hub final : public Watch {
  public:
@@ -43,10 +44,10 @@ class Hub final : public Watch {
     std::unique_lock lock(mutex_);
     while (NumJoined() < members_.size()) {
       changed_.wait_for(lock, std::chrono::milliseconds(kTickMs));
+      ForgetSilent();
       const int64_t waited = NowMs() - begin;
       if (StopRequested()) throw Error::Stopped("stopped while waiting for " + Missing());
-      if (waited > JoinLimitMs(place_))
-        Refuse(Error::Peer(Missing() + " did not come within " + HumanSeconds(static_cast<double>(waited) / 1000), "start every rank"));
+      if (waited > JoinLimitMs(place_)) Refuse(Error::Peer(Missing() + " did not come within " + Seconds(waited), "start every rank"));
       if (waited > next_message) {
         log::Info("waits for " + Missing());
         next_message *= 4;
@@ -106,6 +107,16 @@ class Hub final : public Watch {
     return std::all_of(members_.begin(), members_.end(), [](const Member& m) { return m.done; });
   }
 
+  /// Whoever joined and ended before all were there may come again: who still waits asks every few milliseconds.
+  void ForgetSilent() {
+    for (size_t rank = 1; rank < members_.size(); ++rank) {
+      Member& member = members_[rank];
+      if (!member.joined || NowMs() - member.heard_ms <= place_.timeout_ms) continue;
+      log::Info("rank " + std::to_string(rank) + " (" + member.name + ") is silent for " + Seconds(place_.timeout_ms) + ": it must come again");
+      member = {};
+    }
+  }
+
   std::string Missing() const {
     std::string text;
     for (size_t rank = 0; rank < members_.size(); ++rank) {
@@ -145,53 +156,59 @@ class Hub final : public Watch {
     for (size_t rank = 1; rank < members_.size(); ++rank) {
       const int64_t silence = NowMs() - members_[rank].heard_ms;
       if (members_[rank].done || silence <= place_.timeout_ms) continue;
-      SetLost({static_cast<int>(rank), "nothing was heard of it for " + HumanSeconds(static_cast<double>(silence) / 1000)});
+      SetLost({static_cast<int>(rank), "nothing was heard of it for " + Seconds(silence)});
     }
   }
 
+  /// What is thrown becomes the answer. A request changes something only after all that it must have was seen.
   Map Answer(const Map& request) {
-    const auto need = [&](const char* key) -> const stream::Value& {
-      const stream::Value* value = stream::Find(request, key);
-      if (value == nullptr) throw Error::Data(std::string("a rank's request has no '") + key + "'");
-      return *value;
-    };
-    const std::string& kind = need("kind").AsString();
-    const int64_t rank = need("rank").AsInt(), size = need("size").AsInt();
+    const std::string& kind = Need(request, "kind").AsString();
+    const int64_t rank = Need(request, "rank").AsInt(), size = Need(request, "size").AsInt();
     if (size != place_.size || rank < 1 || rank >= size) {
       throw Error::Incompatible("the ranks disagree on their number: rank 0 is one of " + std::to_string(place_.size) +
                                 ", and a process came as rank " + std::to_string(rank) + " of " + std::to_string(size));
     }
     if (kind == "put") {
-      Put(need("key").AsString(), need("value").AsBin());
+      Put(Need(request, "key").AsString(), Need(request, "value").AsBin());
       return {};
     }
     const std::lock_guard lock(mutex_);
-    Member& member = members_[static_cast<size_t>(rank)];
     if (kind == "get") {
-      const auto found = told_.find(need("key").AsString());
+      const auto found = told_.find(Need(request, "key").AsString());
       return found == told_.end() ? Map{} : Map{{"value", stream::Bin{found->second}}};
     }
+    Member& member = members_[static_cast<size_t>(rank)];
     if (kind == "join") return Join(request, &member);
-    member.heard_ms = NowMs();
-    if (const stream::Value* lost = stream::Find(request, "lost")) SetLost({static_cast<int>(lost->AsInt()), need("why").AsString()});
-    member.done = member.done || need("done").AsBool();
+    if (kind == "beat") return Beat(request, &member);
+    throw Error::Data("a rank asks for '" + kind + "', which is nothing");
+  }
+
+  Map Beat(const Map& request, Member* member) {
+    const bool done = Need(request, "done").AsBool();
+    auto lost = LostIn(request);
+    if (!member->joined) throw Error::Data("rank " + std::to_string(member - members_.data()) + " did not join");
+    member->heard_ms = NowMs();
+    if (lost) SetLost(std::move(*lost));
+    member->done = member->done || done;
     changed_.notify_all();
-    member.knows = lost_ || AllDone();
+    member->knows = lost_ || AllDone();
     if (lost_) return {{"lost", static_cast<int64_t>(lost_->rank)}, {"why", lost_->why}};
     return {{"over", AllDone()}};
   }
 
   Map Join(const Map& request, Member* member) {
-    const uint64_t process = stream::Find(request, "process")->AsUint();
-    if (member->joined && member->process != process) {
+    Member comer{
+        true, false, false, Need(request, "process").AsUint(), NowMs(), Need(request, "name").AsString(), Need(request, "address").AsString(), {}};
+    for (const auto& [name, value] : Need(request, "work").AsMap()) comer.work[name] = value.AsString();
+    if (member->joined && member->process != comer.process) {
       throw Error::Usage("rank " + std::to_string(member - members_.data()) + " is there already (" + member->name + ")",
-                         "each process needs a rank of its own");
+                         "each process needs a rank of its own; that of one that ended is free " + Seconds(place_.timeout_ms) + " later");
     }
     if (!member->joined) {
-      *member = {true, false, false, process, NowMs(), stream::Find(request, "name")->AsString(), stream::Find(request, "address")->AsString(), {}};
-      for (const auto& [name, value] : stream::Find(request, "work")->AsMap()) member->work[name] = value.AsString();
+      *member = std::move(comer);
       changed_.notify_all();
     }
+    member->heard_ms = NowMs();
     member->knows = refusal_ || lost_;
     if (member->knows) {
       const Error error = refusal_.value_or(Error::Peer("rank 0 gave up waiting for the others", "its own messages say why"));

@@ -114,14 +114,26 @@ class Member final : public Watch {
         continue;  // rank 0 is not there yet
       }
       if (const stream::Value* refused = stream::Find(answer, "refused")) {
-        throw Error(static_cast<ErrorKind>(refused->AsInt()), stream::Find(answer, "message")->AsString(), stream::Find(answer, "hint")->AsString());
+        const auto kind = refused->AsInt() == static_cast<int64_t>(ErrorKind::kIncompatible) ? ErrorKind::kIncompatible : ErrorKind::kPeer;
+        throw Error(kind, Need(answer, "message").AsString(), Need(answer, "hint").AsString());
       }
       if (const stream::Value* names = stream::Find(answer, "names")) {
         for (const stream::Value& name : names->AsArray()) names_.push_back(name.AsString());
         return;
       }
-      waits_for = stream::Find(answer, "waits_for")->AsString();
+      waits_for = Need(answer, "waits_for").AsString();
     }
+  }
+
+  /// What rank 0 answers to a beat.
+  struct News {
+    std::optional<Lost> lost;
+    bool over = false;
+  };
+  News Read(const Map& answer) const {
+    News news{LostIn(answer), false};
+    if (!news.lost) news.over = Need(answer, "over").AsBool();
+    return news;
   }
 
   void Run() {
@@ -134,20 +146,17 @@ class Member final : public Watch {
       Map request = Request("beat", {{"done", done}});
       if (reports) request.insert(request.end(), {{"lost", static_cast<int64_t>(report_->rank)}, {"why", report_->why}});
       lock.unlock();
-      std::optional<Map> answer;
+      std::optional<News> news;
       try {
-        answer = client->Call(std::move(request));
-      } catch (const Error&) {  // silence: it counts below
+        news = Read(client->Call(std::move(request)));
+      } catch (const Error&) {  // silence, or nothing that rank 0 would say: it counts below
       }
       lock.lock();
-      if (answer) {
+      if (news) {
         heard_ms = NowMs();
         reported_ = reports;
-        if (const stream::Value* lost = stream::Find(*answer, "lost")) {
-          SetLost({static_cast<int>(lost->AsInt()), stream::Find(*answer, "why")->AsString()});
-        } else {
-          over_ = stream::Find(*answer, "over")->AsBool();
-        }
+        if (news->lost) SetLost(std::move(*news->lost));
+        over_ = news->over;
       } else if (const int64_t silence = NowMs() - heard_ms; silence > place_.timeout_ms) {
         SetLost({0, "nothing was heard of it for " + HumanSeconds(static_cast<double>(silence) / 1000)});
       }

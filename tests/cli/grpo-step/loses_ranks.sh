@@ -33,6 +33,7 @@ for signal in KILL STOP; do
     disturb $signal $lost
     [ $status -eq 6 ] || { echo "exit $status of rank $((1 - lost)) after SIG$signal to rank $lost"; cat other.err; exit 1; }
     grep -q "rank $lost (.*, process ${pids[$lost]}) is lost" other.err || { echo "after SIG$signal to rank $lost:"; cat other.err; exit 1; }
+    [ $signal = STOP ] || grep -q 'is lost: its connection closed (..*)$' other.err || { echo "why is not told:"; cat other.err; exit 1; }
     [ $seconds -le 7 ] || { echo "noticed after $seconds s"; exit 1; }  # --rank-timeout-s is 2
   done
 done

@@ -119,3 +119,76 @@ TEST_CASE("a write that fails leaves the older checkpoint whole and no rubbish")
   CHECK(store.FindNewest() == good);
   CHECK(std::filesystem::is_empty(store.PathOf("step-00000005")));
 }
+
+TEST_CASE("a checkpoint of another course over an old one has nothing of it, and what no manifest lists is not read") {
+  Rig rig;
+  auto store = rig.Store();
+  record::Step last;
+  CheckpointInfo info{"run", "method", 42, 99, {last}};
+  info.reference = rig.state.RoundedViews();
+  rig.state.step = 5;
+  const std::string name = store.Write(rig.state, info, {rig.scratch / "model/config.json"}, *rig.ranks), path = store.PathOf(name);
+  CHECK(store.ReferenceModel(name) == path + "/reference");
+  std::filesystem::rename(path + "/manifest.json", path + "/manifest.json.rewound");
+  CHECK(rig.Write(store, 5) == name);
+  CHECK(!std::filesystem::exists(path + "/reference"));
+  CHECK(!std::filesystem::exists(path + "/manifest.json.rewound"));
+  std::filesystem::create_directory(path + "/reference");
+  CHECK(!store.ReferenceModel(name));
+}
+
+TEST_CASE("only names of a step are checkpoints, and steps are compared as numbers") {
+  Rig rig;
+  auto store = rig.Store(1);
+  const auto copy = [&](const std::string& name, const std::string& as) {
+    std::filesystem::copy(store.PathOf(name), store.PathOf(as), std::filesystem::copy_options::recursive);
+  };
+  copy(rig.Write(store, 10), "step-00000010-good");
+  for (const char* other : {"step-", "step--5", "step-1x", "step-00000099.bak"}) copy("step-00000010-good", other);
+  rig.Write(store, 11);
+  CHECK(store.FindNewest() == "step-00000011");
+  CHECK(store.FindAtOrBefore(10) == std::nullopt);
+  for (const char* other : {"step-00000010-good", "step-", "step--5", "step-1x", "step-00000099.bak"}) {
+    CHECK(std::filesystem::exists(store.PathOf(other) + "/manifest.json"));
+  }
+  CHECK(rig.Write(store, 99'999'999) == "step-99999999");
+  CHECK(rig.Write(store, 100'000'000) == "step-100000000");
+  CHECK(store.FindNewest() == "step-100000000");
+  CHECK(store.FindAtOrBefore(99'999'999) == std::nullopt);  // pruned: it was the older one
+}
+
+TEST_CASE("an old checkpoint that cannot be removed whole costs only a warning") {
+  Rig rig;
+  auto store = rig.Store(1);
+  const std::string old = store.PathOf(rig.Write(store, 4));
+  std::filesystem::create_directories(old + "/evaluation/of-mine");
+  const std::string good = rig.Write(store, 5);
+  CHECK(store.FindNewest() == good);
+  CHECK(std::filesystem::exists(old + "/evaluation/of-mine"));
+  for (const char* file : {"manifest.json", "model.safetensors", "optimizer.safetensors"}) CHECK(!std::filesystem::exists(old + "/" + file));
+  auto roomy = rig.Store(2);
+  CHECK(rig.Write(roomy, 4) == "step-00000004");  // and what is foreign does not keep one from being written there
+  CHECK(roomy.FindAtOrBefore(4) == "step-00000004");
+}
+
+TEST_CASE("a manifest that lacks a key is damaged data, whoever asks") {
+  Rig rig;
+  auto store = rig.Store();
+  const std::string name = rig.Write(store, 4), path = store.PathOf(name) + "/manifest.json";
+  const std::string key = GENERATE("step", "version", "weights", "optimizer_steps", "run", "tokenizer", "method");
+  Json manifest = Json::parse(ReadFile(SystemFiles(), path));
+  manifest.erase(key);
+  ReplaceFile(SystemFiles(), path, manifest.dump(), false);
+  INFO(key);
+  const auto kind = [](const auto& action) {
+    try {
+      action();
+    } catch (const Error& error) {
+      return error.kind();
+    }
+    return ErrorKind::kUsage;
+  };
+  State back(rig.state.config());
+  CHECK(kind([&] { store.Read(name, &back, rig.pool, *rig.ranks); }) == ErrorKind::kData);
+  if (key == "weights") CHECK(kind([&] { store.WeightsOf(name); }) == ErrorKind::kData);
+}

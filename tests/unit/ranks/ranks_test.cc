@@ -6,7 +6,9 @@
 #include <chrono>
 #include <thread>
 
+#include "ranks/watch.h"
 #include "several_ranks.h"
+#include "stream/rpc.h"
 
 using namespace april;
 using namespace april::ranks;
@@ -132,4 +134,105 @@ TEST_CASE("rank 0 that fails is named, and a rank that goes before the end is mi
     if (place.rank == 0) ranks->Finish();
   });
   CHECK_THAT(failures[0], Catch::StartsWith("6 rank 1 (") && Catch::EndsWith("is lost: it failed"));
+}
+
+TEST_CASE("a message that lacks something, or has something else, is answered and changes nothing") {
+  const int port = FreePort();
+  const Place first{0, 2, "127.0.0.1", port, 20'000}, second{1, 2, "127.0.0.1", port, 20'000};
+  std::string failure;
+  std::thread hub([&] {
+    try {
+      Ranks::Join(first, kWork)->Finish();
+    } catch (const Error& error) {
+      failure = error.message();
+    }
+  });
+  const stream::Map join = {{"kind", "join"},       {"rank", 1}, {"size", 2}, {"process", 7}, {"name", "x"}, {"address", "127.0.0.1"},
+                            {"work", stream::Map{}}};
+  const stream::Map beat = {{"kind", "beat"}, {"rank", 1}, {"size", 2}, {"done", true}, {"lost", 1}, {"why", "?"}};
+  const auto client = stream::RpcClient::Connect("zmq+tcp://127.0.0.1:" + std::to_string(port), 20'000);
+  const auto refused = [&](stream::Map message) { CHECK_THROWS_AS(client->Call(std::move(message)), Error); };
+  for (const stream::Map& whole : {join, beat}) {
+    for (size_t i = 0; i < whole.size(); ++i) {
+      stream::Map message = whole;
+      message[i].second = stream::Array{};
+      refused(message);
+      if (whole[i].first == "lost") continue;  // nobody is lost, mostly
+      message.erase(message.begin() + static_cast<std::ptrdiff_t>(i));
+      refused(message);
+    }
+  }
+  stream::Map message = join;
+  stream::Set(message, "work", stream::Map{{"--lr", 1}});
+  refused(message);
+  message = beat;
+  stream::Set(message, "lost", 7);
+  refused(message);
+  refused(beat);  // of a rank that did not join
+  stream::Set(message, "kind", "leave");
+  refused(message);
+  Ranks::Join(second, kWork)->Finish();
+  hub.join();
+  CHECK(failure.empty());
+}
+
+TEST_CASE("answers that rank 0 would not give end a rank with an error, and later ones count as silence") {
+  const stream::Map good_join = {{"names", stream::Array{"a", "b"}}}, good_beat = {{"over", true}};
+  const auto [to_join, to_beat] = GENERATE_COPY(table<stream::Map, stream::Map>({{stream::Map{}, good_beat},
+                                                                                 {{{"refused", 4}}, good_beat},
+                                                                                 {{{"refused", "no"}}, good_beat},
+                                                                                 {{{"names", 1}}, good_beat},
+                                                                                 {{{"names", stream::Array{1}}}, good_beat},
+                                                                                 {{{"waits_for", 1}}, good_beat},
+                                                                                 {good_join, {}},
+                                                                                 {good_join, {{"over", 1}}},
+                                                                                 {good_join, {{"lost", 0}}},
+                                                                                 {good_join, {{"lost", 9}, {"why", "?"}}}}));
+  const Place place{1, 2, "127.0.0.1", FreePort(), 300};
+  const auto server = stream::RpcServer::Bind("zmq+tcp://127.0.0.1:" + std::to_string(place.port));
+  std::atomic<bool> ending = false;
+  std::thread hub([&, join = to_join, beat = to_beat] {
+    while (!ending) server->Serve([&](const stream::Map& request) { return stream::Find(request, "process") ? join : beat; }, 20);
+  });
+  if (to_join == good_join) {
+    CHECK_THROWS_WITH(Watch::Start(place, kWork)->Finish(), Catch::StartsWith("rank 0 (a) is lost: nothing was heard of it"));
+  } else {
+    CHECK_THROWS_AS(Watch::Start(place, kWork), Error);
+  }
+  ending = true;
+  hub.join();
+}
+
+TEST_CASE("a rank that ended before all were there can be started again, once it has been silent") {
+  const int port = FreePort();
+  const Place places[] = {{0, 3, "127.0.0.1", port, 400}, {1, 3, "127.0.0.1", port, 400}, {2, 3, "127.0.0.1", port, 400}};
+  std::atomic<int> done = 0;
+  const auto join = [&](const Place& place) {
+    return std::thread([&] {
+      Ranks::Join(place, kWork)->Finish();
+      ++done;
+    });
+  };
+  std::thread hub = join(places[0]);
+  const auto client = stream::RpcClient::Connect("zmq+tcp://127.0.0.1:" + std::to_string(port), 20'000);
+  client->Call({{"kind", "join"}, {"rank", 1}, {"size", 3}, {"process", 7}, {"name", "x"}, {"address", "127.0.0.1"}, {"work", stream::Map{}}});
+  CHECK_THROWS_WITH(Ranks::Join(places[1], kWork), Catch::StartsWith("rank 1 is there already (x)"));
+  Sleep(600);
+  std::thread again = join(places[1]), last = join(places[2]);
+  for (std::thread* thread : {&hub, &again, &last}) thread->join();
+  CHECK(done == 3);
+}
+
+TEST_CASE("whatever Gloo throws is told as the loss of that rank") {
+  const auto failures = RunRanks(
+      2,
+      [](const Place& place) {
+        const auto ranks = Ranks::Join(place, kWork);
+        int64_t value = 0;
+        const Transfer transfer{7, 0, &value, sizeof value};  // there is none: a check of Gloo's own fails, which throws no gloo::Exception
+        ranks->Move({&transfer, 1});
+        ranks->Finish();
+      },
+      /*timeout_ms=*/500);
+  CHECK_THAT(failures[0], Catch::StartsWith("6 rank 7 is lost: its connection closed ("));
 }
