@@ -338,7 +338,12 @@ UpdateResult Session::Parts::Apply(const Claim& claim, StepReport* report) {
     const std::string what = name + " is not applied: " + *result.failure;
     if (replays()) throw Error::Runtime(what);
     const std::string path = JoinPath(options.from, "failed-claim-" + claim.id + ".stream");
-    WriteClaim(claim, header, path);
+    try {
+      WriteClaim(claim, header, path);
+    } catch (const Error& error) {  // the step's failure is the one to report
+      throw Error::Runtime(what + "; the claim could not be written to " + path + ": " + error.message(),
+                           "the weights on disk are those before this step, and the claim is still in the buffer");
+    }
     throw Error::Runtime(what + "; the claim is in " + path, "the weights on disk are those before this step. `rollout-cat --json " + path +
                                                                  "` shows the claim; `partial-buffer abandon -s DIR " + claim.id +
                                                                  "` gives its groups back, so that the step can be claimed anew");

@@ -350,6 +350,11 @@ TEST_CASE("a loss that is not a number applies nothing, and saves the claim") {
   options.model = model;
   Session session(options, 1);
   session.CheckHeader(TestHeader());
+  SECTION("and when that cannot be done, says so behind what happened") {
+    SystemFiles().MakeDirectory(options.from + "/failed-claim-claim0.stream");
+    CHECK_THROWS_WITH(session.Train(MakeMixedClaim(0)), Catch::Contains("not a finite number; the claim could not be written to"));
+    return;
+  }
   CHECK_THROWS_WITH(session.Train(MakeMixedClaim(0)), Catch::Contains("step 0 is not applied") && Catch::Contains("not a finite number"));
   CHECK(!session.Finish());
   ClaimReader reader(options.from + "/failed-claim-claim0.stream", {});
