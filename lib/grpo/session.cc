@@ -399,6 +399,7 @@ bool Session::Settle(StepReport* report) {
   parts.WriteCheckpoint(&seconds);
   report->step.checkpoint = parts.newest_checkpoint;
   report->metrics["checkpoint_s"] = seconds.checkpoint;
+  stream::Set(report->step.metrics, "checkpoint_s", seconds.checkpoint);
   parts.free_s = parts.NowS();
   return true;
 }

@@ -52,6 +52,9 @@ std::vector<StepReport> TrainUntil(Session& session, int64_t end) {
     CHECK(!reports.back().step.checkpoint);
     const bool named = session.Settle(&reports.back());
     CHECK(named == reports.back().step.checkpoint.has_value());
+    const double seconds = stream::Find(reports.back().step.metrics, "checkpoint_s")->AsDouble();
+    CHECK((seconds > 0) == named);
+    CHECK(reports.back().metrics["checkpoint_s"] == seconds);
   }
   return reports;
 }
