@@ -146,6 +146,7 @@ struct Session::Parts {
         versions(options.publish) {}
 
   void Load();
+  void Lock();
   void LoadCheckpoint();
   uint64_t Publish(bool supersede);
   void PublishStep(const Claim& claim);
@@ -162,6 +163,7 @@ struct Session::Parts {
   kernels::ThreadPool pool;
   CheckpointStore checkpoints;
   weights::VersionStore versions;
+  std::unique_ptr<FileLock> lock;  ///< on the checkpoints' directory
   std::unique_ptr<State> state;
   std::unique_ptr<Trainer> trainer;
   std::vector<std::string> sidecars;
@@ -175,7 +177,16 @@ struct Session::Parts {
   bool torn = false;                                              ///< a checkpoint did not come to its end: the other ranks wait for its rest
 };
 
+/// Two trainers would overwrite each other's checkpoints.
+void Session::Parts::Lock() {
+  if (options.model.empty() && !SystemFiles().Exists(options.from)) return;  // there is nothing to begin with, and nothing is made
+  SystemFiles().MakeDirectory(options.from);
+  lock = SystemFiles().Lock(JoinPath(options.from, "LOCK"), 0);
+  if (!lock) throw Error::Runtime("another grpo-step writes its checkpoints into " + options.from, "wait for its end, or use another --from");
+}
+
 void Session::Parts::Load() {
+  if (!replays()) Lock();
   newest_checkpoint = replays() ? checkpoints.FindAtOrBefore(options.replay) : checkpoints.FindNewest();
   if (!newest_checkpoint && options.model.empty()) {
     throw Error::Usage("there is no whole checkpoint " + (replays() ? "at or before step " + std::to_string(options.replay) + " " : "") + "in " +

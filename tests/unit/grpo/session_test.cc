@@ -480,3 +480,18 @@ TEST_CASE("a session without checkpoint and model, or with another tokenizer or 
   header.purpose = "eval";
   CHECK_THROWS_AS(session.CheckHeader(header), Error);
 }
+
+TEST_CASE("one trainer at a time writes into a directory of checkpoints") {
+  Rig rig;
+  SessionOptions options = rig.Options(), second = rig.Options("second");
+  second.from = options.from;
+  {
+    Session session(options, 1);
+    CHECK_THROWS_WITH(Session(second, 1), "another grpo-step writes its checkpoints into " + options.from);
+    CHECK(!SystemFiles().Exists(second.publish));
+    TrainUntil(session, 2);
+    options.replay = 2;
+    CHECK(Session(options, 1).step() == 2);  // a replay changes nothing
+  }
+  CHECK(Session(second, 1).step() == 2);
+}
