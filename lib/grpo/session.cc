@@ -148,6 +148,7 @@ struct Session::Parts {
   void Load();
   void Lock();
   void LoadCheckpoint();
+  std::shared_ptr<const model::Policy> LoadReferencePolicy(const std::optional<std::string>& kept);
   uint64_t Publish(bool supersede);
   void PublishStep(const Claim& claim);
   void CheckOrder(const Claim& claim) const;
@@ -221,13 +222,28 @@ void Session::Parts::Load() {
   std::optional<std::string> reset_reference;
   if (method.UsesReference()) {
     if (newest_checkpoint) reset_reference = checkpoints.ReferenceModel(*newest_checkpoint);
-    if (!reset_reference && options.model.empty()) throw Error::Usage("--kl needs the initial weights as its reference policy", "add --model PATH");
-    reference = LoadReference(weights::ModelFiles::Open(reset_reference.value_or(options.model)).get(), state->config(), kernels, pool, *ranks);
+    reference = LoadReferencePolicy(reset_reference);
   }
   trainer = std::make_unique<Trainer>(
       TrainerOptions{method, options.optimizer, options.micro_batch_tokens, options.activation_bytes, PeakOf(options, pool)}, kernels, pool,
       state.get(), std::move(reference), *ranks);
   if (reset_reference) trainer->reference().Keep(*weights::ModelFiles::Open(*reset_reference), *state);
+}
+
+/// `kept`: what a checkpoint holds in the initial one's place.
+std::shared_ptr<const model::Policy> Session::Parts::LoadReferencePolicy(const std::optional<std::string>& kept) {
+  if (!kept && options.model.empty()) throw Error::Usage("--kl needs the initial weights as its reference policy", "add --model PATH");
+  const auto files = weights::ModelFiles::Open(kept.value_or(options.model));
+  if (!kept) {
+    const uint64_t seen = DigestOf(*files, *state);
+    if (info.reference_weights.value_or(seen) != seen) {
+      throw Error::Incompatible("the reference policy of " + origin + " has weights " + HexU64(*info.reference_weights) + ", and " + options.model +
+                                    " has weights " + HexU64(seen),
+                                "with --kl, --model must be the model that the run began with; to measure from another one, use another --from");
+    }
+    info.reference_weights = seen;
+  }
+  return LoadReference(files.get(), state->config(), kernels, pool, *ranks);
 }
 
 void Session::Parts::LoadCheckpoint() {
@@ -289,6 +305,7 @@ void Session::Parts::CheckOrder(const Claim& claim) const {
 void Session::Parts::WriteCheckpoint(PhaseSeconds* seconds) {
   const int64_t begin = SystemClock().MonotonicNs();
   info.reference = trainer->reference().tensors();
+  if (!info.reference.empty()) info.reference_weights.reset();  // the initial one is needed no more
   torn = ranks->size() > 1;
   GiveOrder(*ranks, Order::Kind::kCheckpoint);
   newest_checkpoint = checkpoints.Write(*state, info, sidecars, *ranks);
