@@ -51,7 +51,8 @@ constexpr const char* kDescription =
     "\n"
     "On SIGINT or SIGTERM the step at hand is finished and saved; exit 75.\n"
     "\n"
-    "--replay computes a recorded step again, with the options that it was trained with, prints whether every bit is as recorded (exit 3: it is not,\n"
+    "--replay computes a recorded step again, with the options that it was trained with, prints whether every bit is as recorded (exit 3: it is "
+    "not,\n"
     "and which tensor differs first) and changes nothing:\n"
     "\n"
     "  partial-buffer claim -s run/buffer --replay 17 --checkpoints run/checkpoints |\n"
@@ -162,14 +163,16 @@ std::shared_ptr<ranks::Ranks> JoinRanks(const Options& options) {
     throw Error::Usage("--lora is for one rank, and this is rank " + std::to_string(place.rank) + " of " + std::to_string(place.size),
                        "an adapter's optimiser state is too small to be worth dividing: train it in one process");
   }
-  log::Info("rank " + std::to_string(place.rank) + " of " + std::to_string(place.size) + "; rank 0 is at " + place.host + ":" + std::to_string(place.port));
+  log::Info("rank " + std::to_string(place.rank) + " of " + std::to_string(place.size) + "; rank 0 is at " + place.host + ":" +
+            std::to_string(place.port));
   return ranks::Ranks::Join(place, grpo::WorkOf(options.session));
 }
 
 void Replay(const Options& options, cli::Context& context, std::shared_ptr<ranks::Ranks> ranks) {
   context.Exclude("replay", {"out", "checkpoint-every", "keep", "keep-versions"}, "a replay writes no stream, checkpoint or version");
   grpo::Session session(SessionOptions(options, context), static_cast<int>(context.common().threads), std::move(ranks));
-  log::Info("replays step " + std::to_string(options.session.replay) + ", beginning at step " + std::to_string(session.step()) + " from " + session.origin());
+  log::Info("replays step " + std::to_string(options.session.replay) + ", beginning at step " + std::to_string(session.step()) + " from " +
+            session.origin());
   grpo::ClaimReader reader(options.io.in, Reading(options));
   session.CheckHeader(reader.header());
   const std::string verdict = grpo::ReplayStep(session, reader, options.session.replay, [&](const grpo::StepReport& report) {
@@ -178,6 +181,12 @@ void Replay(const Options& options, cli::Context& context, std::shared_ptr<ranks
   });
   session.Dismiss(false);
   PrintOut(verdict + "\n");
+}
+
+/// A printed configuration has a preset's options instead of its name: it does not tell which of the others were given.
+void Resolve(Options& options, const cli::Given& given) {
+  grpo::ApplyPreset(given, &options.session.method);
+  options.session.method.preset = "none";
 }
 
 void Run(const Options& given, cli::Context& context) {
@@ -221,5 +230,5 @@ void Run(const Options& given, cli::Context& context) {
 
 int main(int argc, char** argv) {
   return cli::Main<Options>("grpo-step", "train on claims, publish every version, write checkpoints", kDescription, argc, argv, Run,
-                            {.threads = true, .seed = true, .provenance = true, .metrics = true, .progress = true});
+                            {.threads = true, .seed = true, .provenance = true, .metrics = true, .progress = true}, Resolve);
 }

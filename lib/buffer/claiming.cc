@@ -84,6 +84,12 @@ std::string EncodeGroup(Store& store, const ClaimMeta& claim, const GroupMeta& g
   return record::EncodeRecord(head);
 }
 
+/// By the rule of formats/checkpoints.md: the trainer reads no other, such as a copy that somebody keeps.
+bool IsCheckpointName(const std::string& name) {
+  constexpr std::string_view kPrefix = "step-";
+  return name.starts_with(kPrefix) && name.size() > kPrefix.size() && name.find_first_not_of("0123456789", kPrefix.size()) == std::string::npos;
+}
+
 }  // namespace
 
 std::string ClaimWaitsFor(const State& state, int64_t num_groups) {
@@ -221,7 +227,7 @@ std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::str
   std::optional<CheckpointInfo> newest;
   for (const std::string& name : files.List(directory)) {
     const std::string path = JoinPath(JoinPath(directory, name), "manifest.json");
-    if (!files.Exists(path)) continue;
+    if (!IsCheckpointName(name) || !files.Exists(path)) continue;
     try {
       const Json json = Json::parse(ReadFile(files, path));
       const CheckpointInfo info{name, json.at("step").get<int64_t>()};

@@ -39,7 +39,7 @@ bool CommitStep(const State& state, Batch& batch, const record::Step& step);
 /// claimed → ready. Throws Usage unless it is the newest uncommitted claim.
 void AbandonClaim(const State& state, Batch& batch, const std::string& claim_id, const std::string& why);
 
-/// nullopt when `directory` is missing or holds none. A manifest that cannot be read is passed over with a warning.
+/// nullopt when `directory` is missing or holds none of a checkpoint's name. A manifest that cannot be read is passed over with a warning.
 /// Those whose next step is above `at_most` do not count.
 std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::string& directory, int64_t at_most = kNoUpperLimit);
 

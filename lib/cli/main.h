@@ -78,6 +78,9 @@ struct CommonEffects {
   bool metrics = false, progress = false;
 };
 
+/// Whether an option (its long name) was given: see Context::Given.
+using Given = std::function<bool(const std::string& option)>;
+
 /// One program, or one subcommand of it.
 struct Command {
   std::string name;         ///< empty for a program without subcommands
@@ -86,6 +89,8 @@ struct Command {
   std::function<void(OptionsVisitor&)> register_options;
   std::function<void(Context&)> run;
   CommonEffects effects = {};
+  /// For --print-config, when what is not given depends on what is: sets every option to the value that it has, and what decides that to nothing.
+  std::function<void(const Given& given)> resolve = {};
 };
 
 struct Program {
@@ -101,14 +106,15 @@ struct Program {
 /// Parses without side effects, installs the signal handlers, runs, closes stdout checking the result, prints the summary, returns the exit code.
 int Main(const Program& program, int argc, char** argv);
 
-/// A program without subcommands. Options has `void Register(OptionsVisitor&)`.
+/// A program without subcommands. Options has `void Register(OptionsVisitor&)`. `resolve` as Command's.
 template <typename Options>
 int Main(std::string name, std::string summary, std::string description, int argc, char** argv, void (*run)(const Options&, Context&),
-         CommonEffects effects = {}) {
+         CommonEffects effects = {}, void (*resolve)(Options&, const Given& given) = nullptr) {
   auto options = std::make_shared<Options>();
   Program program{std::move(name), std::move(summary), std::move(description), {}};
   program.commands.push_back({"", program.summary, program.description, [options](OptionsVisitor& visitor) { options->Register(visitor); },
                               [options, run](Context& context) { run(*options, context); }, effects});
+  if (resolve != nullptr) program.commands[0].resolve = [options, resolve](const Given& given) { resolve(*options, given); };
   return Main(program, argc, argv);
 }
 

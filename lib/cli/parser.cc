@@ -154,6 +154,21 @@ const Command* ChooseCommand(const Program& program, std::vector<std::string>* a
   throw Error::Usage("unknown command \"" + first + "\"", DidYouMean(first, names, "") + "\"" + program.name + " --help\" lists them");
 }
 
+/// Gives the options that the command resolves the values that they get.
+void Resolve(CLI::App* app, const Command& command, const std::set<std::string>& given) {
+  OptionTable before, after;  // what they call defaults are the values of their time
+  command.register_options(before);
+  command.resolve([&](const std::string& option) { return given.contains(option); });
+  command.register_options(after);
+  for (size_t i = 0; i < after.rows().size(); ++i) {
+    const OptionRow &was = before.rows()[i], &is = after.rows()[i];
+    if (was.default_text == is.default_text && was.flag_default == is.flag_default) continue;
+    CLI::Option* option = app->get_option((is.is_argument ? "" : "--") + is.name);
+    option->clear();
+    option->add_result(is.is_flag ? (is.flag_default ? "true" : "false") : is.default_text);
+  }
+}
+
 }  // namespace
 
 Parsed Parse(const Program& program, const std::vector<std::string>& arguments, CommonOptions* common_options, OptionTable* own,
@@ -210,6 +225,7 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
   if (switches.version) parsed.outcome = ParseOutcome::kVersion;
   if (switches.print_config) {
     parsed.outcome = ParseOutcome::kPrintConfig;
+    if (parsed.command->resolve) Resolve(&app, *parsed.command, parsed.given);
     parsed.config_text = app.config_to_str(true, false);
   }
   return parsed;

@@ -214,7 +214,7 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
     writer.WriteText(kSteps, steps.dump());
     files_.SyncDirectory(path);
     Json manifest = {{"format", "april-checkpoint"},
-                     {"format_version", {1, 1}},
+                     {"format_version", {1, 2}},
                      {"step", state.step},
                      {"version", state.version},
                      {"optimizer_steps", state.optimizer_steps},
@@ -223,6 +223,7 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
                      {"tokenizer", info.tokenizer ? Json(HexU64(*info.tokenizer)) : Json()},
                      {"method", info.method},
                      {"files", writer.list()}};
+    if (info.reference_weights) manifest["reference_weights"] = HexU64(*info.reference_weights);
     if (info.base) manifest["adapter"] = ToJson(state.adapter(), *info.base);
     ReplaceFile(files_, manifest_path, manifest.dump(1) + "\n", /*durable=*/true);
   } catch (const Error&) {
@@ -316,6 +317,7 @@ CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kern
     state->optimizer_steps = manifest.at("optimizer_steps");
     CheckpointInfo info{manifest.at("run"), manifest.at("method"), std::nullopt, ParseHexU64(manifest.at("weights").get<std::string>()), {}};
     if (manifest.contains("adapter")) info.base = BaseFromJson(manifest.at("adapter"));
+    if (manifest.contains("reference_weights")) info.reference_weights = ParseHexU64(manifest.at("reference_weights").get<std::string>());
     if (!manifest.at("tokenizer").is_null()) info.tokenizer = ParseHexU64(manifest.at("tokenizer").get<std::string>());
     for (const Json& step : Json::parse(ReadFile(files_, JoinPath(path, kSteps)))) {
       info.last_steps.push_back(StepFromJson(step));

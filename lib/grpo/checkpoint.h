@@ -31,6 +31,7 @@ struct CheckpointInfo {
   uint64_t weights = 0;                  ///< digest of the manifest that this version was published with
   std::vector<record::Step> last_steps;  ///< since the checkpoint before, ascending: their claims may be emitted again when a commit was lost
   std::vector<weights::TensorView> reference = {};  ///< to write: the reference policy, unless it is the initial one
+  std::optional<uint64_t> reference_weights = {};   ///< digest of the initial one, when there is one; older checkpoints do not tell it
   std::optional<AdapterBase> base = {};             ///< of the adapter, when there is one
 };
 

@@ -1,6 +1,6 @@
 #include "grpo/claim.h"
 
-#include <set>
+#include <algorithm>
 #include <utility>
 
 #include "base/bytes.h"
@@ -24,9 +24,21 @@ std::optional<uint64_t> FindUint(const stream::Map& values, const char* key) {
   return value->AsUint();
 }
 
+/// An id becomes a part of a file's name. Throws Data.
+const std::string& CheckedId(const std::string& id) {
+  constexpr size_t kMaxBytes = 128;
+  const bool good = !id.empty() && id.size() <= kMaxBytes &&
+                    std::none_of(id.begin(), id.end(), [](char c) { return c == '/' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+  if (!good) {
+    throw Error::Data("a claim's id is '" + id.substr(0, kMaxBytes) + "', expected 1 to " + std::to_string(kMaxBytes) +
+                      " bytes without '/' and control characters");
+  }
+  return id;
+}
+
 Claim ParseHead(record::Control control) {
   Claim claim;
-  claim.id = Need(control.values, "claim").AsString();
+  claim.id = CheckedId(Need(control.values, "claim").AsString());
   claim.step = Need(control.values, "step").AsInt();
   if (const stream::Value* replay = stream::Find(control.values, "replay")) claim.replay = replay->AsBool();
   claim.trained_version = FindUint(control.values, "trained_version");
@@ -70,6 +82,7 @@ std::optional<Claim> ClaimReader::Next() {
 
 std::optional<Claim> ClaimReader::ReadClaim() {
   std::optional<Claim> claim;
+  std::map<uint64_t, uint64_t> group_of;
   int64_t num_groups = 0, num_rollouts = 0;
   while (true) {
     if (claim && static_cast<int64_t>(claim->groups.size()) == num_groups) break;
@@ -86,7 +99,7 @@ std::optional<Claim> ClaimReader::ReadClaim() {
       num_rollouts = Need(claim->control.values, "rollouts").AsInt();
     } else if (std::holds_alternative<record::Group>(*record) || std::holds_alternative<record::Rollout>(*record)) {
       if (!claim) throw Error::Data("a rollout or group stands outside any claim", "feed grpo-step from `partial-buffer claim`");
-      ReadGroup(&*claim, std::move(*record));
+      ReadGroup(&*claim, &group_of, std::move(*record));
     } else {
       log::WarnOnce("grpo.other-record", "records that are not part of a claim are left out");
     }
@@ -97,13 +110,14 @@ std::optional<Claim> ClaimReader::ReadClaim() {
   return claim;
 }
 
-void ClaimReader::ReadGroup(Claim* claim, record::Record record) {
+void ClaimReader::ReadGroup(Claim* claim, std::map<uint64_t, uint64_t>* group_of, record::Record record) {
   auto* head = std::get_if<record::Group>(&record);
   if (head == nullptr) throw Error::Data(Name(*claim) + ": rollout " + HexU64(std::get<record::Rollout>(record).uid) + " stands before its group");
   const std::string name = Name(*claim) + ", group " + HexU64(head->group_id);
   if (head->claim != claim->id) throw Error::Data(name + " belongs to claim '" + head->claim + "'");
+  const bool repeated = std::any_of(claim->groups.begin(), claim->groups.end(), [&](const auto& g) { return g.group.group_id == head->group_id; });
+  if (repeated) throw Error::Data(name + " comes twice");
   ClaimGroup group{std::move(*head), {}};
-  std::set<uint64_t> uids;
   for (int64_t i = 0; i < group.group.members; ++i) {
     auto member = records_.Next();
     auto* rollout = member ? std::get_if<record::Rollout>(&*member) : nullptr;
@@ -112,7 +126,10 @@ void ClaimReader::ReadGroup(Claim* claim, record::Record record) {
     }
     if (rollout->group_id != group.group.group_id)
       throw Error::Data(name + " contains rollout " + HexU64(rollout->uid) + " of group " + HexU64(rollout->group_id));
-    if (!uids.insert(rollout->uid).second) throw Error::Data(name + " contains rollout " + HexU64(rollout->uid) + " twice");
+    if (const auto [other, first] = group_of->try_emplace(rollout->uid, rollout->group_id); !first) {
+      throw Error::Data(name + " contains rollout " + HexU64(rollout->uid) +
+                        (other->second == rollout->group_id ? " twice" : ", which group " + HexU64(other->second) + " contains, too"));
+    }
     group.rollouts.push_back(std::move(*rollout));
   }
   claim->groups.push_back(std::move(group));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,14 +37,15 @@ class ClaimReader {
  public:
   ClaimReader(const std::string& endpoint, const stream::ReaderOptions& options) : records_(endpoint, options) {}
   const record::Header& header() const { return records_.header(); }
-  /// nullopt only after a verified end record. Throws Data naming claim, group and rollout when a member is missing, a count disagrees, or a rollout
-  /// stands in a group that is not its own.
+  /// nullopt only after a verified end record. Throws Data naming claim, group and rollout when a member is missing, a count disagrees, a group
+  /// or rollout comes twice, or a rollout stands in a group that is not its own.
   std::optional<Claim> Next();
   stream::EndStatus end_status() const { return records_.end_status(); }
 
  private:
   std::optional<Claim> ReadClaim();
-  void ReadGroup(Claim* claim, record::Record record);
+  /// `group_of` has the groups of the claim's rollouts so far, by uid.
+  void ReadGroup(Claim* claim, std::map<uint64_t, uint64_t>* group_of, record::Record record);
 
   record::RecordReader records_;
 };

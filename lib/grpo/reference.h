@@ -20,6 +20,9 @@ std::shared_ptr<const model::Policy> PackRounded(const model::Config& config, st
                                                  const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training,
                                                  std::shared_ptr<const model::Policy> reuse = nullptr);
 
+/// The digest that State `like` would have with a model's weights.
+uint64_t DigestOf(const weights::ModelFiles& files, const State& like);
+
 class Reference {
  public:
   /// `initial` may be null: there is no reference.

@@ -146,7 +146,9 @@ struct Session::Parts {
         versions(options.publish) {}
 
   void Load();
+  void Lock();
   void LoadCheckpoint();
+  std::shared_ptr<const model::Policy> LoadReferencePolicy(const std::optional<std::string>& kept);
   uint64_t Publish(bool supersede);
   void PublishStep(const Claim& claim);
   void CheckOrder(const Claim& claim) const;
@@ -162,6 +164,7 @@ struct Session::Parts {
   kernels::ThreadPool pool;
   CheckpointStore checkpoints;
   weights::VersionStore versions;
+  std::unique_ptr<FileLock> lock;  ///< on the checkpoints' directory
   std::unique_ptr<State> state;
   std::unique_ptr<Trainer> trainer;
   std::vector<std::string> sidecars;
@@ -175,7 +178,16 @@ struct Session::Parts {
   bool torn = false;                                              ///< a checkpoint did not come to its end: the other ranks wait for its rest
 };
 
+/// Two trainers would overwrite each other's checkpoints.
+void Session::Parts::Lock() {
+  if (options.model.empty() && !SystemFiles().Exists(options.from)) return;  // there is nothing to begin with, and nothing is made
+  SystemFiles().MakeDirectory(options.from);
+  lock = SystemFiles().Lock(JoinPath(options.from, "LOCK"), 0);
+  if (!lock) throw Error::Runtime("another grpo-step writes its checkpoints into " + options.from, "wait for its end, or use another --from");
+}
+
 void Session::Parts::Load() {
+  if (!replays()) Lock();
   newest_checkpoint = replays() ? checkpoints.FindAtOrBefore(options.replay) : checkpoints.FindNewest();
   if (!newest_checkpoint && options.model.empty()) {
     throw Error::Usage("there is no whole checkpoint " + (replays() ? "at or before step " + std::to_string(options.replay) + " " : "") + "in " +
@@ -210,13 +222,28 @@ void Session::Parts::Load() {
   std::optional<std::string> reset_reference;
   if (method.UsesReference()) {
     if (newest_checkpoint) reset_reference = checkpoints.ReferenceModel(*newest_checkpoint);
-    if (!reset_reference && options.model.empty()) throw Error::Usage("--kl needs the initial weights as its reference policy", "add --model PATH");
-    reference = LoadReference(weights::ModelFiles::Open(reset_reference.value_or(options.model)).get(), state->config(), kernels, pool, *ranks);
+    reference = LoadReferencePolicy(reset_reference);
   }
   trainer = std::make_unique<Trainer>(
       TrainerOptions{method, options.optimizer, options.micro_batch_tokens, options.activation_bytes, PeakOf(options, pool)}, kernels, pool,
       state.get(), std::move(reference), *ranks);
   if (reset_reference) trainer->reference().Keep(*weights::ModelFiles::Open(*reset_reference), *state);
+}
+
+/// `kept`: what a checkpoint holds in the initial one's place.
+std::shared_ptr<const model::Policy> Session::Parts::LoadReferencePolicy(const std::optional<std::string>& kept) {
+  if (!kept && options.model.empty()) throw Error::Usage("--kl needs the initial weights as its reference policy", "add --model PATH");
+  const auto files = weights::ModelFiles::Open(kept.value_or(options.model));
+  if (!kept) {
+    const uint64_t seen = DigestOf(*files, *state);
+    if (info.reference_weights.value_or(seen) != seen) {
+      throw Error::Incompatible("the reference policy of " + origin + " has weights " + HexU64(*info.reference_weights) + ", and " + options.model +
+                                    " has weights " + HexU64(seen),
+                                "with --kl, --model must be the model that the run began with; to measure from another one, use another --from");
+    }
+    info.reference_weights = seen;
+  }
+  return LoadReference(files.get(), state->config(), kernels, pool, *ranks);
 }
 
 void Session::Parts::LoadCheckpoint() {
@@ -278,6 +305,7 @@ void Session::Parts::CheckOrder(const Claim& claim) const {
 void Session::Parts::WriteCheckpoint(PhaseSeconds* seconds) {
   const int64_t begin = SystemClock().MonotonicNs();
   info.reference = trainer->reference().tensors();
+  if (!info.reference.empty()) info.reference_weights.reset();  // the initial one is needed no more
   torn = ranks->size() > 1;
   GiveOrder(*ranks, Order::Kind::kCheckpoint);
   newest_checkpoint = checkpoints.Write(*state, info, sidecars, *ranks);
@@ -338,7 +366,12 @@ UpdateResult Session::Parts::Apply(const Claim& claim, StepReport* report) {
     const std::string what = name + " is not applied: " + *result.failure;
     if (replays()) throw Error::Runtime(what);
     const std::string path = JoinPath(options.from, "failed-claim-" + claim.id + ".stream");
-    WriteClaim(claim, header, path);
+    try {
+      WriteClaim(claim, header, path);
+    } catch (const Error& error) {  // the step's failure is the one to report
+      throw Error::Runtime(what + "; the claim could not be written to " + path + ": " + error.message(),
+                           "the weights on disk are those before this step, and the claim is still in the buffer");
+    }
     throw Error::Runtime(what + "; the claim is in " + path, "the weights on disk are those before this step. `rollout-cat --json " + path +
                                                                  "` shows the claim; `partial-buffer abandon -s DIR " + claim.id +
                                                                  "` gives its groups back, so that the step can be claimed anew");
@@ -394,6 +427,7 @@ bool Session::Settle(StepReport* report) {
   parts.WriteCheckpoint(&seconds);
   report->step.checkpoint = parts.newest_checkpoint;
   report->metrics["checkpoint_s"] = seconds.checkpoint;
+  stream::Set(report->step.metrics, "checkpoint_s", seconds.checkpoint);
   parts.free_s = parts.NowS();
   return true;
 }

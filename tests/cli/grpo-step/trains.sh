@@ -21,8 +21,9 @@ train preset --model "$model" --in claims.stream --out /dev/null --preset april 
 grep -q -- '--preset april sets --advantage grpo .* --is-correction none --kl off --optimizer-steps 1$' stderr || { cat stderr; exit 1; }
 train plain --model "$model" --in claims.stream --out /dev/null --is-correction none 2>/dev/null
 cmp -s <(weights preset 4) <(weights plain 4) || { echo "the preset is not what it says"; exit 1; }
-grpo-step --preset april --agg seq-mean --print-config >options.conf
-train printed --config options.conf --model "$model" --in claims.stream --out /dev/null 2>stderr
-grep -q -- '--preset april sets' stderr || { cat stderr; exit 1; }
 train april --preset april --model "$model" --in claims.stream --out /dev/null 2>/dev/null
-cmp -s <(weights printed 4) <(weights april 4) || { echo "the printed configuration means something else"; exit 1; }
+grpo-step --preset april --agg token-mean --print-config >options.conf  # the default, and not the preset's
+train printed --config options.conf --model "$model" --in claims.stream --out /dev/null 2>stderr
+grep -q '^preset="none"' options.conf && ! grep -q -- '--preset' stderr || { cat options.conf stderr; exit 1; }
+cmp -s <(weights printed 4) <(weights preset 4) || { echo "the printed configuration means something else"; exit 1; }
+! cmp -s <(weights printed 4) <(weights april 4) || { echo "the printed configuration lacks what was given"; exit 1; }

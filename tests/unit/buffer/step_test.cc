@@ -212,6 +212,7 @@ TEST_CASE("the newest whole checkpoint is the one with a manifest and the highes
   make("step-00000010", R"({"step": 10, "version": 10})");
   make("step-00000012", "");
   make("step-00000011", "cut");
+  for (const char* name : {"step-00000010-good", "step-", "best"}) make(name, R"({"step": 20, "version": 20})");
   const auto newest = buffer::NewestCheckpoint(SystemFiles(), scratch.Path(""));
   REQUIRE(newest);
   CHECK(newest->name == "step-00000010");

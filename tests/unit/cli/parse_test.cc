@@ -68,8 +68,8 @@ std::string UsageErrorOf(std::vector<std::string> arguments) { return UsageError
 }  // namespace
 
 TEST_CASE("options reach their variables, and the last one wins") {
-  const Options options = ParseArguments({"-s", "a", "--groups", "2k", "--groups=3", "--memory", "1.5MiB", "--no-compress", "--temperature", "0.25", "--order", "random",
-                                          "--stop", "x", "--stop", "y z", "12ab"})
+  const Options options = ParseArguments({"-s", "a", "--groups", "2k", "--groups=3", "--memory", "1.5MiB", "--no-compress", "--temperature", "0.25",
+                                          "--order", "random", "--stop", "x", "--stop", "y z", "12ab"})
                               .options;
   CHECK(options.store == "a");
   CHECK(options.groups == 3);
@@ -197,4 +197,28 @@ TEST_CASE("what an option does stands in one column, whatever characters its val
   const std::string help = cli::HelpText(program, command, own, {}, 100);
   CHECK(help.find("      --columns A,B,…       these\n") != std::string::npos);
   CHECK(help.find("      --state STATE,…       those\n") != std::string::npos);
+}
+
+TEST_CASE("a printed configuration has what an option that sets others makes of them") {
+  Options options;
+  cli::Program program{"tool", "tests", "a test", {}};
+  program.commands.push_back({"", "tests", "a test", [&](OptionsVisitor& visitor) { options.Register(visitor); }, [](cli::Context&) {}});
+  program.commands[0].resolve = [&](const cli::Given& given) {
+    if (options.order == "random" && !given("groups")) options.groups = 99;
+    if (options.order == "random" && !given("compress")) options.compress = false;
+    options.order = "fifo";
+  };
+  const auto print = [&](std::vector<std::string> arguments) {
+    options = {};
+    cli::CommonOptions common;
+    cli::OptionTable own, shared;
+    arguments.push_back("--print-config");
+    return cli::Parse(program, arguments, &common, &own, &shared).config_text;
+  };
+  const std::string all = print({"--order", "random", "--temperature", "0.123456789", "--stop", "a", "--stop", "b"});
+  for (const char* line : {"order=\"fifo\"", "groups=99", "compress=false", "temperature=0.123456789", "stop=['a', 'b']"}) {
+    CHECK_THAT(all, Catch::Contains(line));
+  }
+  const std::string given = print({"--order", "random", "--groups", "4", "--compress"});
+  for (const char* line : {"order=\"fifo\"", "groups=4", "compress=true"}) CHECK_THAT(given, Catch::Contains(line));
 }

@@ -75,6 +75,8 @@ TEST_CASE("a claim that is not whole is refused") {
   SECTION("a whole group is missing") { records.erase(records.end() - 4, records.end()); }
   SECTION("a rollout of another group") { std::swap(records[3], records[7]); }
   SECTION("a rollout twice") { records[3] = records[2]; }
+  SECTION("a rollout in two groups") { std::get<record::Rollout>(records[7]).uid = std::get<record::Rollout>(records[3]).uid; }
+  SECTION("a group twice") { std::copy(records.begin() + 1, records.begin() + 5, records.begin() + 5); }
   SECTION("the head is missing") { records.erase(records.begin()); }
   SECTION("a count that disagrees") { stream::Set(std::get<record::Control>(records[0]).values, "rollouts", 8); }
   SECTION("a group of another claim") { std::get<record::Group>(records[1]).claim = "other"; }
@@ -84,5 +86,32 @@ TEST_CASE("a claim that is not whole is refused") {
     FAIL("accepted");
   } catch (const Error& error) {
     CHECK(error.kind() == ErrorKind::kData);
+  }
+}
+
+TEST_CASE("what comes twice in a claim is named with both places") {
+  auto records = Records(MakeMixedClaim(0));
+  SECTION("a rollout") {
+    std::get<record::Rollout>(records[7]).uid = std::get<record::Rollout>(records[3]).uid;
+    CHECK_THROWS_WITH(ReadAll(records),
+                      "claim claim0 of step 0, group 0000000000000002 contains rollout 00000000000003e9, which group "
+                      "0000000000000001 contains, too");
+  }
+  SECTION("a group") {
+    std::copy(records.begin() + 1, records.begin() + 5, records.begin() + 5);
+    CHECK_THROWS_WITH(ReadAll(records), "claim claim0 of step 0, group 0000000000000001 comes twice");
+  }
+}
+
+TEST_CASE("a claim's id can be a part of a file's name, or the claim is refused") {
+  const auto read = [](const std::string& id) {
+    Claim claim = MakeMixedClaim(0);
+    claim.control.values[0].second = id;
+    for (ClaimGroup& group : claim.groups) group.group.claim = id;
+    return ReadAll(Records(claim)).at(0).id;
+  };
+  for (const std::string& id : {std::string("0011223344556677"), std::string("..step 7, anew"), std::string(128, 'x')}) CHECK(read(id) == id);
+  for (const std::string& id : {std::string(), std::string("../../claim"), std::string("a\0b", 3), std::string("a\nb"), std::string(129, 'x')}) {
+    CHECK_THROWS_WITH(read(id), Catch::StartsWith("a claim's id is '"));
   }
 }

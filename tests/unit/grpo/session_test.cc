@@ -52,6 +52,9 @@ std::vector<StepReport> TrainUntil(Session& session, int64_t end) {
     CHECK(!reports.back().step.checkpoint);
     const bool named = session.Settle(&reports.back());
     CHECK(named == reports.back().step.checkpoint.has_value());
+    const double seconds = stream::Find(reports.back().step.metrics, "checkpoint_s")->AsDouble();
+    CHECK((seconds > 0) == named);
+    CHECK(reports.back().metrics["checkpoint_s"] == seconds);
   }
   return reports;
 }
@@ -350,6 +353,11 @@ TEST_CASE("a loss that is not a number applies nothing, and saves the claim") {
   options.model = model;
   Session session(options, 1);
   session.CheckHeader(TestHeader());
+  SECTION("and when that cannot be done, says so behind what happened") {
+    SystemFiles().MakeDirectory(options.from + "/failed-claim-claim0.stream");
+    CHECK_THROWS_WITH(session.Train(MakeMixedClaim(0)), Catch::Contains("not a finite number; the claim could not be written to"));
+    return;
+  }
   CHECK_THROWS_WITH(session.Train(MakeMixedClaim(0)), Catch::Contains("step 0 is not applied") && Catch::Contains("not a finite number"));
   CHECK(!session.Finish());
   ClaimReader reader(options.from + "/failed-claim-claim0.stream", {});
@@ -471,4 +479,59 @@ TEST_CASE("a session without checkpoint and model, or with another tokenizer or 
   record::Header header = TestHeader();
   header.purpose = "eval";
   CHECK_THROWS_AS(session.CheckHeader(header), Error);
+}
+
+TEST_CASE("the reference of --kl stays the model that it was, through resumes") {
+  Rig rig;
+  SessionOptions options = rig.Options();
+  options.method.kl = "k3", options.method.kl_coef = 0.5;
+  {
+    Session session(options, 1);
+    TrainUntil(session, 2);
+  }
+  options.model = WriteTinyModel(rig.scratch / "other", [](const std::string&, std::vector<float>* values) { (*values)[0] += 0.5f; });
+  const std::string manifest = options.from + "/step-00000002/manifest.json";
+  SECTION("another is refused") {
+    CHECK_THROWS_WITH(Session(options, 1),
+                      Catch::Contains("the reference policy of checkpoint ") && Catch::Contains(options.model + " has weights "));
+    options.method = {};  // without --kl it does not matter
+    Session session(options, 1);
+    TrainUntil(session, 4);
+    CHECK(Json::parse(ReadFile(SystemFiles(), options.from + "/step-00000004/manifest.json")).contains("reference_weights"));
+  }
+  SECTION("the same is accepted from elsewhere") {
+    std::filesystem::copy(rig.scratch / "model", rig.scratch / "moved");
+    options.model = rig.scratch / "moved";
+    CHECK(Session(options, 1).step() == 2);
+  }
+  SECTION("a checkpoint that does not tell accepts any") {
+    Json json = Json::parse(ReadFile(SystemFiles(), manifest));
+    CHECK(json.erase("reference_weights") == 1);
+    ReplaceFile(SystemFiles(), manifest, json.dump(), false);
+    Session session(options, 1);
+    TrainUntil(session, 4);
+    CHECK(Json::parse(ReadFile(SystemFiles(), options.from + "/step-00000004/manifest.json")).contains("reference_weights"));
+  }
+  SECTION("behind a reset it is in the checkpoint") {
+    options.model = rig.scratch / "model";
+    options.method.ref_reset = "@3";
+    Session session(options, 1);
+    TrainUntil(session, 4);
+    CHECK(!Json::parse(ReadFile(SystemFiles(), options.from + "/step-00000004/manifest.json")).contains("reference_weights"));
+  }
+}
+
+TEST_CASE("one trainer at a time writes into a directory of checkpoints") {
+  Rig rig;
+  SessionOptions options = rig.Options(), second = rig.Options("second");
+  second.from = options.from;
+  {
+    Session session(options, 1);
+    CHECK_THROWS_WITH(Session(second, 1), "another grpo-step writes its checkpoints into " + options.from);
+    CHECK(!SystemFiles().Exists(second.publish));
+    TrainUntil(session, 2);
+    options.replay = 2;
+    CHECK(Session(options, 1).step() == 2);  // a replay changes nothing
+  }
+  CHECK(Session(second, 1).step() == 2);
 }
