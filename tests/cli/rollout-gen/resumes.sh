@@ -3,23 +3,23 @@
 set -euo pipefail
 . "$APRIL_SOURCE/tests/cli/rollout-gen/common.bash"
 
-work 8 4 60 >work.bin
+work 24 4 60 >work.bin
 rollout-gen -q --model "$model" --in work.bin --out whole.zst
 content whole.zst >whole
 
 # A round of 3 groups: what is finished beyond them is kept, the rest goes on later.
 rollout-gen --model "$model" --in work.bin --out round.zst --target-groups 3 2>log
 finished=$(count round.zst complete) partial=$(count round.zst partial)
-[ "$finished" -ge 12 ] && [ "$partial" -gt 0 ] && [ $((finished + partial)) -eq 32 ] || { cat log; exit 1; }
+[ "$finished" -ge 12 ] && [ "$partial" -gt 0 ] && [ $((finished + partial)) -eq 96 ] || { cat log; exit 1; }
 rollout-gen --model "$model" --in round.zst --out rest.zst 2>log
-grep -q "read 32, finished $partial, partial 0, queued 0, failed 0, passed $finished;" log || { cat log; exit 1; }
+grep -q "read 96, finished $partial, partial 0, queued 0, failed 0, passed $finished;" log || { cat log; exit 1; }
 content rest.zst | cmp -s whole - || { echo "interrupted and resumed differs from uninterrupted"; exit 1; }
 has rest.zst '"kv":"recomputed".*"resumes":1' || { echo "no resumed segment"; exit 1; }
 
 # --drain-when: the path exists already, so nothing is generated and nothing is lost.
 touch now
 rollout-gen --model "$model" --in work.bin --out drained.zst --drain-when now 2>log
-grep -q "read 32, finished 0, partial 0, queued 32, failed 0, passed 0; 0 tokens" log || { cat log; exit 1; }
+grep -q "read 96, finished 0, partial 0, queued 96, failed 0, passed 0; 0 tokens" log || { cat log; exit 1; }
 
 # A signal: everything is written, exit 75, and the stream says that it was stopped.
 work 40 8 200 >long.bin
