@@ -28,15 +28,16 @@ model=$(realpath "$model")
 need_programs partial-buffer rollout-gen reward-score grpo-step
 cd "$run"
 mkdir -p metrics
-wanted=$(partial-buffer stat -s buffer --json | value_of wanted -)  # groups that the step needs beside the surplus of earlier rounds
-
-# Unfinished rollouts first, then new prompts: more than the step needs. Ends when enough groups are whole; everything is kept.
-if [ "$wanted" -gt 0 ]; then
+# Unfinished rollouts first, then new prompts: more than the step needs. Ends when enough groups are whole; everything is kept. A group looks whole to the
+# generator when all of it that was taken is finished; if some of it had stayed in the buffer, a further turn takes that.
+for _ in 1 2 3 4; do
+  wanted=$(partial-buffer stat -s buffer --json | value_of wanted -)  # groups that the step needs beside the surplus of earlier rounds
+  [ "$wanted" -gt 0 ] || break
   partial-buffer take -s buffer --worker round --order "$order" |
     rollout-gen --weights weights --target-groups "$wanted" --metrics metrics/rollout-gen.jsonl |
     reward-score --scorer "$scorer" ${pattern:+--pattern "$pattern"} ${overlong:+--overlong "$overlong"} --model "$model" |
     partial-buffer put -s buffer
-fi
+done
 
 partial-buffer claim -s buffer --checkpoints checkpoints |
   grpo-step --model "$model" --from checkpoints --publish weights --lr "$lr" --checkpoint-every 1 --metrics metrics/grpo-step.jsonl |
