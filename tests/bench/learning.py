@@ -76,7 +76,7 @@ def run(root, options, arm, seed, directory):
     newest = open(os.path.join(directory, "weights/LATEST")).read().strip()
     evaluated = subprocess.run([f"{root}/pipelines/evaluate.sh", "--model", f"{directory}/weights/v{int(newest):08d}", "--prompts", prompts, "--seeds", "4", "--json"],
                                stdout=subprocess.PIPE, check=True, text=True).stdout
-    sampled = next(line for line in map(json.loads, evaluated.splitlines()) if line.get("way", line.get("mode", "")) == "sampled" or "sampled" in line.values())
+    sampled = next(line for line in map(json.loads, evaluated.splitlines()) if "sampled" in line.values())
     result = {"arm": arm, "seed": seed, "accuracy": sampled["pass_at_1"],
               "steps": [{"s": round(seconds, 2), **{key: line.get(key) for key in kept}} for seconds, line in steps]}
     json.dump(result, open(done, "w"))
