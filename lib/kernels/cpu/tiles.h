@@ -1,8 +1,8 @@
 // Products on AMX tiles: sixteen rows of sixteen floats, met with bf16 pairs. Included by amx.cc alone.
 //
-// The order of a sum is the instruction's (tdpbf16ps), and no other set's: steps of 32 elements of the reduction; in each, the even elements'
-// products in one chain of fused steps from zero and the odd ones' in another; the two are added, and their sum to the accumulator. An incomplete
-// step counts as filled up with zeros. How many rows a tile has changes no row's bits.
+// The order of a sum is the instruction's (tdpbf16ps), which StepBf16 follows on lanes: steps of 32 elements of the reduction; in each, the even
+// elements' products in one chain of fused steps from zero and the odd ones' in another; the two are added, and their sum to the accumulator. An
+// incomplete step counts as filled up with zeros. How many rows a tile has changes no row's bits.
 //   Source  Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, TDPBF16PS. The tests compare it with that text, bit for bit.
 #pragma once
 
@@ -11,10 +11,10 @@
 namespace april::kernels {
 namespace {
 
-constexpr int64_t kTileRowCount = 16;   // of a tile; a product takes two of them
-constexpr int64_t kTileStep = 32;       // elements of the reduction in a tile
-constexpr int64_t kTileStepBytes = 64;  // of a row of them
-constexpr int64_t kTileColumns = 32;    // of a product: two tiles
+constexpr int64_t kTileRowCount = 16;                                  // of a tile; a product takes two of them
+constexpr int64_t kTileStep = StepBf16::kPack * StepBf16::kStepUnits;  // elements of the reduction in a tile
+constexpr int64_t kTileStepBytes = 64;                                 // of a row of them
+constexpr int64_t kTileColumns = 32;                                   // of a product: two tiles
 constexpr int64_t kProductRows = 2 * kTileRowCount;
 
 // Tiles 0 to 3: accumulators, two rows of two; 4 and 5: rows of the left operand; 6 and 7: columns of the right one.
