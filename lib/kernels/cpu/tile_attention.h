@@ -8,13 +8,13 @@
 namespace april::kernels {
 namespace {
 
-/// The same, multiplied on tiles.
+/// StepBf16, multiplied on tiles.
 struct TileBf16 : StepBf16 {
   static constexpr int kAttentionRows = static_cast<int>(kProductRows);
   static constexpr int64_t kReduceStep = kTileStep;
 };
 
-/// The addresses of `bytes` bytes, fetched into the second cache.
+/// Fetches so many bytes into the second cache.
 APRIL_INLINE void FetchBytes(const char* data, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) Prefetch(data + i);
 }
