@@ -1,24 +1,18 @@
-// A step that was computed again, against what is recorded of it.
+// grpo-step --replay: recorded steps, up to the one that was asked for, computed again and compared.
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <functional>
 #include <string>
 
-#include "grpo/checkpoint.h"
 #include "grpo/claim.h"
-#include "grpo/state.h"
-#include "weights/version_store.h"
+#include "grpo/session.h"
 
 namespace april::grpo {
 
-/// The digest that names the state's weights when they are published.
-uint64_t DigestOf(const State& state);
-
-/// Compares the state behind a recomputed claim with every record of that step: the digest in the claim, the published version, the checkpoint that
-/// was written behind it, optimiser state included. Reads only. Returns what was compared ("the buffer, run/weights/v00000008"); nullopt when nothing
-/// tells what the step became.
-///   Throws Data naming the first tensor that differs, the elements seen and recorded.
-std::optional<std::string> CompareWithRecords(const Claim& claim, const State& state, weights::VersionStore& versions, CheckpointStore& checkpoints);
+/// Reads claims, passes over those that the checkpoint contains, and computes the others again up to `step`; calls `on_step` after each. Returns what
+/// a person wants to know: that every bit is as recorded, and of what. `session` was made with `replay` = `step`.
+///   Throws as Session::Replay; Data when the claims do not lead to the step, NotReady when nothing tells what it became.
+std::string ReplayStep(Session& session, ClaimReader& reader, int64_t step, const std::function<void(const StepReport&)>& on_step);
 
 }  // namespace april::grpo

@@ -14,7 +14,11 @@ using Bits = __m512i;
 
 struct Lanes {
   static constexpr const char* kFamily = "avx512";
+  static constexpr int kFewRows = 0;
+  static constexpr int kFewTileRows = 1;
+  static constexpr int kFetchFromRows = 6;
   static constexpr int kLinearRows = 8;
+  static constexpr int kLinearVectors = 2;
   static constexpr int kTileRows = 6;
   static constexpr int kTileVectors = 4;
   static constexpr int kScoreRows = 12;

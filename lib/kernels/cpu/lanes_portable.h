@@ -26,8 +26,12 @@ struct Bits {
 struct Lanes {
   static constexpr const char* kFamily = "portable";
   // Sizes that suit the registers; no result depends on them.
-  static constexpr int kLinearRows = 2;  // rows of linear that go through a block of 32 columns together
-  static constexpr int kTileRows = 2;    // other products: rows and vectors of accumulators
+  static constexpr int kFewRows = 0;        // up to so many rows go through products by tiles of their own,
+  static constexpr int kFewTileRows = 1;    // so many rows by kFewTileVectors
+  static constexpr int kFetchFromRows = 6;  // of linear: from so many rows on, weights are fetched by instruction
+  static constexpr int kLinearRows = 2;     // of linear: rows and vectors of accumulators
+  static constexpr int kLinearVectors = 2;
+  static constexpr int kTileRows = 2;  // of other products
   static constexpr int kTileVectors = 2;
   static constexpr int kScoreRows = 2;      // attention: query rows that meet a block's 32 positions together
   static constexpr int kAttentionRows = 4;  // attention: query rows that go from block to block together

@@ -60,39 +60,52 @@ void PackTransposed(const PackTransposedArgs& a) {
 // How far ahead weights are fetched by instruction. A handful of rows streams them at the memory's full rate without (the processor's own fetching is
 // then better); more rows compute so long on each line that it loses track.
 constexpr int64_t kFetchAhead = 8192;
-constexpr int64_t kFetchFromRows = 6;
 
-template <class E, bool kFetch, int kRows>
-APRIL_INLINE void LinearTile(const LinearArgs& a, int64_t row, int64_t block) {
+/// kRows rows times kVectors * 16 of a block's columns, from `column` of the block on.
+template <class E, int kFetch, int kRows, int kVectors>
+APRIL_INLINE void LinearTile(const LinearArgs& a, int64_t row, int64_t block, int64_t column) {
   const int64_t units = a.k / E::kPack, x_bytes = a.x_stride * static_cast<int64_t>(sizeof(typename E::Type));
-  const char* w = static_cast<const char*>(a.packed) + block * units * kBlockColumns * 4;
-  Tile<kRows, kBlockVectors> t;
+  const char* w = static_cast<const char*>(a.packed) + (block * units * kBlockColumns + column) * 4;
+  Tile<kRows, kVectors> t;
   Clear(t);
   MultiplyAdd<E, kFetch>(t, static_cast<const char*>(a.x) + row * x_bytes, x_bytes, 4, w, kBlockColumns * 4, units, kFetchAhead);
   APRIL_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    float* out = a.out + (row + r) * a.out_stride + block * kBlockColumns;
+    float* out = a.out + (row + r) * a.out_stride + block * kBlockColumns + column;
     APRIL_UNROLL
-    for (int v = 0; v < kBlockVectors; ++v) {
-      const int64_t n = Minimum(kLanes, a.n - block * kBlockColumns - v * kLanes);
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t n = Minimum(kLanes, a.n - block * kBlockColumns - column - v * kLanes);
       if (n <= 0) continue;
       StoreFloats(out + v * kLanes, a.add ? Add(LoadFloats(out + v * kLanes, n), t.v[r][v]) : t.v[r][v], n);
     }
   }
 }
 
-template <class E>
-void Linear(const LinearArgs& a) {
-  const bool fetch = a.rows >= kFetchFromRows;
-  for (int64_t block = a.block_begin; block < a.block_end; ++block) {
-    ForRowGroups<Lanes::kLinearRows>(a.rows, [&]<int kRows>(int64_t row) {
+template <class E, int kMaxRows, int kVectors>
+APRIL_INLINE void LinearBlock(const LinearArgs& a, int64_t block) {
+  const bool fetch = a.rows >= Lanes::kFetchFromRows;
+  for (int64_t column = 0; column < kBlockColumns; column += kVectors * kLanes) {
+    ForRowGroups<kMaxRows>(a.rows, [&]<int kRows>(int64_t row) {
       // The first group of rows brings a block in; it stays in the second cache for the others.
-      if (fetch && row == 0) {
-        LinearTile<E, true, kRows>(a, row, block);
+      if (fetch && row == 0 && column == 0) {
+        LinearTile<E, kBlockVectors, kRows, kVectors>(a, row, block, column);
       } else {
-        LinearTile<E, false, kRows>(a, row, block);
+        LinearTile<E, 0, kRows, kVectors>(a, row, block, column);
       }
     });
+  }
+}
+
+template <class E>
+void Linear(const LinearArgs& a) {
+  for (int64_t block = a.block_begin; block < a.block_end; ++block) {
+    if constexpr (Lanes::kFewRows > 0) {
+      if (a.rows <= Lanes::kFewRows) {
+        LinearBlock<E, Lanes::kFewTileRows, kFewTileVectors>(a, block);
+        continue;
+      }
+    }
+    LinearBlock<E, Lanes::kLinearRows, Lanes::kLinearVectors>(a, block);
   }
 }
 

@@ -6,6 +6,8 @@
 namespace april::kernels {
 namespace {
 
+constexpr int kFewTileVectors = 2;
+
 /// Accumulators of kRows rows times kVectors * 16 columns.
 template <int kRows, int kVectors>
 struct Tile {
@@ -25,19 +27,18 @@ APRIL_INLINE void Clear(Tile<kRows, kVectors>& t) {
 }
 
 /// t[r][v] += sum over units of a(r, u) * b(u, v): a(r, u) is one unit at a + r * a_row_bytes + u * a_unit_bytes, met with kVectors * 16 columns at
-/// b + u * b_unit_bytes. With kFetch, what lies `ahead` bytes behind b is fetched into the second cache on the way. Element types with steps sum
+/// b + u * b_unit_bytes. kFetch lines of what lies `ahead` bytes behind b are fetched into the second cache on the way. Element types with steps sum
 /// those as tiles.h says, all others unit after unit.
-template <class E, bool kFetch = false, int kRows, int kVectors>
+template <class E, int kFetch = 0, int kRows, int kVectors>
 APRIL_INLINE void MultiplyAdd(Tile<kRows, kVectors>& t, const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes,
                               int64_t units, int64_t ahead = 0) {
   const auto for_units = [&](int64_t count, const auto& add) {
     for (int64_t u = 0; u < count; ++u) {
       Bits w[kVectors];
       APRIL_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        w[v] = LoadBits(b + v * 64);
-        if constexpr (kFetch) Prefetch(b + v * 64 + ahead);
-      }
+      for (int v = 0; v < kVectors; ++v) w[v] = LoadBits(b + v * 64);
+      APRIL_UNROLL
+      for (int v = 0; v < kFetch; ++v) Prefetch(b + v * 64 + ahead);
       APRIL_UNROLL
       for (int r = 0; r < kRows; ++r) {
         Bits x = SetUnit(a + r * a_row_bytes);
@@ -105,10 +106,9 @@ APRIL_INLINE void ForRowGroups(int64_t rows, Body body) {
   }
 }
 
-/// c[r, :] = c[r, :] * factor[r] + sum over units of a(r, u) * b(u, :), for `columns` (a multiple of 16) contiguous units of b. A null factor is 1.
-template <class E, int kMaxRows, bool kFetch = false>
-APRIL_INLINE void AccumulateRows(const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes, int64_t units,
-                                 int64_t rows, int64_t columns, const float* factor, float* c, int64_t c_stride, int64_t ahead = 0) {
+template <class E, int kMaxRows, int kMaxVectors, bool kFetch>
+APRIL_INLINE void AccumulateTiles(const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes, int64_t units,
+                                  int64_t rows, int64_t columns, const float* factor, float* c, int64_t c_stride, int64_t ahead) {
   ForRowGroups<kMaxRows>(rows, [&]<int kRows>(int64_t first) {
     auto columns_of = [&]<int kVectors>(int64_t column) {
       Tile<kRows, kVectors> t;
@@ -120,7 +120,7 @@ APRIL_INLINE void AccumulateRows(const char* a, int64_t a_row_bytes, int64_t a_u
           if (factor != nullptr) t.v[r][v] = Mul(t.v[r][v], Set(factor[first + r]));
         }
       }
-      MultiplyAdd<E, kFetch>(t, a + first * a_row_bytes, a_row_bytes, a_unit_bytes, b + column * 4, b_unit_bytes, units, ahead);
+      MultiplyAdd<E, kFetch ? kVectors : 0>(t, a + first * a_row_bytes, a_row_bytes, a_unit_bytes, b + column * 4, b_unit_bytes, units, ahead);
       APRIL_UNROLL
       for (int r = 0; r < kRows; ++r) {
         APRIL_UNROLL
@@ -128,11 +128,23 @@ APRIL_INLINE void AccumulateRows(const char* a, int64_t a_row_bytes, int64_t a_u
       }
     };
     int64_t column = 0;
-    for (; column + Lanes::kTileVectors * kLanes <= columns; column += Lanes::kTileVectors * kLanes) {
-      columns_of.template operator()<Lanes::kTileVectors>(column);
-    }
+    for (; column + kMaxVectors * kLanes <= columns; column += kMaxVectors * kLanes) columns_of.template operator()<kMaxVectors>(column);
     for (; column < columns; column += kLanes) columns_of.template operator()<1>(column);
   });
+}
+
+/// c[r, :] = c[r, :] * factor[r] + sum over units of a(r, u) * b(u, :), for `columns` (a multiple of 16) contiguous units of b. A null factor is 1.
+template <class E, int kMaxRows, bool kFetch = false>
+APRIL_INLINE void AccumulateRows(const char* a, int64_t a_row_bytes, int64_t a_unit_bytes, const char* b, int64_t b_unit_bytes, int64_t units,
+                                 int64_t rows, int64_t columns, const float* factor, float* c, int64_t c_stride, int64_t ahead = 0) {
+  if constexpr (Lanes::kFewRows > 0) {
+    if (rows <= Lanes::kFewRows) {
+      return AccumulateTiles<E, Lanes::kFewTileRows, kFewTileVectors, kFetch>(a, a_row_bytes, a_unit_bytes, b, b_unit_bytes, units, rows, columns,
+                                                                              factor, c, c_stride, ahead);
+    }
+  }
+  AccumulateTiles<E, kMaxRows, Lanes::kTileVectors, kFetch>(a, a_row_bytes, a_unit_bytes, b, b_unit_bytes, units, rows, columns, factor, c, c_stride,
+                                                            ahead);
 }
 
 }  // namespace

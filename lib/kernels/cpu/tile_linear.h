@@ -57,7 +57,7 @@ void TileLinear(const LinearArgs& a) {
     for (int64_t g = 0, row = 0; g < groups; ++g) {
       const int64_t rows = DivideUp(a.rows - row, groups - g);
       // The first group of rows brings a block in; it stays in the second cache for the others.
-      if (g == 0 && rows >= kFetchFromRows) {
+      if (g == 0 && rows >= Lanes::kFetchFromRows) {
         TileLinearRows<true>(a, block, row, rows);
       } else {
         TileLinearRows<false>(a, block, row, rows);
