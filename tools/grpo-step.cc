@@ -2,7 +2,6 @@
 // Reads claims (--in, default -); writes one step record a claim (--out, default -). Keeps checkpoints (--from) and published weights (--publish).
 //   partial-buffer claim -s run/buffer --groups 8 | grpo-step --from run/checkpoints --publish run/weights | partial-buffer commit -s run/buffer
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -15,8 +14,9 @@
 #include "grpo/claim.h"
 #include "grpo/follower.h"
 #include "grpo/preset.h"
-#include "grpo/replaying.h"
+#include "grpo/replay.h"
 #include "grpo/session.h"
+#include "grpo/step_report.h"
 #include "ranks/ranks.h"
 #include "record/io.h"
 
@@ -51,8 +51,8 @@ constexpr const char* kDescription =
     "\n"
     "On SIGINT or SIGTERM the step at hand is finished and saved; exit 75.\n"
     "\n"
-    "--replay computes a recorded step again, with the options that it was trained with, prints whether every bit is as recorded (exit 3: it is not,\n"
-    "and which tensor differs first) and changes nothing:\n"
+    "--replay computes a recorded step again, with the options that it was trained with, prints whether every bit is as recorded (exit 3: it is\n"
+    "not, and which tensor differs first) and changes nothing:\n"
     "\n"
     "  partial-buffer claim -s run/buffer --replay 17 --checkpoints run/checkpoints |\n"
     "    grpo-step --replay 17 --from run/checkpoints --publish run/weights --lr 1e-5";
@@ -63,74 +63,49 @@ record::Header OutputHeader(const record::Header& input, const cli::Context& con
   return header;
 }
 
-/// "3 (reward-error 1, failed 2)"
-std::string ExcludedText(const std::map<std::string, int64_t>& reasons) {
-  int64_t all = 0;
-  std::string text;
-  for (const auto& [reason, count] : reasons) {
-    all += count;
-    text += (text.empty() ? " (" : ", ") + reason + " " + std::to_string(count);
-  }
-  return std::to_string(all) + (text.empty() ? "" : text + ")");
+void Give(const record::Step& step, record::RecordWriter& writer) {
+  writer.Write(step);
+  writer.Flush();
 }
 
-/// Steps and rollouts so far; each line's counts add up.
-struct Counts {
-  int64_t steps = 0, repeated = 0, unmoved = 0, rollouts = 0, trained = 0, skipped = 0;
-  std::map<std::string, int64_t> excluded;  ///< by reason
-
-  void Add(const grpo::StepReport& report, int64_t claim_rollouts) {
-    ++steps;
-    repeated += report.repeated;
-    if (report.repeated) return;
-    unmoved += !report.step.advanced;
-    rollouts += claim_rollouts;
-    trained += report.num_trained;
-    skipped += report.num_skipped;
-    for (const auto& [reason, count] : report.excluded) excluded[reason] += count;
-  }
-  std::string Text() const {
-    std::string text = std::to_string(steps) + " steps, " + std::to_string(rollouts) + " rollouts: trained " + std::to_string(trained) +
-                       ", skipped " + std::to_string(skipped) + ", excluded " + ExcludedText(excluded);
-    if (unmoved > 0) text += "; " + std::to_string(unmoved) + " steps without any gradient";
-    if (repeated > 0) text += "; " + std::to_string(repeated) + " steps were in the checkpoint already";
-    return text;
-  }
-};
+/// For --metrics and for a person.
+void Tell(const grpo::StepReport& report, cli::Context& context) {
+  const std::string step = "step " + std::to_string(report.step.step);
+  if (report.repeated) return log::Info(step + " was trained before: its record is given again");
+  context.Metrics(report.metrics);
+  log::Detail(step + ": " + report.line);
+  context.progress().Update(static_cast<double>(report.step.step + 1), 0, report.line);
+  if (!report.excluded.empty()) log::Info(step + ": rollouts left out of their groups: " + grpo::ExcludedText(report.excluded));
+  if (!report.step.advanced) log::Info(step + ": no gradient in the whole claim; the weights and the optimiser stay as they are");
+}
 
 /// Trains claims until the stream ends or a stop was asked for between two of them. Returns how its own stream is to end.
-stream::EndStatus TrainAll(grpo::Session& session, grpo::ClaimReader& reader, record::RecordWriter& writer, cli::Context& context, Counts* counts) {
+stream::EndStatus TrainAll(grpo::Session& session, grpo::ClaimReader& reader, record::RecordWriter& writer, cli::Context& context) {
+  grpo::StepTally tally;
+  context.Summary(tally.Text());
   while (auto claim = reader.Next()) {
     if (StopRequested()) return stream::EndStatus::kStopped;  // this claim stays in the buffer, and comes again
     grpo::StepReport report = session.Train(*claim);
-    const auto give = [&] {
-      writer.Write(report.step);
-      writer.Flush();
-    };
-    give();
-    if (session.Settle(&report)) give();
-    counts->Add(report, claim->NumRollouts());
-    context.Summary(counts->Text());
-    const std::string step = "step " + std::to_string(report.step.step);
-    if (report.repeated) {
-      log::Info(step + " was trained before: its record is given again");
-      continue;
+    tally.Add(report, claim->NumRollouts());
+    context.Summary(tally.Text());
+    try {
+      Give(report.step, writer);
+      if (session.Settle(&report)) Give(report.step, writer);
+    } catch (const Error&) {
+      try {
+        Tell(report, context);  // it was trained and published, whatever became of its record and its checkpoint
+      } catch (const Error&) {  // the first failure is the one to report
+      }
+      throw;
     }
-    context.Metrics(report.metrics);
-    log::Detail(step + ": " + report.line);
-    context.progress().Update(static_cast<double>(report.step.step + 1), 0, report.line);
-    if (!report.excluded.empty()) log::Info(step + ": rollouts left out of their groups: " + ExcludedText(report.excluded));
-    if (!report.step.advanced) log::Info(step + ": no gradient in the whole claim; the weights and the optimiser stay as they are");
+    Tell(report, context);
   }
   return reader.end_status();
 }
 
 /// The final checkpoint, named in the last step's record, which is given again.
 void Save(grpo::Session& session, record::RecordWriter& writer) {
-  if (const auto step = session.Finish()) {
-    writer.Write(*step);
-    writer.Flush();
-  }
+  if (const auto step = session.Finish()) Give(*step, writer);
 }
 
 grpo::SessionOptions SessionOptions(const Options& options, const cli::Context& context) {
@@ -206,11 +181,9 @@ void Run(const Options& given, cli::Context& context) {
   session.CheckHeader(reader.header());
   record::RecordWriter writer(options.io.out, OutputHeader(reader.header(), context), writing);
 
-  Counts counts;
-  context.Summary(counts.Text());
   stream::EndStatus status = stream::EndStatus::kOk;
   try {
-    status = TrainAll(session, reader, writer, context, &counts);
+    status = TrainAll(session, reader, writer, context);
   } catch (const Error&) {
     try {
       Save(session, writer);  // the steps before the failure are good: a checkpoint spares computing them again

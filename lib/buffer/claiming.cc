@@ -1,6 +1,8 @@
 #include "buffer/claiming.h"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -10,6 +12,7 @@
 #include "buffer/admission.h"
 #include "buffer/dropping.h"
 #include "buffer/map_fields.h"
+#include "record/checkpoint_name.h"
 
 namespace april::buffer {
 namespace {
@@ -84,10 +87,15 @@ std::string EncodeGroup(Store& store, const ClaimMeta& claim, const GroupMeta& g
   return record::EncodeRecord(head);
 }
 
-/// By the rule of formats/checkpoints.md: the trainer reads no other, such as a copy that somebody keeps.
-bool IsCheckpointName(const std::string& name) {
-  constexpr std::string_view kPrefix = "step-";
-  return name.starts_with(kPrefix) && name.size() > kPrefix.size() && name.find_first_not_of("0123456789", kPrefix.size()) == std::string::npos;
+/// What is missing of the files that a checkpoint's manifest lists, by their sizes: the trainer alone reads them, and checks their digests.
+std::string DamageOf(FileSystem& files, const std::string& directory, const Json& manifest) {
+  for (const Json& file : manifest.value("files", Json::array())) {
+    const std::string path = JoinPath(directory, file.at("name").get<std::string>());
+    if (!files.Exists(path)) return path + " is missing";
+    const uint64_t size = files.OpenForRead(path)->Size(), listed = file.at("size").get<uint64_t>();
+    if (size != listed) return path + " has " + std::to_string(size) + " bytes, its manifest says " + std::to_string(listed);
+  }
+  return "";
 }
 
 }  // namespace
@@ -224,19 +232,26 @@ void AbandonClaim(const State& state, Batch& batch, const std::string& claim_id,
 
 std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::string& directory, int64_t at_most) {
   if (!files.Exists(directory)) return std::nullopt;
-  std::optional<CheckpointInfo> newest;
+  std::vector<std::pair<int64_t, std::string>> names;
   for (const std::string& name : files.List(directory)) {
-    const std::string path = JoinPath(JoinPath(directory, name), "manifest.json");
-    if (!IsCheckpointName(name) || !files.Exists(path)) continue;
+    if (const auto step = record::StepOfCheckpoint(name)) names.emplace_back(*step, name);
+  }
+  std::sort(names.begin(), names.end(), std::greater());
+  for (const auto& [number, name] : names) {
+    const std::string path = JoinPath(directory, name), manifest_path = JoinPath(path, "manifest.json");
+    if (!files.Exists(manifest_path)) continue;
     try {
-      const Json json = Json::parse(ReadFile(files, path));
-      const CheckpointInfo info{name, json.at("step").get<int64_t>()};
-      if (info.step <= at_most && (!newest || info.step > newest->step)) newest = info;
+      const Json manifest = Json::parse(ReadFile(files, manifest_path));
+      const auto step = manifest.at("step").get<int64_t>();
+      if (step > at_most) continue;
+      const std::string damage = DamageOf(files, path, manifest);
+      if (damage.empty()) return CheckpointInfo{name, step};
+      log::Warn("checkpoint " + path + " is damaged and passed over: " + damage);
     } catch (const Json::exception& error) {
-      log::Warn(path + " is no checkpoint's manifest and was passed over: " + error.what());
+      log::Warn(manifest_path + " is no checkpoint's manifest and was passed over: " + JsonProblem(error));
     }
   }
-  return newest;
+  return std::nullopt;
 }
 
 int64_t FirstStepToEmit(const State& state, const std::optional<CheckpointInfo>& checkpoint) {

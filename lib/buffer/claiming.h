@@ -39,8 +39,8 @@ bool CommitStep(const State& state, Batch& batch, const record::Step& step);
 /// claimed → ready. Throws Usage unless it is the newest uncommitted claim.
 void AbandonClaim(const State& state, Batch& batch, const std::string& claim_id, const std::string& why);
 
-/// nullopt when `directory` is missing or holds none of a checkpoint's name. A manifest that cannot be read is passed over with a warning.
-/// Those whose next step is above `at_most` do not count.
+/// nullopt when `directory` is missing or holds none of a checkpoint's name. One whose manifest cannot be read, or lists a file that is not there
+/// with its size, is passed over with a warning. Those whose next step is above `at_most` do not count.
 std::optional<CheckpointInfo> NewestCheckpoint(FileSystem& files, const std::string& directory, int64_t at_most = kNoUpperLimit);
 
 /// The first step that has to be emitted for a trainer that resumes from `checkpoint`: its next one, or an earlier one that was never committed.

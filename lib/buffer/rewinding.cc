@@ -5,34 +5,60 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "buffer/claiming.h"
+#include "record/checkpoint_name.h"
 
 namespace april::buffer {
 namespace {
 
 constexpr const char* kManifest = "manifest.json";
 
+/// Absolute, so that "." has a name and a parent.
 std::filesystem::path Plain(const std::string& path) {
-  const std::filesystem::path normal = std::filesystem::path(path).lexically_normal();
+  const std::filesystem::path normal = std::filesystem::absolute(path).lexically_normal();
   return normal.has_filename() ? normal : normal.parent_path();
 }
 
 std::string Step(int64_t step) { return "step " + std::to_string(step); }
 
+/// What may have been meant by `path`: the newest checkpoint in it, or beside it.
+std::string Hint(FileSystem& files, const std::string& path) {
+  std::string example = "run/checkpoints/step-00000008";
+  for (const std::string& directory : {path, DirectoryOf(path)}) {
+    if (!files.Exists(JoinPath(directory, "."))) continue;  // no directory
+    const auto newest = NewestCheckpoint(files, directory);
+    if (!newest) continue;
+    example = JoinPath(directory, newest->name);
+    break;
+  }
+  return "name a checkpoint's own folder, for example " + example;
+}
+
 }  // namespace
 
 RewindTarget ReadRewindTarget(FileSystem& files, const std::string& path, const std::string& run) {
   const std::string manifest = JoinPath(Plain(path).string(), kManifest);
-  constexpr const char* kHint = "name a checkpoint's own folder, for example run/checkpoints/step-00000008";
-  if (!files.Exists(manifest)) throw Error::Usage(path + " is no whole checkpoint: it has no " + kManifest, kHint);
+  if (!files.Exists(manifest)) throw Error::Usage(path + " is no whole checkpoint: it has no " + kManifest, Hint(files, path));
+  const std::string name = Plain(path).filename().string();
+  const auto named_step = record::StepOfCheckpoint(name);
+  if (!named_step) {
+    throw Error::Usage(path + " is not called like a checkpoint: the trainer would not go on from it",
+                       Hint(files, path) + "; a copy must have its old name and place back first");
+  }
   try {
     const Json json = Json::parse(ReadFile(files, manifest));
     if (json.contains("run") && json.at("run").is_string() && !json.at("run").get<std::string>().empty() &&
         json.at("run").get<std::string>() != run) {
       throw Error::Usage(path + " is of run \"" + json.at("run").get<std::string>() + "\", this buffer's is \"" + run + "\"");
     }
-    return {Plain(path).filename().string(), json.at("step").get<int64_t>(), json.at("version").get<uint64_t>()};
+    const RewindTarget target{name, json.at("step").get<int64_t>(), json.at("version").get<uint64_t>()};
+    if (target.step != *named_step) {
+      throw Error::Usage(path + " is called " + name + " and holds " + Step(target.step) + ": a renamed copy, from which the trainer would not go on",
+                         "name " + record::CheckpointName(target.step) + ", or give this one that name and its place back first");
+    }
+    return target;
   } catch (const Json::exception& error) {
-    throw Error::Usage(manifest + " is no checkpoint's manifest: " + error.what(), kHint);
+    throw Error::Usage(manifest + " is no checkpoint's manifest: " + error.what(), Hint(files, path));
   }
 }
 
@@ -68,12 +94,11 @@ RewindCounts Rewind(const State& state, Batch& batch, const RewindTarget& target
 }
 
 std::vector<std::string> SetNewerAside(FileSystem& files, const std::string& path, int64_t step) {
-  const std::filesystem::path parent = Plain(path).parent_path();
-  const std::string directory = parent.empty() ? "." : parent.string();
+  const std::string directory = Plain(path).parent_path().string();
   std::vector<std::string> names;
   for (const std::string& name : files.List(directory)) {
     const std::string manifest = JoinPath(JoinPath(directory, name), kManifest);
-    if (!files.Exists(manifest)) continue;
+    if (!record::StepOfCheckpoint(name) || !files.Exists(manifest)) continue;
     try {
       if (Json::parse(ReadFile(files, manifest)).at("step").get<int64_t>() <= step) continue;
     } catch (const Json::exception&) {

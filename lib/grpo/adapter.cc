@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "grpo/number_text.h"
 
 namespace april::grpo {
 namespace {
@@ -57,11 +58,19 @@ void AdapterOptions::Register(OptionsVisitor& options) {
   options.Text("lora-targets", &targets, "LIST", "matrices of each layer that have factors");
 }
 
+void RequireLora(const AdapterOptions& options) {
+  if (options.rank > 0) return;
+  const AdapterOptions unset;
+  const auto refuse = [](const std::string& given) {
+    throw Error::Usage(given + " without --lora: there are no factors", "add --lora 16, or leave --lora-alpha and --lora-targets out");
+  };
+  if (options.alpha != unset.alpha) refuse("--lora-alpha " + NumberText(options.alpha));
+  if (options.targets != unset.targets) refuse("--lora-targets " + options.targets);
+}
+
 std::string Adapter::Text() const {
   if (!exists()) return "no --lora";
-  char number[32];
-  std::snprintf(number, sizeof number, "%g", alpha);
-  std::string text = "--lora " + std::to_string(rank) + " --lora-alpha " + number + " --lora-targets ", separator;
+  std::string text = "--lora " + std::to_string(rank) + " --lora-alpha " + NumberText(alpha) + " --lora-targets ", separator;
   for (const Module& module : kModules) {
     if (std::find(modules.begin(), modules.end(), module.name) == modules.end()) continue;
     text += separator + module.target;

@@ -19,6 +19,9 @@ struct AdapterOptions {
   void Register(OptionsVisitor& options);
 };
 
+/// Throws Usage when an adapter's other options are given without --lora.
+void RequireLora(const AdapterOptions& options);
+
 /// Which matrices have factors. Without any, all parameters are trained.
 struct Adapter {
   struct Target {

@@ -2,21 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <optional>
 
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "grpo/number_text.h"
 
 namespace april::grpo {
 namespace {
-
-std::string Number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%g", value);
-  return text;
-}
 
 [[noreturn]] void Reject(const record::Rollout& rollout, const std::string& why, const std::string& hint = {}) {
   const std::string way_out = "`partial-buffer show -s DIR " + HexU64(rollout.uid) +
@@ -48,12 +42,12 @@ void CheckRollout(const record::Rollout& rollout, const ClaimGroup& group, const
   }
   for (const record::Segment& segment : rollout.segments) {
     if (segment.kind != "generated") continue;
-    if (segment.temperature <= 0) Reject(rollout, "was sampled at temperature " + Number(segment.temperature) + ", which is for evaluation only");
+    if (segment.temperature <= 0) Reject(rollout, "was sampled at temperature " + NumberText(segment.temperature) + ", which is for evaluation only");
     const bool truncated = segment.top_k > 0 || segment.top_p < 1 || segment.min_p > 0;
     if (truncated && !method.accept_truncated_sampling) {
       Reject(rollout,
-             "was sampled with top_k " + std::to_string(segment.top_k) + ", top_p " + Number(segment.top_p) + ", min_p " + Number(segment.min_p) +
-                 ": its tokens come from another distribution than the trained one",
+             "was sampled with top_k " + std::to_string(segment.top_k) + ", top_p " + NumberText(segment.top_p) + ", min_p " +
+                 NumberText(segment.min_p) + ": its tokens come from another distribution than the trained one",
              "generate without truncation, or accept the difference with --truncated-sampling ignore");
     }
   }

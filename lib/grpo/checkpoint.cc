@@ -1,8 +1,6 @@
 #include "grpo/checkpoint.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cstdio>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -13,12 +11,15 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "grpo/sharding.h"
+#include "record/checkpoint_name.h"
 #include "weights/safetensors.h"
 
 namespace april::grpo {
 namespace {
 
 constexpr const char* kManifest = "manifest.json";
+constexpr const char* kRewound = ".rewound";  // behind a manifest's name: partial-buffer rewind set the checkpoint aside
+constexpr const char* kDamaged = ".damaged";  // this store did
 constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kReference = "reference";  // a directory
@@ -93,17 +94,6 @@ record::Step StepFromJson(const Json& json) {
   return step;
 }
 
-/// The step of a checkpoint's name; nullopt for what else lies beside them, such as a copy that somebody keeps.
-std::optional<int64_t> StepOf(std::string_view name) {
-  constexpr std::string_view kPrefix = "step-";
-  if (!name.starts_with(kPrefix)) return std::nullopt;
-  name.remove_prefix(kPrefix.size());
-  int64_t step = 0;
-  const auto [end, status] = std::from_chars(name.data(), name.data() + name.size(), step);
-  const bool good = !name.empty() && name[0] != '-' && status == std::errc() && end == name.data() + name.size();
-  return good ? std::optional(step) : std::nullopt;
-}
-
 /// What `use` makes of a JSON text's values. Throws Data about `subject` when one is missing or of another type.
 template <typename Use>
 auto WithJson(const std::string& subject, const Use& use) {
@@ -160,24 +150,19 @@ const float* FindTensor(const weights::SafetensorsFile& file, const weights::Ten
 CheckpointStore::CheckpointStore(FileSystem& files, std::string directory, int64_t keep)
     : files_(files), directory_(std::move(directory)), keep_(keep) {}
 
-std::string CheckpointStore::NameOf(int64_t step) {
-  char name[32];
-  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
-  return name;
-}
-
 std::vector<std::string> CheckpointStore::Names() {
   std::vector<std::string> names;
   if (!files_.Exists(directory_)) return names;
   for (std::string& name : files_.List(directory_)) {
-    if (StepOf(name)) names.push_back(std::move(name));
+    if (record::StepOfCheckpoint(name)) names.push_back(std::move(name));
   }
-  std::sort(names.begin(), names.end(), [](const std::string& a, const std::string& b) { return *StepOf(a) > *StepOf(b); });
+  std::sort(names.begin(), names.end(),
+            [](const std::string& a, const std::string& b) { return *record::StepOfCheckpoint(a) > *record::StepOfCheckpoint(b); });
   return names;
 }
 
 std::string CheckpointStore::Write(const State& state, const CheckpointInfo& info, const std::vector<std::string>& sidecars, ranks::Ranks& ranks) {
-  const std::string name = NameOf(state.step), path = PathOf(name), manifest_path = JoinPath(path, kManifest);
+  const std::string name = record::CheckpointName(state.step), path = PathOf(name), manifest_path = JoinPath(path, kManifest);
   files_.MakeDirectory(path);
   files_.SyncDirectory(directory_);
   if (files_.Exists(manifest_path)) {  // it must not look whole while it is overwritten
@@ -240,14 +225,20 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
 CheckpointStore::Finding CheckpointStore::Look(const std::string& name) {
   const std::string path = PathOf(name), manifest_path = JoinPath(path, kManifest);
   if (!files_.Exists(manifest_path)) {
-    const bool set_aside = files_.Exists(manifest_path + ".rewound");
-    log::Info("checkpoint " + path + (set_aside ? " was set aside by a rewind" : " has no manifest: its writing was cut short; passed over"));
+    const char* why = files_.Exists(manifest_path + kRewound)   ? "was set aside by a rewind"
+                      : files_.Exists(manifest_path + kDamaged) ? "was set aside as damaged"
+                                                                : "has no manifest: its writing was cut short; passed over";
+    log::Info("checkpoint " + path + " " + why);
     return {};
   }
   try {
     const Json manifest = Json::parse(ReadFile(files_, manifest_path));
     const auto major = manifest.at("format_version").at(0).get<int64_t>();
     if (major > 1) throw Error::Incompatible("checkpoint " + path + " has format version " + std::to_string(major) + ", this build reads version 1");
+    const auto step = manifest.at("step").get<int64_t>();
+    if (step != record::StepOfCheckpoint(name)) {
+      throw Error::Data("it is called " + name + " and holds step " + std::to_string(step) + ": a renamed copy");
+    }
     Verify(files_, path, manifest);
     return {true, ""};
   } catch (const Error& error) {
@@ -270,14 +261,15 @@ std::optional<std::string> CheckpointStore::FindNewest() {
       return name;
     }
     log::Warn("checkpoint " + path + " is damaged and set aside: " + found.damage);
-    files_.Rename(manifest_path, manifest_path + ".damaged");
+    files_.Rename(manifest_path, manifest_path + kDamaged);
+    has_set_aside_ = true;
   }
   return std::nullopt;
 }
 
 std::optional<std::string> CheckpointStore::FindAtOrBefore(int64_t step) {
   for (const std::string& name : Names()) {
-    if (*StepOf(name) > step) continue;
+    if (*record::StepOfCheckpoint(name) > step) continue;
     const Finding found = Look(name);
     if (found.has_manifest && found.damage.empty()) return name;
     if (found.has_manifest) log::Warn("checkpoint " + PathOf(name) + " is damaged and passed over: " + found.damage);
@@ -293,7 +285,7 @@ std::optional<AdapterBase> CheckpointStore::CheckAdapter(const std::string& name
     if (recorded.rank != adapter.rank || recorded.alpha != adapter.alpha || recorded.modules != adapter.modules) {
       const std::string options = recorded.exists() ? "go on with " + recorded.Text() : "go on without --lora";
       throw Error::Usage("checkpoint " + path + " was trained with " + recorded.Text() + ", and this run has " + adapter.Text(),
-                         options + ", or use another --from, and --model " + path + " to start from its weights");
+                         options + "; to change it, begin a new run (another buffer, --from and --publish) with --model " + path);
     }
     return recorded.exists() ? std::optional(BaseFromJson(manifest.at("adapter"))) : std::nullopt;
   });

@@ -35,6 +35,7 @@ struct CheckpointInfo {
   std::optional<AdapterBase> base = {};             ///< of the adapter, when there is one
 };
 
+/// Names are those of record/checkpoint_name.h; what is called otherwise is nobody's: neither read nor removed.
 class CheckpointStore {
  public:
   /// Keeps the newest `keep` whole checkpoints. The directory comes with the first Write.
@@ -47,6 +48,8 @@ class CheckpointStore {
   /// The newest whole checkpoint's name, every file checked by digest. One without a manifest is passed over with a message; a damaged one is set
   /// aside (its manifest renamed to manifest.json.damaged) with a warning.
   std::optional<std::string> FindNewest();
+  /// Whether FindNewest set a damaged one aside.
+  bool has_set_aside() const { return has_set_aside_; }
   /// The newest whole one of step `step` or before; nothing on disk is changed. A damaged one is passed over with a warning.
   std::optional<std::string> FindAtOrBefore(int64_t step);
   /// Throws Usage, saying what to type, when the checkpoint was trained with another adapter, with one or without. Returns the adapter's base.
@@ -54,8 +57,6 @@ class CheckpointStore {
   /// Fills `state`, whose configuration, adapter and base must be the checkpoint's. Throws Data, Incompatible.
   CheckpointInfo Read(const std::string& name, State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks);
 
-  /// "step-00000008". Other names under the directory are nobody's: neither read nor removed.
-  static std::string NameOf(int64_t step);
   std::string PathOf(const std::string& name) const { return JoinPath(directory_, name); }
   /// Digest of the weights that a checkpoint holds, by its manifest; nullopt when there is no whole one of that name. Throws Data.
   std::optional<uint64_t> WeightsOf(const std::string& name);
@@ -88,6 +89,7 @@ class CheckpointStore {
   FileSystem& files_;
   std::string directory_;
   int64_t keep_;
+  bool has_set_aside_ = false;
 };
 
 }  // namespace april::grpo

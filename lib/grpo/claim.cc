@@ -41,7 +41,6 @@ Claim ParseHead(record::Control control) {
   claim.id = CheckedId(Need(control.values, "claim").AsString());
   claim.step = Need(control.values, "step").AsInt();
   if (const stream::Value* replay = stream::Find(control.values, "replay")) claim.replay = replay->AsBool();
-  claim.trained_version = FindUint(control.values, "trained_version");
   claim.trained_weights = FindUint(control.values, "trained_weights");
   claim.control = std::move(control);
   return claim;

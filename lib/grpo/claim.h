@@ -20,9 +20,8 @@ struct ClaimGroup {
 struct Claim {
   std::string id;
   int64_t step = 0;
-  bool replay = false;                      ///< made before: recomputing it must give `weights`
-  std::optional<uint64_t> trained_version;  ///< of a replay that was committed
-  std::optional<uint64_t> trained_weights;  ///< manifest digest of that version
+  bool replay = false;                      ///< made before, and must become the same weights again
+  std::optional<uint64_t> trained_weights;  ///< digest of these, of a replay that was committed
   std::vector<ClaimGroup> groups;
   record::Control control;  ///< the claim's head, as it came
 

@@ -63,6 +63,7 @@ struct Follower::Parts {
 Follower::Follower(const SessionOptions& options, int num_threads, ranks::Ranks& ranks)
     : parts_(std::make_unique<Parts>(options, num_threads, ranks)) {
   Parts& parts = *parts_;
+  RequireLora(options.adapter);
   const Json start = Share(ranks, {});
   const auto config = model::Config::FromJson(start.at("config"));
   model::ProveKernels(config, parts.kernels, parts.pool, model::ProofDirectory());

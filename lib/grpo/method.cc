@@ -2,12 +2,12 @@
 
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <span>
 #include <vector>
 
 #include "base/error.h"
+#include "grpo/number_text.h"
 #include "grpo/preset.h"
 
 namespace april::grpo {
@@ -28,16 +28,11 @@ std::string Help(const char* what, std::span<const Rule> rules) {
   return help;
 }
 
-std::string Number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%g", value);
-  return text;
-}
 /// "ppo 0.2, gspo 0.0003": a bound's defaults.
 std::string BoundHelp(const char* what, double ClipBounds::*bound) {
   std::string help = std::string(what) + " auto =";
   for (const PolicyRule& rule : PolicyRules())
-    help += (&rule == PolicyRules().data() ? " " : ", ") + std::string(rule.name) + " " + Number(rule.clip.*bound);
+    help += (&rule == PolicyRules().data() ? " " : ", ") + std::string(rule.name) + " " + NumberText(rule.clip.*bound);
   return help;
 }
 std::string PresetHelp() {
@@ -66,7 +61,8 @@ double NumberOr(double automatic, const char* option, const std::string& text, d
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
   if (end == text.c_str() || *end != '\0' || !(value >= min && value <= max))
-    throw Error::Usage("--" + std::string(option) + " " + text + ": auto or a number from " + Number(min) + " to " + Number(max) + " is needed");
+    throw Error::Usage("--" + std::string(option) + " " + text + ": auto or a number from " + NumberText(min) + " to " + NumberText(max) +
+                       " is needed");
   return value;
 }
 
@@ -214,13 +210,13 @@ std::vector<std::string> Doubts(const MethodOptions& options) {
 
 std::string Method::Text() const {
   std::string text = "advantage=" + std::string(advantage->name) + " adv-std=" + spread->name + " loss=" + loss.policy->name +
-                     " clip=" + Number(loss.clip.low) + "," + Number(loss.clip.high);
-  if (loss.policy->name == std::string("dual")) text += "," + Number(loss.clip.dual);
+                     " clip=" + NumberText(loss.clip.low) + "," + NumberText(loss.clip.high);
+  if (loss.policy->name == std::string("dual")) text += "," + NumberText(loss.clip.dual);
   text += std::string(" old=") + (old_is_behaviour ? "behaviour" : "current") + " is-correction=" + grpo::Text(loss.correction) +
           " agg=" + loss.aggregation->name + " kl=" + loss.kl->name;
-  if (UsesReference()) text += ":" + Number(loss.kl_coef);
+  if (UsesReference()) text += ":" + NumberText(loss.kl_coef);
   if (reference_reset.Text() != "never") text += " ref-reset=" + reference_reset.Text();
-  if (UsesEntropy()) text += " entropy=" + Number(loss.entropy_coef);
+  if (UsesEntropy()) text += " entropy=" + NumberText(loss.entropy_coef);
   if (token_filter != TokenFilterRules().data()) text += " token-filter=" + std::string(token_filter->name);
   if (mask_truncated) text += " mask-truncated";
   if (optimizer_steps != 1) text += " optimizer-steps=" + std::to_string(optimizer_steps);
@@ -240,8 +236,8 @@ Correction ParseCorrection(const std::string& text) {
     char* end = nullptr;
     const double value = std::strtod(next, &end);
     if (end == next || !std::isfinite(value) || value < ranges[i].min || value > ranges[i].max) {
-      throw Error::Usage("--is-correction " + text + ": number " + std::to_string(i + 1) + " after the colon must be from " + Number(ranges[i].min) +
-                         " to " + Number(ranges[i].max));
+      throw Error::Usage("--is-correction " + text + ": number " + std::to_string(i + 1) + " after the colon must be from " +
+                         NumberText(ranges[i].min) + " to " + NumberText(ranges[i].max));
     }
     correction.parameters[i] = value;
     next = *end == ',' && i + 1 < ranges.size() ? end + 1 : end;
@@ -252,7 +248,7 @@ Correction ParseCorrection(const std::string& text) {
 
 std::string Text(const Correction& correction) {
   std::string text = correction.rule->name;
-  for (size_t i = 0; i < correction.parameters.size(); ++i) text += (i == 0 ? ":" : ",") + Number(correction.parameters[i]);
+  for (size_t i = 0; i < correction.parameters.size(); ++i) text += (i == 0 ? ":" : ",") + NumberText(correction.parameters[i]);
   return text;
 }
 
@@ -286,7 +282,7 @@ Schedule ParseSchedule(const OptimizerOptions& options) {
   if (!falls && (options.total_steps != 0 || options.lr_floor != 0))
     throw Error::Usage("--total-steps and --lr-floor do nothing while --lr-schedule is constant", "add --lr-schedule cosine, or leave them out");
   if (options.lr_floor > options.lr) {
-    throw Error::Usage("--lr-floor " + Number(options.lr_floor) + " is above --lr " + Number(options.lr),
+    throw Error::Usage("--lr-floor " + NumberText(options.lr_floor) + " is above --lr " + NumberText(options.lr),
                        "the learning rate falls from --lr to --lr-floor");
   }
   return schedule;

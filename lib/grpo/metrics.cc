@@ -28,6 +28,13 @@ void AddRatios(const char* name, std::vector<double> log_ratios, Json* json) {
   }
 }
 
+/// One set of weights may have several spans, with tokens between them that were not generated.
+bool WasInterrupted(const record::Rollout& rollout) {
+  const std::vector<record::WeightSpan>& spans = rollout.weight_versions;
+  const auto other = [&](const record::WeightSpan& span) { return span.version != spans[0].version || span.weights != spans[0].weights; };
+  return rollout.resumes > 0 || std::any_of(spans.begin(), spans.end(), other);
+}
+
 bool Contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
@@ -45,7 +52,7 @@ void Metrics::AddBatch(const Batch& batch) {
     num_zero_groups_ += group.zero_advantage;
     for (const TrainingSequence& sequence : group.sequences) {
       ++num_sequences_;
-      num_continued_ += sequence.rollout->resumes > 0 || sequence.rollout->weight_versions.size() > 1;
+      num_continued_ += WasInterrupted(*sequence.rollout);
       num_length_finish_ += sequence.rollout->finish == record::Finish::kLength;
       num_response_tokens_ += static_cast<int64_t>(sequence.rollout->tokens.size());
       const double reward = sequence.rollout->reward->value;

@@ -1,4 +1,4 @@
-#include "grpo/replay.h"
+#include "grpo/recorded_step.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "base/digest.h"
 #include "base/error.h"
+#include "record/checkpoint_name.h"
 #include "weights/convert.h"
 #include "weights/safetensors.h"
 
@@ -54,15 +54,8 @@ std::string FirstDifference(const std::vector<weights::TensorView>& ours, const 
 
 }  // namespace
 
-uint64_t DigestOf(const State& state) {
-  std::vector<weights::Manifest::Tensor> tensors;
-  for (const weights::TensorView& view : state.RoundedViews()) {
-    tensors.push_back({view.name, weights::Name(view.dtype), view.shape, Digest(view.data, view.num_bytes)});
-  }
-  return weights::WeightsDigest(std::move(tensors));
-}
-
-std::optional<std::string> CompareWithRecords(const Claim& claim, const State& state, weights::VersionStore& versions, CheckpointStore& checkpoints) {
+std::optional<std::string> CompareWithRecords(const Claim& claim, const State& state, uint64_t weights, weights::VersionStore& versions,
+                                              CheckpointStore& checkpoints) {
   std::optional<uint64_t> recorded = claim.trained_weights;
   std::string sources = recorded ? "the buffer" : "";
   const auto add = [&sources](const std::string& source) { sources += (sources.empty() ? "" : ", ") + source; };
@@ -78,7 +71,7 @@ std::optional<std::string> CompareWithRecords(const Claim& claim, const State& s
       add(version.directory);
     }
   }
-  const std::string name = CheckpointStore::NameOf(state.step);
+  const std::string name = record::CheckpointName(state.step);
   if (const auto written = checkpoints.WeightsOf(name)) {
     if (!recorded) recorded = written;
     if (*recorded == *written) {
@@ -91,9 +84,9 @@ std::optional<std::string> CompareWithRecords(const Claim& claim, const State& s
   if (!recorded) return std::nullopt;
 
   const std::string what = "step " + std::to_string(claim.step) + " (claim " + claim.id + "), computed again, ";
-  if (const uint64_t seen = DigestOf(state); seen != *recorded) {
+  if (weights != *recorded) {
     const std::string tensor = model_file.empty() ? "" : FirstDifference(state.RoundedViews(), weights::SafetensorsFile(model_file));
-    throw Error::Data(what + "gives weights " + HexU64(seen) + ", recorded " + HexU64(*recorded) + "; " +
+    throw Error::Data(what + "gives weights " + HexU64(weights) + ", recorded " + HexU64(*recorded) + "; " +
                           (tensor.empty() ? "which tensors differ cannot be told: neither a published version nor a checkpoint of it is kept"
                                           : "the first tensor that differs is " + tensor),
                       kHint);

@@ -12,13 +12,11 @@
 
 namespace april::grpo {
 
-/// The digest that names the state's weights when they are published.
-uint64_t DigestOf(const State& state);
-
-/// Compares the state behind a recomputed claim with every record of that step: the digest in the claim, the published version, the checkpoint that
-/// was written behind it, optimiser state included. Reads only. Returns what was compared ("the buffer, run/weights/v00000008"); nullopt when nothing
-/// tells what the step became.
+/// Compares the state behind a recomputed claim, whose digest is `weights`, with every record of that step: the digest in the claim, the published
+/// version, the checkpoint that was written behind it, optimiser state included. Reads only. Returns what was compared ("the buffer,
+/// run/weights/v00000008"); nullopt when nothing tells what the step became.
 ///   Throws Data naming the first tensor that differs, the elements seen and recorded.
-std::optional<std::string> CompareWithRecords(const Claim& claim, const State& state, weights::VersionStore& versions, CheckpointStore& checkpoints);
+std::optional<std::string> CompareWithRecords(const Claim& claim, const State& state, uint64_t weights, weights::VersionStore& versions,
+                                              CheckpointStore& checkpoints);
 
 }  // namespace april::grpo

@@ -3,9 +3,7 @@
 #include <cstring>
 #include <utility>
 
-#include "base/digest.h"
 #include "weights/convert.h"
-#include "weights/manifest.h"
 
 namespace april::grpo {
 
@@ -23,16 +21,6 @@ std::shared_ptr<const model::Policy> PackRounded(const model::Config& config, st
     rounded[i].num_bytes *= 2;
   }
   return model::Policy::FromTensors(config, rounded, kernels, pool, for_training, std::move(reuse));
-}
-
-uint64_t DigestOf(const weights::ModelFiles& files, const State& like) {
-  std::vector<weights::Manifest::Tensor> tensors;
-  for (const weights::TensorView& view : like.RoundedViews()) {
-    const kernels::Memory memory(view.num_bytes);
-    files.Read(view.name, view.shape, view.dtype, memory.data());
-    tensors.push_back({view.name, weights::Name(view.dtype), view.shape, Digest(memory.data(), view.num_bytes)});
-  }
-  return weights::WeightsDigest(std::move(tensors));
 }
 
 /// Room for a copy of these tensors.

@@ -20,18 +20,15 @@ std::shared_ptr<const model::Policy> PackRounded(const model::Config& config, st
                                                  const kernels::Kernels& kernels, kernels::ThreadPool& pool, bool for_training,
                                                  std::shared_ptr<const model::Policy> reuse = nullptr);
 
-/// The digest that State `like` would have with a model's weights.
-uint64_t DigestOf(const weights::ModelFiles& files, const State& like);
-
 class Reference {
  public:
-  /// `initial` may be null: there is no reference.
+  /// `initial` may be null: there is no --kl.
   explicit Reference(std::shared_ptr<const model::Policy> initial) : policy_(std::move(initial)) {}
 
   const model::Policy* policy() const { return policy_.get(); }
   /// The state's bf16 weights are the reference from now on.
   void Take(const State& state, const kernels::Kernels& kernels, kernels::ThreadPool& pool);
-  /// The policy was made of these files, which a checkpoint of later than a reset holds: they must be in the next one, too.
+  /// These files, which a checkpoint of later than a reset holds, must be in the next one, too. The policy was made of them, if there is one.
   void Keep(const weights::ModelFiles& files, const State& state);
   /// bf16, by Hugging Face name; empty as long as it is the initial one. Views into this object.
   const std::vector<weights::TensorView>& tensors() const { return tensors_; }

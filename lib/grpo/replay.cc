@@ -1,4 +1,4 @@
-#include "grpo/replaying.h"
+#include "grpo/replay.h"
 
 #include <optional>
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <future>
-#include <string_view>
 #include <utility>
 
 #include "base/bytes.h"
@@ -11,24 +10,24 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "grpo/checkpoint.h"
 #include "grpo/orders.h"
-#include "grpo/replay.h"
+#include "grpo/recorded_step.h"
 #include "grpo/sharding.h"
+#include "grpo/sidecars.h"
+#include "grpo/state_digest.h"
+#include "grpo/trainer.h"
 #include "kernels/kernels.h"
 #include "kernels/peak.h"
+#include "kernels/thread_pool.h"
 #include "model/kernel_proof.h"
-#include "text/export.h"
-#include "text/tokenizer.h"
 #include "weights/model_files.h"
+#include "weights/version_store.h"
 
 namespace april::grpo {
 namespace {
 
 constexpr size_t kRememberedSteps = 16;  // step records that a checkpoint repeats at least, in case their commits were lost
-
-kernels::Precision ParsePrecision(const std::string& name) {
-  return name == "bf16" ? kernels::Precision::kBf16 : name == "f32" ? kernels::Precision::kF32 : kernels::Precision::kAuto;
-}
 
 /// Operations a second.
 double PeakOf(const SessionOptions& options, kernels::ThreadPool& pool) {
@@ -37,103 +36,16 @@ double PeakOf(const SessionOptions& options, kernels::ThreadPool& pool) {
 
 std::string AbsolutePath(const std::string& path) { return std::filesystem::absolute(path).lexically_normal().string(); }
 
-bool IsDirectory(const std::string& path) { return SystemFiles().Exists(JoinPath(path, ".")); }
-
-/// Copies what belongs beside published weights (configuration, tokenizer) into `directory`, so that it outlives the checkpoint or model it came
-/// from.
-std::vector<std::string> CopySidecars(const std::vector<std::string>& paths, const std::string& directory) {
-  std::vector<std::string> copies;
-  for (const std::string& path : paths) {
-    const std::string copy = JoinPath(directory, path.substr(path.find_last_of('/') + 1));
-    if (copy != path) ReplaceFile(SystemFiles(), copy, ReadFile(SystemFiles(), path), /*durable=*/false);
-    copies.push_back(copy);
-  }
-  return copies;
-}
-
-/// Configuration and tokenizer of a model in whatever form; the configuration says bf16, as the published weights are.
-std::vector<std::string> ModelSidecars(const weights::ModelFiles& model, const std::string& directory) {
-  std::vector<std::string> paths = text::TokenizerFilesOf(model.path(), directory);
-  Json config = model.config();
-  config[config.contains("dtype") ? "dtype" : "torch_dtype"] = "bfloat16";  // transformers 5 and older ones
-  paths.push_back(JoinPath(directory, "config.json"));
-  ReplaceFile(SystemFiles(), paths.back(), config.dump(2) + "\n", /*durable=*/false);
-  return paths;
-}
-
-std::optional<uint64_t> TokenizerDigest(const std::string& path) {
-  if (IsDirectory(path) && !SystemFiles().Exists(JoinPath(path, "tokenizer.json"))) {
-    log::Warn(path + " has no tokenizer.json: whether claims were made with the model's tokenizer is not checked");
-    return std::nullopt;
-  }
-  return text::Tokenizer::Load(path)->digest();
-}
-
-stream::Map ToMap(const Json& json) {
-  stream::Map map;
-  for (const auto& [key, value] : json.items()) {
-    if (value.is_number_integer()) stream::Set(map, key, value.get<int64_t>());
-    if (value.is_number_float()) stream::Set(map, key, value.get<double>());
-  }
-  return map;
-}
-
-/// The step's numbers, for its record, for --metrics and for a terminal.
-void Tell(const UpdateResult& result, bool replay, StepReport* report) {
-  const Json numbers = result.metrics.ToJson();
-  report->step.metrics = ToMap(numbers);
-  report->metrics = {{"step", report->step.step},
-                     {"version", report->step.version},
-                     {"advanced", result.advanced},
-                     {"replay", replay},
-                     {"rollouts_trained", report->num_trained},
-                     {"rollouts_skipped", report->num_skipped},
-                     {"rollouts_excluded", report->num_excluded}};
-  report->metrics.update(numbers);
-  report->line = result.metrics.Line();
-}
-
 /// Before anything is read or written.
 Method CheckedMethod(const SessionOptions& options) {
   const Method method = ParseMethod(options.method);
   ParseSchedule(options.optimizer);
+  RequireLora(options.adapter);
   for (const std::string& doubt : Doubts(options.method)) log::Warn(doubt);
   return method;
 }
 
 }  // namespace
-
-void SessionOptions::Register(OptionsVisitor& options) {
-  options.Section("Weights");
-  options.Text("from", &from, "DIR", "checkpoints: goes on from the newest whole one, and writes new ones there");
-  options.Text("model", &model, "PATH",
-               "where to start when there is no checkpoint: a Hugging Face directory or a .gguf file; also the reference policy of --kl");
-  options.Text("publish", &publish, "DIR", "version store: the weights of every step, in bf16, for generators");
-  options.Integer("keep-versions", &keep_versions, 2, kNoUpperLimit, "published versions to keep");
-  options.Integer("checkpoint-every", &checkpoint_every, 1, kNoUpperLimit, "steps between full checkpoints; one is written at the end, too");
-  options.Integer("keep", &keep, 1, kNoUpperLimit, "whole checkpoints to keep");
-  options.Integer(
-      "replay", &replay, -1, kNoUpperLimit,
-      "compute this recorded step again, from the newest checkpoint at or before it and the claims of `partial-buffer claim --replay`, compare "
-      "every bit with what is recorded, and change nothing; -1 = off");
-  method.Register(options);
-  optimizer.Register(options);
-  adapter.Register(options);
-  options.Section("Machine");
-  options.Integer("micro-batch-tokens", &micro_batch_tokens, 1, kNoUpperLimit,
-                  "tokens that go through the network at once, in whole groups; changes memory, never the result");
-  options.Bytes("activation-memory", &activation_bytes,
-                "what the backward pass may keep of the forward pass; the rest is computed again, to the same bits");
-  options.Text("kernels", &kernels, "NAME", "kernel set; must be the generator's for on-policy ratios of exactly 1");
-  options.Choice("precision", &precision, {"auto", "bf16", "f32"}, "of the products: auto = bf16 where the machine multiplies it by itself");
-  options.Real("matrix-peak", &matrix_peak, 0, 1e9,
-               "what this machine can do at most, in 10^9 operations of bf16 matrix products a second, for the metrics' peak_share; 0 = measured at "
-               "start");
-}
-
-const kernels::Kernels& KernelsOf(const SessionOptions& options) {
-  return kernels::ChooseKernels(options.kernels, ParsePrecision(options.precision));
-}
 
 struct Session::Parts {
   Parts(const SessionOptions& session_options, int num_threads, std::shared_ptr<ranks::Ranks> all_ranks)
@@ -151,7 +63,9 @@ struct Session::Parts {
   std::shared_ptr<const model::Policy> LoadReferencePolicy(const std::optional<std::string>& kept);
   uint64_t Publish(bool supersede);
   void PublishStep(const Claim& claim);
+  std::string ReplayHint() const;
   void CheckOrder(const Claim& claim) const;
+  std::string GapHint() const;
   UpdateResult Apply(const Claim& claim, StepReport* report);
   bool replays() const { return options.replay >= 0; }
   void WriteCheckpoint(PhaseSeconds* seconds);
@@ -181,7 +95,7 @@ struct Session::Parts {
 /// Two trainers would overwrite each other's checkpoints.
 void Session::Parts::Lock() {
   if (options.model.empty() && !SystemFiles().Exists(options.from)) return;  // there is nothing to begin with, and nothing is made
-  SystemFiles().MakeDirectory(options.from);
+  MakeDirectoryDurably(SystemFiles(), options.from);                         // a checkpoint in it is told to the buffer as one that lasts
   lock = SystemFiles().Lock(JoinPath(options.from, "LOCK"), 0);
   if (!lock) throw Error::Runtime("another grpo-step writes its checkpoints into " + options.from, "wait for its end, or use another --from");
 }
@@ -218,15 +132,14 @@ void Session::Parts::Load() {
   state->ShareRounded(*ranks);
   Share(*ranks, {{"step", state->step}, {"version", state->version}, {"optimizer_steps", state->optimizer_steps}});
   info.method = method.Text();
-  std::shared_ptr<const model::Policy> reference;
   std::optional<std::string> reset_reference;
-  if (method.UsesReference()) {
-    if (newest_checkpoint) reset_reference = checkpoints.ReferenceModel(*newest_checkpoint);
-    reference = LoadReferencePolicy(reset_reference);
-  }
+  if (newest_checkpoint) reset_reference = checkpoints.ReferenceModel(*newest_checkpoint);
+  std::shared_ptr<const model::Policy> reference;
+  if (method.UsesReference()) reference = LoadReferencePolicy(reset_reference);
   trainer = std::make_unique<Trainer>(
       TrainerOptions{method, options.optimizer, options.micro_batch_tokens, options.activation_bytes, PeakOf(options, pool)}, kernels, pool,
       state.get(), std::move(reference), *ranks);
+  // Also without --kl: a later session may have it again, and nothing else holds these weights.
   if (reset_reference) trainer->reference().Keep(*weights::ModelFiles::Open(*reset_reference), *state);
 }
 
@@ -237,9 +150,11 @@ std::shared_ptr<const model::Policy> Session::Parts::LoadReferencePolicy(const s
   if (!kept) {
     const uint64_t seen = DigestOf(*files, *state);
     if (info.reference_weights.value_or(seen) != seen) {
-      throw Error::Incompatible("the reference policy of " + origin + " has weights " + HexU64(*info.reference_weights) + ", and " + options.model +
-                                    " has weights " + HexU64(seen),
-                                "with --kl, --model must be the model that the run began with; to measure from another one, use another --from");
+      throw Error::Incompatible(
+          "the reference policy of " + origin + " has weights " + HexU64(*info.reference_weights) + ", and " + options.model + " has weights " +
+              HexU64(seen),
+          "with --kl, --model must be the model that the run began with; to measure from another one, begin a new run (another buffer, "
+          "--from and --publish)");
     }
     info.reference_weights = seen;
   }
@@ -274,21 +189,26 @@ uint64_t Session::Parts::Publish(bool supersede) {
 }
 
 void Session::Parts::PublishStep(const Claim& claim) {
-  constexpr const char* kHint =
-      "a replay needs the same build, kernel set, number of ranks and options as the first run; to train these groups anew instead, abandon the "
-      "claim first";
   const std::string name = "replaying claim " + claim.id + " of step " + std::to_string(claim.step);
   try {
     info.weights = Publish(/*supersede=*/!claim.replay);
   } catch (const Error& error) {
     if (!claim.replay || error.kind() != ErrorKind::kIncompatible) throw;
-    throw Error::Data(name + " gave other weights than the first run: " + error.message(), kHint);
+    throw Error::Data(name + " gave other weights than the first run: " + error.message(), ReplayHint());
   }
   if (claim.trained_weights && *claim.trained_weights != info.weights) {
     throw Error::Data(name + " gave weights " + HexU64(info.weights) + " for version " + std::to_string(state->version) + ", and " +
                           HexU64(*claim.trained_weights) + " were recorded",
-                      kHint);
+                      ReplayHint());
   }
+}
+
+std::string Session::Parts::ReplayHint() const {
+  const std::string hint =
+      "a replay needs the build, kernel set, number of ranks and options of the first run: go on with these until the next checkpoint, then change "
+      "them";
+  if (!newest_checkpoint) return hint;
+  return hint + "; or undo these steps with `partial-buffer rewind -s DIR --to " + checkpoints.PathOf(*newest_checkpoint) + "`";
 }
 
 void Session::Parts::CheckOrder(const Claim& claim) const {
@@ -298,8 +218,15 @@ void Session::Parts::CheckOrder(const Claim& claim) const {
     throw Error::Data(name + ", and " + origin + " goes on with step " + std::to_string(state->step) + " without having trained that claim",
                       "the buffer and the checkpoints are of different courses: use the checkpoints that belong to the buffer");
   }
-  throw Error::Data(name + ", and the weights are those before step " + std::to_string(state->step) + ": the claims between are missing",
-                    "run `partial-buffer claim --checkpoints " + options.from + "`, or take the buffer back to a checkpoint that is there");
+  throw Error::Data(name + ", and the weights are those before step " + std::to_string(state->step) + ": the claims between are missing", GapHint());
+}
+
+std::string Session::Parts::GapHint() const {
+  if (!checkpoints.has_set_aside()) {
+    return "run `partial-buffer claim --checkpoints " + options.from + "`, or take the buffer back to a checkpoint that is there";
+  }
+  return "run the same commands again: the damaged checkpoint is set aside now, and partial-buffer claim gives " +
+         (newest_checkpoint ? "the steps after " + *newest_checkpoint : "all steps") + " again";
 }
 
 void Session::Parts::WriteCheckpoint(PhaseSeconds* seconds) {
@@ -352,13 +279,7 @@ UpdateResult Session::Parts::Apply(const Claim& claim, StepReport* report) {
   } catch (const Error& error) {
     throw error.Within("claim " + claim.id + " of " + name);
   }
-  report->num_trained = batch.num_trained;
-  report->num_skipped = batch.num_skipped;
-  report->num_excluded = batch.num_excluded;
-  for (const auto& [uid, outcome] : batch.outcomes) {
-    constexpr std::string_view kExcluded = "excluded:";
-    if (outcome.starts_with(kExcluded)) ++report->excluded[outcome.substr(kExcluded.size())];
-  }
+  report->CountOutcomes(batch);
   doubtful = true;
   GiveOrder(*ranks, Order::Kind::kTrain, &claim, info.weights);
   UpdateResult result = trainer->Update(batch);
@@ -386,9 +307,9 @@ std::optional<std::string> Session::Replay(const Claim& claim, StepReport* repor
   Parts& parts = *parts_;
   parts.CheckOrder(claim);
   const UpdateResult result = parts.Apply(claim, report);
-  auto compared = CompareWithRecords(claim, *parts.state, parts.versions, parts.checkpoints);
   report->step.weights = parts.info.weights = DigestOf(*parts.state);
-  Tell(result, true, report);
+  auto compared = CompareWithRecords(claim, *parts.state, parts.info.weights, parts.versions, parts.checkpoints);
+  report->SetMetrics(result, /*replay=*/true);
   return compared;
 }
 
@@ -415,8 +336,8 @@ StepReport Session::Train(const Claim& claim) {
   result.metrics.seconds.clock = parts.free_s = parts.NowS();
   parts.doubtful = false;
   report.step.weights = parts.info.weights;
-  parts.info.last_steps.push_back(report.step);
-  Tell(result, claim.replay, &report);
+  report.SetMetrics(result, claim.replay);
+  parts.info.last_steps.push_back(report.step);  // with its metrics: Finish gives it again
   return report;
 }
 
@@ -439,6 +360,7 @@ std::optional<record::Step> Session::Finish() {
   PhaseSeconds seconds;
   parts.WriteCheckpoint(&seconds);
   last.checkpoint = parts.newest_checkpoint;
+  stream::Set(last.metrics, "checkpoint_s", seconds.checkpoint);
   return last;
 }
 

@@ -2,57 +2,16 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
-#include "base/json.h"
-#include "base/options.h"
-#include "grpo/checkpoint.h"
 #include "grpo/claim.h"
-#include "grpo/trainer.h"
-#include "kernels/kernels.h"
-#include "kernels/thread_pool.h"
+#include "grpo/session_options.h"
+#include "grpo/step_report.h"
 #include "ranks/ranks.h"
-#include "weights/version_store.h"
 
 namespace april::grpo {
-
-struct SessionOptions {
-  std::string from = "run/checkpoints";
-  std::string publish = "run/weights";
-  std::string model;
-  int64_t checkpoint_every = 10;
-  int64_t keep = 2;
-  int64_t keep_versions = 4;
-  int64_t micro_batch_tokens = 8192;
-  uint64_t activation_bytes = uint64_t{2} << 30;
-  std::string kernels = "auto";
-  std::string precision = "auto";
-  double matrix_peak = 0;
-  int64_t replay = -1;  ///< a step to compute again; -1: none
-  MethodOptions method;
-  OptimizerOptions optimizer;
-  AdapterOptions adapter;
-  uint64_t seed = 0;  ///< of the adapter's first factors; not registered: every program has one
-  void Register(OptionsVisitor& options);
-};
-
-/// The kernel set that these options choose.
-const kernels::Kernels& KernelsOf(const SessionOptions& options);
-
-/// What became of one claim.
-struct StepReport {
-  record::Step step;
-  int64_t num_trained = 0, num_skipped = 0, num_excluded = 0;  ///< rollouts
-  std::map<std::string, int64_t> excluded;                     ///< of them, by reason
-  bool repeated = false;  ///< the checkpoint already contained it: the record that was made then, nothing trained
-  Json metrics;
-  std::string line;  ///< for a terminal
-};
 
 class Session {
  public:

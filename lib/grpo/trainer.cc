@@ -232,6 +232,7 @@ std::vector<std::span<float>> Trainer::CollectGradients() {
 /// (quantiles, say) come out as with one rank. Then all have the loss of all.
 void Trainer::AddOtherRanks(const Part& part, const ClaimTotals& totals, std::vector<ForwardValues>* own, Metrics* metrics) {
   if (ranks_.size() == 1) return;
+  const PhaseTimer timer(&metrics->seconds.backward);  // mostly the wait for ranks that have more to compute
   std::vector<MicroBatch> others;
   std::vector<ForwardValues> theirs;
   std::vector<ranks::Transfer> transfers;

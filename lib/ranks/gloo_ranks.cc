@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/bytes.h"
 #include "ranks/ranks.h"
 #include "ranks/watch.h"
 
@@ -20,7 +21,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kLimit = std::chrono::minutes(30);
 constexpr milliseconds kWhileAlive = std::chrono::hours(24 * 365);
 constexpr size_t kPieceBytes = 4u << 20;  ///< of one message: what a sum keeps of each other rank
 
@@ -43,7 +43,7 @@ class WatchStore final : public gloo::rendezvous::Store {
 
 class GlooRanks final : public Ranks {
  public:
-  GlooRanks(const Place& place, Work work) : Ranks(place.rank, place.size), watch_(Watch::Start(place, std::move(work))) {
+  GlooRanks(const Place& place, Work work) : Ranks(place.rank, place.size), limit_(place.patience_ms), watch_(Watch::Start(place, std::move(work))) {
     try {
       gloo::transport::tcp::attr attributes(watch_->local_address().c_str());
       auto device = gloo::transport::tcp::CreateDevice(attributes);
@@ -81,11 +81,12 @@ class GlooRanks final : public Ranks {
   Message Receive(int from, uint64_t slot, void* data, size_t num_bytes);
   /// While it lives, Wake interrupts the wait for that buffer.
   class Waiting;
-  void Wait(const Message& message, milliseconds limit = kLimit);
+  void Wait(const Message& message, milliseconds limit);
   void Wake();
   template <typename Action>
   auto Guard(int peer, Action&& action);
 
+  const milliseconds limit_;  ///< for a rank that lives
   std::shared_ptr<gloo::Context> context_;
   std::unique_ptr<Watch> watch_;
   uint64_t next_slot_ = 0;  ///< one number a message, the same on all ranks
@@ -152,7 +153,8 @@ void GlooRanks::Wait(const Message& message, milliseconds limit) {
   }
   if (const auto lost = watch_->lost()) throw watch_->Report(*lost);
   const bool late = std::chrono::steady_clock::now() - begin >= limit;
-  throw watch_->Report({message.peer, late ? "it lives, and did not come within half an hour" : why});
+  const std::string waited = HumanSeconds(static_cast<double>(limit.count()) / 1000);
+  throw watch_->Report({message.peer, late ? "it lives, and did not come within " + waited : why});
 }
 
 void GlooRanks::Wake() {
@@ -166,19 +168,19 @@ void GlooRanks::Move(std::span<const Transfer> transfers, Patience patience) {
   std::vector<Message> messages;
   for (const Transfer& transfer : transfers) {
     for (size_t begin = 0; begin < transfer.num_bytes; begin += kPieceBytes) {
-      auto* data = static_cast<char*>(transfer.data) + begin;
+      const auto data = [&] { return static_cast<char*>(transfer.data) + begin; };  // the ranks between may have none
       const size_t num_bytes = std::min(kPieceBytes, transfer.num_bytes - begin);
       const uint64_t slot = next_slot_++;
       if (transfer.from == rank()) {
         for (int to = 0; to < size(); ++to) {
-          if (to != rank() && (transfer.to == kEveryOther || transfer.to == to)) messages.push_back(Send(to, slot, data, num_bytes));
+          if (to != rank() && (transfer.to == kEveryOther || transfer.to == to)) messages.push_back(Send(to, slot, data(), num_bytes));
         }
       } else if (transfer.to == kEveryOther || transfer.to == rank()) {
-        messages.push_back(Receive(transfer.from, slot, data, num_bytes));
+        messages.push_back(Receive(transfer.from, slot, data(), num_bytes));
       }
     }
   }
-  for (const Message& message : messages) Wait(message, patience == Patience::kWhileAlive ? kWhileAlive : kLimit);
+  for (const Message& message : messages) Wait(message, patience == Patience::kWhileAlive ? kWhileAlive : limit_);
 }
 
 void GlooRanks::Add(std::span<const Reduction> reductions) {
@@ -216,7 +218,7 @@ void GlooRanks::Add(std::span<const Reduction> reductions) {
   if (!own.empty()) receive(0);
   for (size_t index = 0; index < own.size(); ++index) {
     if (index + 1 < own.size()) receive(index + 1);
-    for (const Message& message : coming[index % 2]) Wait(message);
+    for (const Message& message : coming[index % 2]) Wait(message, limit_);
     const Piece& piece = own[index];
     auto& others = arrays[index % 2];
     std::copy_n(piece.values, piece.count, others[self].begin());
@@ -225,7 +227,7 @@ void GlooRanks::Add(std::span<const Reduction> reductions) {
       for (size_t i = 0; i < piece.count; ++i) piece.values[i] += others[from][i];
     }
   }
-  for (const Message& message : sent) Wait(message);
+  for (const Message& message : sent) Wait(message, limit_);
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ std::string Need(const Environment& environment, const char* name, const char* b
   throw Error::Usage(std::string(beside) + " is set, and " + name + " is not", "set both, or give --rank R/N");
 }
 
-/// True when there are several ranks by these variables.
+/// True when there are several ranks by these options and variables.
 bool FindRank(const RankOptions& options, const Environment& environment, Place* place) {
   if (options.rank != "auto") {
     const size_t slash = options.rank.find('/');
@@ -43,6 +43,9 @@ bool FindRank(const RankOptions& options, const Environment& environment, Place*
     SetRank("RANK", Need(environment, "RANK", "WORLD_SIZE"), "WORLD_SIZE", Need(environment, "WORLD_SIZE", "RANK"), place);
   } else if (const auto tasks = environment("SLURM_STEP_NUM_TASKS")) {  // a batch script has SLURM_NTASKS without being a task
     SetRank("SLURM_PROCID", Need(environment, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), "SLURM_STEP_NUM_TASKS", *tasks, place);
+  } else if (options.address != "auto") {
+    throw Error::Usage("--rank-address is '" + options.address + "', and nothing says how many ranks there are",
+                       "give each process --rank R/N, for example --rank 0/2 and --rank 1/2, or set RANK and WORLD_SIZE");
   }
   return place->size > 1;
 }

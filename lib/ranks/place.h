@@ -22,6 +22,7 @@ struct Place {
   std::string host;  ///< of rank 0; empty when there is one rank alone
   int port = 0;      ///< on which rank 0 listens
   int64_t timeout_ms = 60'000;
+  int64_t patience_ms = 30 * 60'000;  ///< how long a rank that lives is waited for
 };
 
 /// A variable's value; nullopt when it is not set.
@@ -31,7 +32,8 @@ Environment ProcessEnvironment();
 
 /// The option before RANK and WORLD_SIZE before a Slurm step's variables; one rank alone when there is none of them.
 ///   Address  the option before MASTER_ADDR and MASTER_PORT before the step's first node and a port made from the numbers of job and step.
-///   Throws Usage naming the variable that is missing, is no number or contradicts another.
+///   Throws Usage naming the variable that is missing, is no number or contradicts another, and when an address is given but nothing says how many
+///   ranks there are.
 Place FindPlace(const RankOptions& options, const Environment& environment);
 
 /// The first host of Slurm's short form: "node[003-006,9],login" is node003.

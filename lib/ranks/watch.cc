@@ -6,6 +6,8 @@
 
 #include <utility>
 
+#include "base/bytes.h"
+
 namespace april::ranks {
 
 std::unique_ptr<Watch> Watch::Start(const Place& place, Work work) {
@@ -36,12 +38,20 @@ std::string Watch::Name(int rank) const {
   return "rank " + std::to_string(rank) + (name.empty() ? "" : " (" + name + ")");
 }
 
+Lost Watch::NotFinished(int rank) const {
+  return {rank, "it lives, and did not come to the end within " + HumanSeconds(static_cast<double>(place_.patience_ms) / 1000)};
+}
+
+int Watch::RankIn(const stream::Value& value) const {
+  const int64_t rank = value.AsInt();
+  if (rank < 0 || rank >= place_.size) throw Error::Data("a message names rank " + std::to_string(rank) + ", and there is none");
+  return static_cast<int>(rank);
+}
+
 std::optional<Lost> Watch::LostIn(const stream::Map& message) const {
   const stream::Value* lost = stream::Find(message, "lost");
   if (lost == nullptr) return std::nullopt;
-  const int64_t rank = lost->AsInt();
-  if (rank < 0 || rank >= place_.size) throw Error::Data("a message says that rank " + std::to_string(rank) + " is lost, and there is none");
-  return Lost{static_cast<int>(rank), Need(message, "why").AsString()};
+  return Lost{RankIn(*lost), Need(message, "why").AsString()};
 }
 
 Error Watch::LostError() const {

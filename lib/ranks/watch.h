@@ -41,7 +41,7 @@ class Watch {
   std::optional<Lost> lost();
   /// A loss that this rank has seen. Returns the error to throw: about the rank that was lost first, as all ranks see it.
   virtual Error Report(Lost seen) = 0;
-  /// Waits until every rank has called it. Throws Peer.
+  /// Waits until every rank has called it, as long as Place::patience_ms. Throws Peer, naming one that has not.
   virtual void Finish() = 0;
 
  protected:
@@ -49,8 +49,12 @@ class Watch {
   /// The first loss stays. With mutex_ held, as LostError.
   void SetLost(Lost lost);
   Error LostError() const;
+  /// One that lives, and that Finish waited for in vain.
+  Lost NotFinished(int rank) const;
   /// "rank 1 (node7, process 4711)"
   std::string Name(int rank) const;
+  /// A rank that a message names. Throws Data when there is none of that number.
+  int RankIn(const stream::Value& value) const;
   /// The loss that a message tells of; nullopt when it tells of none. Throws Data.
   std::optional<Lost> LostIn(const stream::Map& message) const;
 

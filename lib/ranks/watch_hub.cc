@@ -85,7 +85,8 @@ class Hub final : public Watch {
   void Finish() override {
     std::unique_lock lock(mutex_);
     members_[0].done = true;
-    changed_.wait(lock, [&] { return lost_ || AllDone(); });  // who stays away is silent at last, and so lost
+    const bool ended = changed_.wait_for(lock, std::chrono::milliseconds(place_.patience_ms), [&] { return lost_ || AllDone(); });
+    if (!ended) SetLost(NotFinished(FirstNotDone()));
     if (lost_) throw LostError();
     finished_ = true;
   }
@@ -103,9 +104,11 @@ class Hub final : public Watch {
   size_t NumJoined() const {
     return static_cast<size_t>(std::count_if(members_.begin(), members_.end(), [](const Member& m) { return m.joined; }));
   }
-  bool AllDone() const {
-    return std::all_of(members_.begin(), members_.end(), [](const Member& m) { return m.done; });
+  /// The number of ranks when all are done.
+  int FirstNotDone() const {
+    return static_cast<int>(std::find_if(members_.begin(), members_.end(), [](const Member& m) { return !m.done; }) - members_.begin());
   }
+  bool AllDone() const { return FirstNotDone() == place_.size; }
 
   /// Whoever joined and ended before all were there may come again: who still waits asks every few milliseconds.
   void ForgetSilent() {
@@ -193,7 +196,8 @@ class Hub final : public Watch {
     changed_.notify_all();
     member->knows = lost_ || AllDone();
     if (lost_) return {{"lost", static_cast<int64_t>(lost_->rank)}, {"why", lost_->why}};
-    return {{"over", AllDone()}};
+    if (AllDone()) return {{"over", true}};
+    return {{"over", false}, {"waits_for", static_cast<int64_t>(FirstNotDone())}};
   }
 
   Map Join(const Map& request, Member* member) {

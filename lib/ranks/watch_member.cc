@@ -79,7 +79,11 @@ class Member final : public Watch {
     std::unique_lock lock(mutex_);
     done_ = true;
     changed_.notify_all();
-    changed_.wait(lock, [&] { return over_ || lost_; });
+    if (!changed_.wait_for(lock, std::chrono::milliseconds(place_.patience_ms), [&] { return over_ || lost_; })) {
+      const Lost late = NotFinished(waits_for_);
+      lock.unlock();
+      throw Report(late);
+    }
     if (!over_) throw LostError();
     finished_ = true;
   }
@@ -129,10 +133,12 @@ class Member final : public Watch {
   struct News {
     std::optional<Lost> lost;
     bool over = false;
+    int waits_for = 0;  ///< a rank that has not come to the end
   };
   News Read(const Map& answer) const {
-    News news{LostIn(answer), false};
+    News news{LostIn(answer)};
     if (!news.lost) news.over = Need(answer, "over").AsBool();
+    if (const stream::Value* rank = stream::Find(answer, "waits_for")) news.waits_for = RankIn(*rank);
     return news;
   }
 
@@ -157,6 +163,7 @@ class Member final : public Watch {
         reported_ = reports;
         if (news->lost) SetLost(std::move(*news->lost));
         over_ = news->over;
+        waits_for_ = news->waits_for;
       } else if (const int64_t silence = NowMs() - heard_ms; silence > place_.timeout_ms) {
         SetLost({0, "nothing was heard of it for " + HumanSeconds(static_cast<double>(silence) / 1000)});
       }
@@ -170,6 +177,7 @@ class Member final : public Watch {
   std::unique_ptr<stream::RpcClient> talk_;  ///< of the thread that works
   std::optional<Lost> report_;
   bool reported_ = false, done_ = false, over_ = false, finished_ = false, ending_ = false;
+  int waits_for_ = 0;
   std::thread thread_;
 };
 

@@ -22,5 +22,7 @@ train next -q --model $checkpoint --in claims.stream --out steps.stream 2>/dev/n
 cmp <(weights run 4) <(weights next 0)
 
 fails 'was trained with --lora 2 --lora-alpha 32 --lora-targets q,v,down, and this run has no --lora' 2 train run --in claims.stream
+grep -q 'hint: go on with .*; to change it, begin a new run (another buffer, .*) with --model run/checkpoints/step-00000004$' stderr || { cat stderr; exit 1; }
+fails '--lora-alpha 16 without --lora' 2 train alone --model "$model" --in claims.stream --lora-alpha 16
 fails 'shorter side' 2 train wide --model "$model" --in claims.stream --lora 4096
 fails "not one of q, k, v" 2 train wrong --model "$model" --in claims.stream --lora 2 --lora-targets q_proj

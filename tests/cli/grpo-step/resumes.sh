@@ -21,8 +21,11 @@ train kl-cut -q --model "$model" --in claims.stream --out again.stream "${method
 cmp <(weights kl-whole 4) <(weights kl-cut 4)
 ! cmp -s <(weights whole 4) <(weights kl-whole 4)
 
-# A checkpoint that was cut short is passed over.
+# A checkpoint that was cut short is set aside, and a later start knows that it was.
 truncate -s -1 cut/checkpoints/step-00000004/optimizer.safetensors
+for message in 'is damaged and set aside' 'was set aside as damaged'; do
+  fails "step-00000004 $message" 3 train cut --in cut.stream --out again.stream
+done
 train cut --in claims.stream --out again.stream 2>stderr
-grep -q 'step-00000004 is damaged and set aside' stderr
+grep -q 'starts at step 3 from checkpoint' stderr || { cat stderr; exit 1; }
 cmp <(weights whole 4) <(weights cut 4)

@@ -149,16 +149,50 @@ TEST_CASE("a rewind sets newer checkpoints aside, and reads only whole ones of i
   make("step-4", R"({"step": 4, "version": 4, "run": "test"})");
   make("step-6", R"({"step": 6, "version": 6, "run": "test"})");
   make("model-files", "no json");
+  make("step-6-good", R"({"step": 6, "version": 6, "run": "test"})");
+  make("step-3", R"({"step": 2, "version": 2, "run": "test"})");  // a renamed copy
   const buffer::RewindTarget target = buffer::ReadRewindTarget(SystemFiles(), scratch.Path("step-4/"), "test");
   CHECK(target.name == "step-4");
   CHECK(target.step == 4);
   CHECK(target.version == 4);
   CHECK_THROWS_WITH(buffer::ReadRewindTarget(SystemFiles(), scratch.Path("step-4"), "other"), Catch::Contains("of run \"test\""));
   CHECK_THROWS_WITH(buffer::ReadRewindTarget(SystemFiles(), scratch.Path(""), "test"), Catch::Contains("no whole checkpoint"));
+  CHECK_THROWS_WITH(buffer::ReadRewindTarget(SystemFiles(), scratch.Path("step-6-good"), "test"), Catch::Contains("not called like a checkpoint"));
+  CHECK_THROWS_WITH(buffer::ReadRewindTarget(SystemFiles(), scratch.Path("step-3"), "test"), Catch::Contains("is called step-3 and holds step 2"));
+  const auto hint = [&](const std::string& name) {
+    try {
+      buffer::ReadRewindTarget(SystemFiles(), scratch.Path(name), "test");
+    } catch (const Error& error) {
+      return error.hint();
+    }
+    return std::string("no error");
+  };
+  for (const char* other : {"step-9", "model-files"}) CHECK_THAT(hint(other), Catch::Contains("for example " + scratch.Path("step-6")));
+  CHECK_THAT(hint(""), Catch::EndsWith("/step-6"));
   CHECK(buffer::SetNewerAside(SystemFiles(), scratch.Path("step-4/"), 4) == std::vector<std::string>{"step-6"});
   CHECK(buffer::NewestCheckpoint(SystemFiles(), scratch.Path(""))->name == "step-4");
   CHECK(SystemFiles().Exists(scratch.Path("step-6/manifest.json.rewound")));
+  CHECK(SystemFiles().Exists(scratch.Path("step-6-good/manifest.json")));
   CHECK(buffer::SetNewerAside(SystemFiles(), scratch.Path("step-4/"), 4).empty());
+}
+
+TEST_CASE("a rewind from within a checkpoint's folder, to .") {
+  const ScratchDir scratch;
+  for (const int64_t step : {2, 4}) {
+    const std::string number = std::to_string(step), path = scratch.Path("step-" + number);
+    SystemFiles().MakeDirectory(path);
+    ReplaceFile(SystemFiles(), path + "/manifest.json", R"({"run": "test", "step": )" + number + R"(, "version": )" + number + "}", false);
+  }
+  struct Within {
+    explicit Within(const std::string& path) { std::filesystem::current_path(path); }
+    ~Within() { std::filesystem::current_path(before); }
+    const std::filesystem::path before = std::filesystem::current_path();
+  };
+  const Within within(scratch.Path("step-2"));
+  CHECK(buffer::ReadRewindTarget(SystemFiles(), ".", "test").name == "step-2");
+  CHECK(buffer::ReadRewindTarget(SystemFiles(), "./", "test").step == 2);
+  CHECK(buffer::SetNewerAside(SystemFiles(), ".", 2) == std::vector<std::string>{"step-4"});
+  CHECK(SystemFiles().Exists(scratch.Path("step-4/manifest.json.rewound")));
 }
 
 }  // namespace

@@ -217,6 +217,22 @@ TEST_CASE("the newest whole checkpoint is the one with a manifest and the highes
   REQUIRE(newest);
   CHECK(newest->name == "step-00000010");
   CHECK(newest->step == 10);
+
+  // One whose files do not have the sizes that its manifest lists is damaged.
+  const char* const listing = R"({"step": 13, "files": [{"name": "model.safetensors", "size": 5}, {"name": "adapter/factors", "size": 3}]})";
+  make("step-00000013", listing);
+  const auto name_of_newest = [&] { return buffer::NewestCheckpoint(SystemFiles(), scratch.Path(""))->name; };
+  const auto write = [&](const std::string& name, const std::string& contents) {
+    ReplaceFile(SystemFiles(), scratch.Path("step-00000013/" + name), contents, false);
+  };
+  SystemFiles().MakeDirectory(scratch.Path("step-00000013/adapter"));
+  write("model.safetensors", "whole");
+  CHECK(name_of_newest() == "step-00000010");
+  write("adapter/factors", "a+b");
+  CHECK(name_of_newest() == "step-00000013");
+  write("model.safetensors", "who");
+  CHECK(name_of_newest() == "step-00000010");
+  CHECK(buffer::NewestCheckpoint(SystemFiles(), scratch.Path(""), 9)->name == "step-00000002");
 }
 
 TEST_CASE("rollouts are issued in order: unfinished, members of open groups, new groups; synchronous runs open a step's groups once") {

@@ -137,6 +137,19 @@ TEST_CASE("a checkpoint of another course over an old one has nothing of it, and
   CHECK(!store.ReferenceModel(name));
 }
 
+TEST_CASE("a copy that has the name of another step is set aside") {
+  Rig rig;
+  auto store = rig.Store();
+  const std::string good = rig.Write(store, 4), copy = store.PathOf("step-00000007");
+  std::filesystem::copy(store.PathOf(good), copy, std::filesystem::copy_options::recursive);
+  CHECK(store.WeightsOf("step-00000007") == std::nullopt);
+  CHECK(store.FindAtOrBefore(7) == good);
+  CHECK(!store.has_set_aside());
+  CHECK(store.FindNewest() == good);
+  CHECK(store.has_set_aside());
+  CHECK(std::filesystem::exists(copy + "/manifest.json.damaged"));
+}
+
 TEST_CASE("only names of a step are checkpoints, and steps are compared as numbers") {
   Rig rig;
   auto store = rig.Store(1);

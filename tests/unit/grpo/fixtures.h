@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/rng.h"
@@ -34,6 +35,16 @@ class ScratchDirectory {
  private:
   std::string path_;
 };
+
+/// Of the error that `action` throws.
+inline std::string HintOf(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.hint();
+  }
+  return "no error";
+}
 
 inline Json TinyConfig() {
   return {{"architectures", {"LlamaForCausalLM"}},

@@ -234,7 +234,7 @@ TEST_CASE("the first version is the base, and later ones are the base with the c
   Rig rig;
   SessionOptions options = rig.Options(), plain = rig.Options("plain");
   options.adapter.targets = "q,o,up,down";
-  plain.adapter.rank = 0;
+  plain.adapter = {};
   Run(options, 1, 2);
   Run(plain, 1, 0);
   CHECK(rig.Weights("run", 0) == rig.Weights("plain", 0));
@@ -291,17 +291,21 @@ TEST_CASE("with an adapter, micro-batch size and threads never change a bit, and
   }
 }
 
-TEST_CASE("seed and targets are the adapter's alone") {
+TEST_CASE("the seed is the adapter's alone, and so are alpha and targets, which are refused without it") {
   Rig rig;
   SessionOptions off = rig.Options("off"), also_off = rig.Options("also-off"), on = rig.Options("on"), other = rig.Options("other");
-  off.adapter.rank = also_off.adapter.rank = 0;
-  also_off.adapter.alpha = 5;
-  also_off.adapter.targets = "q";
+  off.adapter = also_off.adapter = {};
   also_off.seed = other.seed = 7;
   for (const SessionOptions* options : {&off, &also_off, &on, &other}) Run(*options, 1, 2);
   CHECK(rig.Weights("off", 2) == rig.Weights("also-off", 2));
   CHECK(rig.Weights("on", 2) != rig.Weights("other", 2));
   CHECK(!std::filesystem::exists(off.from + "/step-00000002/adapter"));
+  SessionOptions refused = rig.Options("refused");
+  refused.adapter = {0, 5};
+  CHECK_THROWS_WITH(Session(refused, 1), "--lora-alpha 5 without --lora: there are no factors");
+  refused.adapter = {0, 32, "q"};
+  CHECK_THROWS_WITH(Session(refused, 1), "--lora-targets q without --lora: there are no factors");
+  CHECK(!std::filesystem::exists(refused.from));
 }
 
 TEST_CASE("a run with an adapter goes on only with its own adapter, on its own base") {
@@ -309,8 +313,12 @@ TEST_CASE("a run with an adapter goes on only with its own adapter, on its own b
   const SessionOptions options = rig.Options();
   Run(options, 1, 2);
   SessionOptions other = options;
-  other.adapter.rank = 0;
+  other.adapter = {};
   CHECK_THROWS_WITH(Session(other, 1), Catch::Contains("trained with --lora 4 --lora-alpha 8") && Catch::Contains("no --lora"));
+  CHECK_THAT(HintOf([&] { Session(other, 1); }), Catch::StartsWith("go on with --lora 4 --lora-alpha 8 ") &&
+                                                     Catch::EndsWith("; to change it, begin a new run (another buffer, --from and --publish) with "
+                                                                     "--model " +
+                                                                     options.from + "/step-00000002"));
   other = options;
   other.adapter.targets = "q";
   CHECK_THROWS_WITH(Session(other, 1), Catch::Contains("--lora-targets q"));
@@ -332,7 +340,7 @@ TEST_CASE("a run with an adapter goes on only with its own adapter, on its own b
 
   SessionOptions plain = rig.Options("plain");
   plain.model = other.model;
-  plain.adapter.rank = 0;
+  plain.adapter = {};
   Run(plain, 1, 2);
   plain.adapter.rank = 4;
   CHECK_THROWS_WITH(Session(plain, 1), Catch::Contains("trained with no --lora"));

@@ -132,6 +132,26 @@ TEST_CASE("entropies and ratios of a step") {
   CHECK(Number(metrics, "matrix_gflops") > 0);
 }
 
+TEST_CASE("a rollout went on when other weights sampled some of it, or when it was resumed; other tokens in between are no interruption") {
+  const std::vector<record::WeightSpan> spans[] = {
+      {{0, 7, 0, 6, {}}},                    // from end to end
+      {{0, 7, 0, 2, {}}, {0, 7, 4, 6, {}}},  // around a tool's tokens
+      {{0, 7, 0, 2, {}}, {1, 8, 2, 6, {}}},  // newer weights
+      {{1, 7, 0, 2, {}}, {1, 8, 2, 6, {}}},  // other weights of the same number
+      {{1, 8, 0, 6, {}}},                    // resumed
+  };
+  std::vector<record::Rollout> rollouts;
+  for (const auto& weight_versions : spans) {
+    rollouts.push_back(MakeRollout(1, static_cast<int64_t>(rollouts.size()), 6, static_cast<double>(rollouts.size())));
+    rollouts.back().weight_versions = weight_versions;
+  }
+  rollouts.back().resumes = 1;
+  const Claim claim = MakeClaim(1, {rollouts});
+  Metrics metrics;
+  metrics.AddBatch(MakeBatch(claim, ParseMethod({}), {64, 128, 1, 8, ""}));
+  CHECK(metrics.ToJson().at("rollouts_continued") == 3);
+}
+
 TEST_CASE("operations are those of the products, one by one") {
   const auto config = model::Config::FromJson(TinyConfig());
   const std::vector<uint32_t> prompt(5), first(4), second(1), third;

@@ -34,11 +34,24 @@ TEST_CASE("what was given wins, be it a default, and what was set is told") {
   MethodOptions options;
   options.preset = "grpo";
   const auto given = [](const std::string& name) { return name == "clip-high" || name == "kl"; };
-  CHECK(ApplyPreset(given, &options) == "--advantage grpo --adv-std unbiased --loss ppo --clip-low 0.2 --agg seq-mean");
+  CHECK(ApplyPreset(given, &options) == "--advantage grpo --loss ppo --clip-low 0.2 --agg seq-mean");
   CHECK(ParseMethod(options).loss.clip.high == 0.28);
   CHECK(!ParseMethod(options).UsesReference());
   options.preset = "none";
   CHECK(ApplyPreset(given, &options).empty());
+}
+
+TEST_CASE("every preset goes with every advantage that is given beside it, whose own spread divides unless --adv-std says another") {
+  for (const Preset& preset : Presets()) {
+    for (const AdvantageRule& rule : AdvantageRules()) {
+      INFO(preset.name << " --advantage " << rule.name);
+      MethodOptions options;
+      options.advantage = rule.name;
+      const Method method = Applied(preset.name, {"advantage"}, options);
+      CHECK(method.spread->name == std::string(rule.spread));
+      CHECK(!method.spread_was_chosen);  // so that groups of two are warned of
+    }
+  }
 }
 
 TEST_CASE("every option of a preset exists, and takes its value") {

@@ -99,6 +99,12 @@ TEST_CASE("a session starts from a model, publishes version 0, then one version 
   REQUIRE(last);
   CHECK(last->checkpoint == "step-00000003");
   CHECK(last->claim == "claim2");
+  REQUIRE(stream::Find(last->metrics, "loss") != nullptr);  // the record that is given again is whole
+  CHECK(reports[2].metrics["loss"] == stream::Find(last->metrics, "loss")->AsDouble());
+  CHECK(stream::Find(last->metrics, "checkpoint_s")->AsDouble() > 0);
+  for (const Json& step : Json::parse(ReadFile(SystemFiles(), rig.scratch / "run/checkpoints/step-00000003/steps.json"))) {
+    CHECK(!step.contains("metrics"));
+  }
   CHECK(!session.Finish());
 }
 
@@ -280,6 +286,25 @@ TEST_CASE("a claim out of order is refused") {
   CHECK_THROWS_WITH(session.Train(other), Catch::Contains("without having trained that claim"));
 }
 
+TEST_CASE("a damaged newest checkpoint is set aside, and whoever gave claims that follow it is told to give others") {
+  Rig rig;
+  const SessionOptions options = rig.Options();
+  {
+    Session session(options, 1);
+    TrainUntil(session, 4);
+  }
+  const std::string damaged = options.from + "/step-00000004/steps.json";
+  std::filesystem::resize_file(damaged, std::filesystem::file_size(damaged) - 1);
+  const auto hint = [&] {
+    Session session(options, 1);
+    session.CheckHeader(TestHeader());
+    CHECK(session.step() == 2);
+    return HintOf([&] { session.Train(MakeMixedClaim(4)); });
+  };
+  CHECK_THAT(hint(), Catch::Contains("run the same commands again") && Catch::Contains("the steps after step-00000002"));
+  CHECK_THAT(hint(), Catch::StartsWith("run `partial-buffer claim --checkpoints"));  // that one was told before
+}
+
 TEST_CASE("a replay that gives other weights than recorded is an error, and is not saved") {
   Rig rig;
   SessionOptions options = rig.Options();
@@ -294,6 +319,10 @@ TEST_CASE("a replay that gives other weights than recorded is an error, and is n
   SECTION("the published version is still there") {
     CHECK_THROWS_WITH(session.Train(MakeMixedClaim(2, /*replay=*/true)), Catch::Contains("gave other weights than the first run"));
     CHECK(rig.Weights("run", 3) == before);
+  }
+  SECTION("the hint is a way that is open") {
+    const std::string hint = HintOf([&] { session.Train(MakeMixedClaim(2, /*replay=*/true)); });
+    CHECK_THAT(hint, Catch::Contains("until the next checkpoint") && Catch::EndsWith("--to " + options.from + "/step-00000002`"));
   }
   SECTION("the digest is in the claim") {
     std::filesystem::remove_all(rig.scratch / "run/weights/v00000003");
@@ -512,12 +541,28 @@ TEST_CASE("the reference of --kl stays the model that it was, through resumes") 
     TrainUntil(session, 4);
     CHECK(Json::parse(ReadFile(SystemFiles(), options.from + "/step-00000004/manifest.json")).contains("reference_weights"));
   }
-  SECTION("behind a reset it is in the checkpoint") {
+  SECTION("behind a reset it is in the checkpoints, also in those of a session without --kl") {
     options.model = rig.scratch / "model";
     options.method.ref_reset = "@3";
-    Session session(options, 1);
-    TrainUntil(session, 4);
+    const auto reference = [&](const std::string& checkpoint) {
+      return ReadFile(SystemFiles(), options.from + "/" + checkpoint + "/reference/model.safetensors");
+    };
+    {
+      Session session(options, 1);
+      TrainUntil(session, 4);
+    }
     CHECK(!Json::parse(ReadFile(SystemFiles(), options.from + "/step-00000004/manifest.json")).contains("reference_weights"));
+    SessionOptions plain = options;
+    plain.method = {};
+    {
+      Session session(plain, 1);
+      CHECK(!TrainUntil(session, 6).back().metrics.contains("kl_reference_nats"));
+    }
+    CHECK(reference("step-00000006") == reference("step-00000004"));
+    options.model.clear();  // and so --kl goes on from it
+    Session session(options, 1);
+    TrainUntil(session, 8);
+    CHECK(reference("step-00000008") == reference("step-00000006"));
   }
 }
 

@@ -1,15 +1,22 @@
 // Several ranks train as one does: the same gradients but for the order of additions, the same bits each time, any number of ranks after another.
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <thread>
 
 #include "../ranks/several_ranks.h"
 #include "base/error.h"
 #include "fixtures.h"
+#include "grpo/batch.h"
 #include "grpo/follower.h"
 #include "grpo/session.h"
 #include "grpo/sharding.h"
+#include "grpo/trainer.h"
+#include "kernels/kernels.h"
 #include "weights/safetensors.h"
 
 using namespace april;
@@ -50,7 +57,8 @@ Claim MakeClaimOf(int64_t step) {
 }
 
 /// Trains claims up to `end`; returns rank 0's reports.
-std::vector<StepReport> Train(int num_ranks, const SessionOptions& options, int64_t end) {
+std::vector<StepReport> Train(int num_ranks, const SessionOptions& options, int64_t end,
+                              const std::function<Claim(int64_t step)>& claim_of = MakeClaimOf) {
   std::vector<StepReport> reports;
   const auto failures = ranks::RunRanks(num_ranks, [&](const ranks::Place& place) {
     std::shared_ptr<ranks::Ranks> all = ranks::Ranks::Join(place, WorkOf(options));
@@ -64,7 +72,7 @@ std::vector<StepReport> Train(int num_ranks, const SessionOptions& options, int6
     header.run = "test";
     session.CheckHeader(header);
     while (session.step() < end) {
-      reports.push_back(session.Train(MakeClaimOf(session.step())));
+      reports.push_back(session.Train(claim_of(session.step())));
       session.Settle(&reports.back());
     }
     session.Dismiss(false);
@@ -167,13 +175,56 @@ TEST_CASE("another number of ranks goes on from a checkpoint, which does not sho
   }
 }
 
-TEST_CASE("a loss that is not a number on one rank stops the step on all, and nothing is saved") {
+TEST_CASE("a loss that is not finite on one rank stops the step on all, and nothing is saved") {
   Rig rig;
-  WriteTinyModel(rig.scratch / "model", [](const std::string& name, std::vector<float>* values) {
-    if (name == "model.norm.weight") (*values)[0] = NAN;
+  SessionOptions options = rig.Options("infinite");
+  options.method.old = "behaviour";
+  // A response of rank 1's first group is worse than its group, and its recorded probability is next to nothing: the ratio is infinite.
+  const Claim plain = MakeClaimOf(0);
+  const Batch batch = MakeBatch(plain, ParseMethod(options.method), {64, 128, 0, 0, ""});
+  const std::vector<int> owners = AssignGroups(batch.groups, 3);
+  size_t group = 0;
+  while (group < owners.size() && (owners[group] != 1 || batch.groups[group].skipped)) ++group;
+  REQUIRE(group < owners.size());
+  const std::vector<TrainingSequence>& sequences = batch.groups[group].sequences;
+  const auto worse = std::ranges::find_if(sequences, [](const TrainingSequence& sequence) { return sequence.advantage < 0; });
+  REQUIRE(worse != sequences.end());
+  const uint64_t uid = worse->rollout->uid;
+  const auto spoilt = [uid](int64_t step) {
+    Claim claim = MakeClaimOf(step);
+    for (ClaimGroup& members : claim.groups) {
+      for (record::Rollout& rollout : members.rollouts) {
+        if (rollout.uid == uid) std::ranges::fill(rollout.logprobs, -1e30f);
+      }
+    }
+    return claim;
+  };
+  CHECK_THROWS_WITH(Train(3, options, 1, spoilt), Catch::StartsWith("1 step 0 is not applied: the loss is not a finite number"));
+  CHECK(!SystemFiles().Exists(CheckpointFile(options, 1, "manifest.json")));
+}
+
+TEST_CASE("rank 0's wait for a slower rank is time of the backward pass") {
+  Rig rig;
+  const Claim claim = MakeClaimOf(0);
+  double backward_s = 0;
+  const auto failures = ranks::RunRanks(2, [&](const ranks::Place& place) {
+    const auto all = ranks::Ranks::Join(place, {});
+    const auto files = weights::ModelFiles::Open(rig.scratch / "model");
+    const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kF32);
+    kernels::ThreadPool pool(1);
+    State state(model::Config::FromJson(files->config()), Adapter{}, *all);
+    LoadModel(all->IsFirst() ? files.get() : nullptr, &state, 0, pool, *all);
+    state.ShareRounded(*all);
+    Trainer trainer({ParseMethod({}), {}}, kernels, pool, &state, nullptr, *all);
+    const Batch batch = MakeBatch(claim, ParseMethod({}), {64, 128, 0, 0, ""});
+    all->Broadcast("");  // both have come so far
+    if (place.rank == 1) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    const UpdateResult result = trainer.Update(batch);
+    if (all->IsFirst()) backward_s = result.metrics.seconds.backward;
+    all->Finish();
   });
-  CHECK_THROWS_WITH(Train(2, rig.Options("nan"), 1), Catch::Contains("1 step 0 is not applied: the loss is not a finite number"));
-  CHECK(!SystemFiles().Exists(CheckpointFile(rig.Options("nan"), 1, "manifest.json")));
+  CHECK(failures == std::vector<std::string>(2));
+  CHECK(backward_s > 0.3);  // the rest is what rank 0 did itself meanwhile
 }
 
 TEST_CASE("masters and moments are spread in whole chunks, and come together again") {

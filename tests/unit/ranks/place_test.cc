@@ -71,6 +71,8 @@ TEST_CASE("what contradicts itself is a usage error that names the variable") {
   CHECK_THROWS_WITH(Find({{"RANK", "x"}, {"WORLD_SIZE", "2"}}), Catch::StartsWith("RANK is 'x', expected a number"));
   CHECK_THROWS_WITH(Find({{"RANK", "0"}, {"WORLD_SIZE", "2"}}), "there are 2 ranks, and nothing says where rank 0 is");
   CHECK_THROWS_WITH(Find({}, {"1"}), "--rank is '1', expected R/N");
+  CHECK_THROWS_WITH(Find({}, {"auto", "host:77"}), "--rank-address is 'host:77', and nothing says how many ranks there are");
+  CHECK(Find({}, {"0/1", "host:77"}).size == 1);  // that is said
   CHECK_THROWS_WITH(Find({}, {"0/2", "host"}), "--rank-address is 'host', expected HOST:PORT");
   CHECK_THROWS_WITH(Find({}, {"0/2", "host:0"}), Catch::StartsWith("--rank-address's port is '0'"));
 }

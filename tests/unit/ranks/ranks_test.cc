@@ -56,6 +56,10 @@ TEST_CASE("bytes go where they shall, sums are added in the order of ranks") {
     const Transfer transfer{2, 0, &secret, sizeof secret};
     ranks->Move({&transfer, 1});
     if (secret != (self == 1 ? 0 : 42)) throw Error::Data("the secret is " + std::to_string(secret));
+    std::string large(self == 1 ? 0 : 2 * kNum, static_cast<char>('a' + self));  // several messages, and nowhere to put them at the rank between
+    const Transfer whole{2, 0, self == 1 ? nullptr : large.data(), 2 * kNum};
+    ranks->Move({&whole, 1});
+    if (self == 0 && large != std::string(2 * kNum, 'c')) throw Error::Data("another large text");
 
     for (int round = 0; round < 2; ++round) {
       std::vector<float> values(kNum);
@@ -136,6 +140,45 @@ TEST_CASE("rank 0 that fails is named, and a rank that goes before the end is mi
   CHECK_THAT(failures[0], Catch::StartsWith("6 rank 1 (") && Catch::EndsWith("is lost: it failed"));
 }
 
+TEST_CASE("a rank that lives and does not come is waited for until a limit, and named") {
+  const bool to_the_end = GENERATE(true, false);
+  std::atomic<int> gone = 0;
+  const auto failures = RunRanks(3, [&](Place place) {
+    place.patience_ms = 1'000;
+    const auto ranks = Ranks::Join(place, kWork);
+    if (place.rank == 2) {
+      while (gone < 2) Sleep(10);
+      return;
+    }
+    try {
+      int64_t value = 0;
+      const Transfer transfer{2, kEveryOther, &value, sizeof value};
+      if (!to_the_end) ranks->Move({&transfer, 1});
+      ranks->Finish();
+    } catch (const Error&) {
+      ++gone;
+      throw;
+    }
+  });
+  const std::string why = std::string("is lost: it lives, and did not come ") + (to_the_end ? "to the end within 1.0 s" : "within 1.0 s");
+  for (const size_t rank : {0, 1}) CHECK_THAT(failures[rank], Catch::StartsWith("6 rank 2 (") && Catch::EndsWith(why));
+  CHECK(failures[2].empty());
+}
+
+TEST_CASE("a rank that waits for the end is told for whom") {
+  const stream::Map join = {{"names", stream::Array{"a", "b", "c"}}}, beat = {{"over", false}, {"waits_for", 2}};
+  Place place{1, 3, "127.0.0.1", FreePort(), 20'000};
+  place.patience_ms = 1'000;
+  const auto server = stream::RpcServer::Bind("zmq+tcp://127.0.0.1:" + std::to_string(place.port));
+  std::atomic<bool> ending = false;
+  std::thread hub([&] {
+    while (!ending) server->Serve([&](const stream::Map& request) { return stream::Find(request, "process") ? join : beat; }, 20);
+  });
+  CHECK_THROWS_WITH(Watch::Start(place, kWork)->Finish(), "rank 2 (c) is lost: it lives, and did not come to the end within 1.0 s");
+  ending = true;
+  hub.join();
+}
+
 TEST_CASE("a message that lacks something, or has something else, is answered and changes nothing") {
   const int port = FreePort();
   const Place first{0, 2, "127.0.0.1", port, 20'000}, second{1, 2, "127.0.0.1", port, 20'000};
@@ -187,6 +230,7 @@ TEST_CASE("answers that rank 0 would not give end a rank with an error, and late
                                                                                  {good_join, {}},
                                                                                  {good_join, {{"over", 1}}},
                                                                                  {good_join, {{"lost", 0}}},
+                                                                                 {good_join, {{"over", false}, {"waits_for", 9}}},
                                                                                  {good_join, {{"lost", 9}, {"why", "?"}}}}));
   const Place place{1, 2, "127.0.0.1", FreePort(), 300};
   const auto server = stream::RpcServer::Bind("zmq+tcp://127.0.0.1:" + std::to_string(place.port));
