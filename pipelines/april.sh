@@ -21,7 +21,7 @@
 #   --kv WAY           at new weights: recompute or keep the unfinished rollouts' keys and values (default recompute)
 #   --checkpoint-every N   steps between full checkpoints (default 10)
 #   --trainer "…"      further options for grpo-step       --generator "…"  further options for rollout-gen
-#   --resume           go on with an existing RUN; only scorer, overlong, steps, lr, kv and what follows in this list may change then
+#   --resume           go on with an existing RUN; only scorer, pattern, overlong, steps, lr, order and what follows it in this list may change then
 . "$(dirname "$0")/lib.sh"
 usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
 
@@ -43,34 +43,68 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ -n "$dir" ] && { [ -n "$model" ] || [ -e "$dir/buffer" ]; } || { usage >&2; exit 2; }
+[ -n "$dir" ] || die 2 "--dir is missing; try --help"
 need_programs partial-buffer rollout-gen reward-score grpo-step weight-sync
-model=${model:+$(realpath -m "$model")} prompts=${prompts:+$(realpath -m "$prompts")}
+model=${model:+$(realpath -m "$model")} prompts=${prompts:+$(realpath -m "$prompts")} hub=zmq+ipc://hub
+
+# accept COMMAND...: what a program refuses ends this one, before anything is made or noted.
+accept() { "$@" --print-config >/dev/null || exit; }
+# The programs with their options, as they run below.
+compose() {
+  serves=(partial-buffer serve -s buffer --bind "$hub" --order "$order" --metrics metrics/buffer.jsonl)
+  generates=(rollout-gen --from "$hub" --weights weights --kv "$kv" --metrics metrics/rollout-gen.jsonl $generator)
+  scores=(reward-score --scorer "$scorer" ${pattern:+--pattern "$pattern"} ${overlong:+--overlong "$overlong"} --model "$model" --metrics metrics/reward-score.jsonl)
+  claims=(partial-buffer claim -s "$hub" --follow --steps "$steps" --checkpoints checkpoints)
+  trains=(grpo-step --model "$model" --from checkpoints --publish weights --lr "$lr" --checkpoint-every "$checkpoint_every" --metrics metrics/grpo-step.jsonl $trainer)
+  accept "${serves[@]}"
+  accept "${generates[@]}"
+  accept "${scores[@]}"
+  accept "${claims[@]}"
+  accept "${trains[@]}"
+}
+if [ -e "$dir/buffer" ]; then
+  $resume || die 2 "$dir/buffer exists; go on with --resume, or choose another --dir"
+else
+  ! $resume || die 2 "no run at $dir; to begin one leave out --resume, and give --model and --prompts"
+  [ -n "$model$prompts" ] || die 2 "no run at $dir; to begin one give --model and --prompts"
+  [ -n "$model" ] || die 2 "--model is needed to begin a run"
+  [ -n "$prompts" ] || die 2 "--prompts is needed to begin a run"
+  [ -r "$prompts" ] || die 1 "cannot read $prompts"
+  makes=(partial-buffer init -q -s buffer.new --model "$model" --group-size "$group_size" --groups-per-step "$groups" --max-tokens "$max_tokens"
+    --temperature "$temperature" --seed "$seed" --admission "$admission" --filter "$filter" --max-staleness "$max_staleness" --max-resumes "$max_resumes")
+  accept "${makes[@]}"
+  compose
+  [[ $over_issue =~ ^[0-9]*\.?[0-9]+$ ]] || die 2 "--over-issue: not a number: $over_issue"
+fi
 mkdir -p "$dir/metrics"
 cd "$dir"  # a socket's path is short: it is named from here
 
 note_options() { for name in "${fixed[@]}" "${free[@]}"; do printf '%s=%s\n' "$name" "${!name}"; done >options.new && mv options.new options; }
 if [ -e buffer ]; then
-  $resume || die 2 "$dir/buffer exists; go on with --resume, or choose another --dir"
-  [ -e options ] || note_options  # a buffer made by hand
+  changes=()
   for name in "${fixed[@]}" "${free[@]}"; do
+    [ -e options ] || break  # a buffer made by hand
     case "$given " in *" $name "*) ;; *) grep -q "^$name=" options || continue ;; esac  # a run from before there was this option has its default
     was=$(sed -n "s/^$name=//p" options) option=--${name//_/-}
     case "$given " in *" $name "*) ;; *) printf -v "$name" %s "$was" ;; esac
     [ "${!name}" != "$was" ] || continue
     case " ${fixed[*]} " in *" $name "*) die 2 "this run was begun with $option $was, which cannot change to ${!name}: leave it out, or choose another --dir" ;; esac
-    say "from here on $option ${!name} instead of ${was:-none}"
+    changes+=("from here on $option ${!name} instead of ${was:-none}")
   done
+  compose
+  stat=$(partial-buffer stat -q -s buffer --json)
+  trained=$(value_of first_uncommitted_step - <<<"$stat")
+  if [ "$(value_of first_unconsumed_step - <<<"$stat")" -ge "$steps" ]; then
+    say "this run has its $trained $([ "$trained" = 1 ] && echo step || echo steps) already: give --steps above $trained"
+    exit 0
+  fi
+  for change in "${changes[@]}"; do say "$change"; done
   note_options
 else
-  [ -n "$prompts" ] || die 2 "--prompts is needed to begin a run"
-  [ -r "$prompts" ] || die 1 "cannot read $prompts"
   [ "$(cat weights/LATEST 2>/dev/null || echo 0)" = 0 ] || die 2 "$dir/weights has versions of another run; choose another --dir"
   in_flight=$(awk -v need=$((groups * group_size)) -v x="$over_issue" 'BEGIN { printf "%d", need * x }')
   rm -rf buffer.new  # of an attempt whose prompts were refused
-  partial-buffer init -q -s buffer.new --model "$model" --group-size "$group_size" --groups-per-step "$groups" --in-flight "$in_flight" \
-    --max-tokens "$max_tokens" --temperature "$temperature" --seed "$seed" \
-    --admission "$admission" --filter "$filter" --max-staleness "$max_staleness" --max-resumes "$max_resumes" \
+  "${makes[@]}" --in-flight "$in_flight" \
     --retain-steps $((checkpoint_every > 4 ? checkpoint_every : 4))  # so that every step behind the checkpoint before the newest can be replayed
   prompts_in_file=$(awk 'NF { n++ } END { print n + 0 }' "$prompts")
   [ "$prompts_in_file" -gt 0 ] || die 3 "$prompts holds no prompts"
@@ -82,16 +116,16 @@ else
   mv buffer.new buffer
 fi
 
-hub=zmq+ipc://hub scoring=(--scorer "$scorer" ${pattern:+--pattern "$pattern"} ${overlong:+--overlong "$overlong"})
-partial-buffer serve -s buffer --bind $hub --order "$order" --metrics metrics/buffer.jsonl &
+if [[ $overlong =~ ^([0-9]+):([0-9]+)$ ]] && [ $((BASH_REMATCH[1] - BASH_REMATCH[2])) -ge "$max_tokens" ]; then
+  say "--overlong $overlong punishes nothing: responses end at --max-tokens $max_tokens, and it begins above $((BASH_REMATCH[1] - BASH_REMATCH[2]))"
+fi
+"${serves[@]}" &
 server=$!
 # The server ends its generators and claims in order. SIGUSR1, since Ctrl-C has reached it already and a second SIGTERM would kill it.
 trap 'kill -USR1 $server 2>/dev/null || true' INT TERM
 generate() {
   trap '' INT TERM  # its programs end by themselves, once the server tells them to
-  rollout-gen --from $hub --weights weights --kv "$kv" --metrics metrics/rollout-gen.jsonl $generator |
-    reward-score "${scoring[@]}" --model "$model" --metrics metrics/reward-score.jsonl |
-    partial-buffer put -s $hub && return 0
+  "${generates[@]}" | "${scores[@]}" | partial-buffer put -s $hub && return 0
   local code=$?
   [ $code -eq 75 ] || say "generation ended with exit $code, so training ends too; nothing is lost"
   kill -USR1 $server 2>/dev/null || true
@@ -100,9 +134,7 @@ generate() {
 generate &
 generation=$!
 
-partial-buffer claim -s $hub --follow --steps "$steps" --checkpoints checkpoints |
-  grpo-step --model "$model" --from checkpoints --publish weights --lr "$lr" --checkpoint-every "$checkpoint_every" --metrics metrics/grpo-step.jsonl $trainer |
-  partial-buffer commit -s $hub &
+"${claims[@]}" | "${trains[@]}" | partial-buffer commit -s $hub &
 training=$!
 
 # Waits for a job, also through signals: bash runs a trap only between commands, or while it waits.

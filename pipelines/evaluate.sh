@@ -30,7 +30,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ -n "$model" ] && [ -n "$prompts" ] || { usage >&2; exit 2; }
+[ -n "$model" ] && [ -n "$prompts" ] || die 2 "--model and --prompts are needed; try --help"
 for name in samples seeds; do
   case ${!name} in '' | *[!0-9]* | 0) die 2 "--$name: not a positive whole number: ${!name}" ;; esac
 done

@@ -7,7 +7,7 @@ me=$(basename "$0" .sh)
 say() { printf '%s: %s\n' "$me" "$*" >&2; }
 die() { local code=$1; shift; say "error: $*"; exit "$code"; }
 
-# The programs: those on PATH (an installed april), else the build folder's.
+# The programs: APRIL_BIN's or the build folder's, else those on PATH (an installed april).
 bin=${APRIL_BIN:-$source_dir/build/release/bin}
 if [ -x "$bin/partial-buffer" ]; then PATH=$bin:$PATH; fi
 need_programs() {

@@ -46,7 +46,8 @@ int main(int argc, char** argv) {
               "sampling. Every rollout carries it, so that no later program has to be told.\n"
               "\n"
               "  partial-buffer init -s run/buffer --model MODEL --group-size 8 --groups-per-step 8 --in-flight 128 --max-tokens 1024",
-              &RunInit, {.seed = true}),
+              &RunInit,
+              {.seed = true, .seed_help = "seed of the run: a token's draw depends on it, its rollout's uid and its position in the response alone"}),
           cli::MakeCommand(
               "add", "add prompts",
               "Renders each prompt in the model's chat template, tokenises it once and puts it into the queue. A line is {\"prompt\": text} or "
@@ -55,7 +56,12 @@ int main(int argc, char** argv) {
               "\n"
               "  partial-buffer add -s run/buffer --prompts train.jsonl --epochs 4 --shuffle 1\n"
               "  partial-buffer add --purpose eval --prompts test.jsonl --model MODEL --group-size 4 --out - | rollout-gen --model MODEL | …",
-              &RunAdd, {.seed = true, .provenance = true, .metrics = true, .progress = true}),
+              &RunAdd,
+              {.seed = true,
+               .seed_help = "seed of an evaluation stream's rollouts; a run has the one that init was given",
+               .provenance = true,
+               .metrics = true,
+               .progress = true}),
           cli::MakeCommand(
               "take", "lease rollouts to a generator: unfinished ones first, then new ones",
               "Journals the leases, then writes the rollouts as a stream. Without a number it takes what the run's in-flight target has room for, "

@@ -71,6 +71,7 @@ void ScoreAll(const Options& options, cli::Context& context, reward::Tally* tall
   record::Header header = reader.header();
   if (context.common().provenance) header.provenance.push_back({context.tool(), cli::VersionText(), context.argv()});
   record::RecordWriter writer(options.io.out, header, {.compress = options.io.compress, .peer_timeout_ms = options.io.peer_timeout_ms});
+  context.Summary(tally->Text());  // not before there is anything to count
 
   while (const auto bytes = reader.raw().Next()) {
     record::Record record;
@@ -103,6 +104,12 @@ void ScoreAll(const Options& options, cli::Context& context, reward::Tally* tall
   record::RequireGoodEnd(reader.end_status());
 }
 
+/// For --print-config, by which a pipeline asks before it begins: refuses what a run would refuse.
+void Check(Options& options, const cli::Given&) {
+  reward::MakeScorer(options.scorer);
+  reward::ParseOverlong(options.scorer.overlong);
+}
+
 void Run(const Options& options, cli::Context& context) {
   if (options.list) {
     for (const reward::ScorerInfo& info : reward::ListScorers())
@@ -111,7 +118,6 @@ void Run(const Options& options, cli::Context& context) {
   }
   if (options.model.empty()) throw Error::Usage("--model is needed: its tokenizer turns tokens into text");
   reward::Tally tally;
-  context.Summary(tally.Text());
   ScoreAll(options, context, &tally);
   if (tally.errors() > options.max_errors) {
     throw Error(
@@ -125,5 +131,5 @@ void Run(const Options& options, cli::Context& context) {
 
 int main(int argc, char** argv) {
   return cli::Main("reward-score", "attach rewards to finished rollouts", kDescription, argc, argv, Run,
-                   {.provenance = true, .metrics = true, .progress = true});
+                   {.provenance = true, .metrics = true, .progress = true}, Check);
 }

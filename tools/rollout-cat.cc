@@ -45,6 +45,7 @@ constexpr const char* kDescription =
     "stream as it is, so that it also records a socket to a file and plays it back.\n"
     "\n"
     "  rollout-cat run/step-12.stream                      # a line a record\n"
+    "  rollout-cat --lines run/step-12.stream | less       # the same into a pipe\n"
     "  rollout-cat --json --head 1 run/step-12.stream      # everything that a record says\n"
     "  rollout-cat --text --model MODEL run/step-12.stream # what was asked and answered\n"
     "  rollout-cat --in @zmq+tcp://*:5555 --out recorded.stream\n"

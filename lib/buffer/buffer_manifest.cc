@@ -54,7 +54,7 @@ Manifest ParseManifest(const std::string& directory, std::string text) {
     manifest.text = std::move(text);
     return manifest;
   } catch (const Json::exception& error) {
-    throw Error::Data(path + ": damaged (" + error.what() + ")", RepairHint(directory));
+    throw Error::Data(path + ": damaged (" + JsonProblem(error) + ")", RepairHint(directory));
   }
 }
 

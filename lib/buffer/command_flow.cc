@@ -27,21 +27,24 @@ namespace {
 
 std::string DefaultWorker() { return ThisMachine().host + "-" + std::to_string(::getpid()); }
 
-/// How many rollouts to take. `beyond_demand` when the user said a number.
+/// Whether the user said a number, which what the run needs does not limit.
+bool IsBeyondDemand(const TakeOptions& options) { return options.rollouts > 0 || options.groups > 0; }
+
+/// How many rollouts to take.
 LeaseRequest PlanTake(const TakeOptions& options, const State& state, uint64_t lease) {
   LeaseRequest request;
   request.lease = lease;
   request.worker = options.worker.empty() ? DefaultWorker() : options.worker;
-  request.beyond_demand = options.rollouts > 0 || options.groups > 0;
+  request.beyond_demand = IsBeyondDemand(options);
   request.order = ParseTakeOrder(options.order);
   request.max_rollouts = options.rollouts > 0 ? options.rollouts : options.groups * state.config().group_size;
   if (!request.beyond_demand && GroupsWanted(state) > 0) request.max_rollouts = RolloutsWanted(state);
   return request;
 }
 
-/// Why a take without a number found nothing; throws NotReady when others hold what is missing.
-std::string WhyNothing(const State& state) {
-  if (GroupsWanted(state) == 0) return "nothing to take: what is ready or claimed is enough for the next step";
+/// Why a take found nothing; throws NotReady when others hold what is missing.
+std::string WhyNothing(const State& state, bool beyond_demand) {
+  if (!beyond_demand && GroupsWanted(state) == 0) return "nothing to take: what is ready or claimed is enough for the next step";
   if (state.num_leased() > 0) {
     std::string workers;
     for (const auto& [lease, set] : state.leases()) {
@@ -67,7 +70,8 @@ record::Control TakeControl(const State& state, uint64_t lease, size_t rollouts)
 }
 
 constexpr const char* kCutHint =
-    "what arrived is kept; partial-buffer take --worker NAME, with the name of the take that it is of, gives the rest out again";
+    "what arrived is kept; partial-buffer take --worker NAME, with the name of the take that it is of (partial-buffer stat shows it), gives the rest "
+    "out again";
 
 /// Where `put` puts: the buffer by path, or its hub.
 class Sink {
@@ -194,7 +198,7 @@ void RunTake(const TakeOptions& options, Invocation& invocation) {
   invocation.Report("took " + Count(static_cast<int64_t>(written), "rollout") + ", of them " + std::to_string(resumed) + " to resume; reclaimed " +
                         std::to_string(reclaimed),
                     {{"rollouts", written}, {"resumed", resumed}, {"reclaimed", reclaimed}});
-  if (keys.empty()) log::Info(WhyNothing(state));
+  if (keys.empty()) log::Info(WhyNothing(state, IsBeyondDemand(options)));
 }
 
 void RunPut(const PutOptions& options, Invocation& invocation) {

@@ -27,7 +27,8 @@ constexpr size_t kBatchBytes = 4u << 20;
 int64_t PromptLimit(int64_t asked, int64_t context_tokens, int64_t max_tokens) {
   if (context_tokens > 0 && max_tokens >= context_tokens) {
     throw Error::Usage("--max-tokens " + std::to_string(max_tokens) + " leaves no room for a prompt: the model's context has " +
-                       std::to_string(context_tokens) + " tokens");
+                           std::to_string(context_tokens) + " tokens",
+                       "at most " + std::to_string(context_tokens) + " less the tokens of the longest prompt");
   }
   const int64_t room = context_tokens > 0 ? context_tokens - max_tokens : 0;
   if (asked > 0 && room > 0 && asked > room) {
@@ -147,7 +148,9 @@ class PromptSource {
 
 void CheckIsNew(const Store& store, const std::string& id) {
   if (!store.state().queue().HasPrompt(id)) return;
-  throw Error::Data("prompt id \"" + id + "\" is in the buffer already; nothing was added", "an add that failed may have added it: partial-buffer stat -s " + store.directory() + "; to give prompts more than once use --epochs");
+  throw Error::Data(
+      "prompt id \"" + id + "\" is in the buffer already; nothing was added",
+      "an add that failed may have added it: partial-buffer stat -s " + store.directory() + "; to give prompts more than once use --epochs");
 }
 
 void AddToStore(const AddOptions& options, Invocation& invocation) {

@@ -95,7 +95,7 @@ std::optional<record::Prompt> PromptLines::Next() {
       CheckFits(prompt);
       return prompt;
     } catch (const Json::exception& error) {
-      throw Error::Data(Position() + ": " + error.what());
+      throw Error::Data(Position() + ": " + JsonProblem(error));
     } catch (const Error& error) {
       throw error.Within(Position());
     }

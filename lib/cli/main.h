@@ -74,7 +74,8 @@ class Context {
 /// --help does not show them.
 struct CommonEffects {
   bool threads = false, seed = false;
-  bool provenance = false;  ///< writes a stream
+  const char* seed_help = "seed of what this tool itself draws; rollouts carry their own";  ///< in --help
+  bool provenance = false;                                                                  ///< writes a stream
   bool metrics = false, progress = false;
 };
 

@@ -9,10 +9,10 @@
 namespace april::cli {
 namespace {
 
-void RegisterCommon(CommonOptions* options, OptionTable* table) {
+void RegisterCommon(CommonOptions* options, const CommonEffects& effects, OptionTable* table) {
   table->Section("Every tool");
   table->Integer("threads", &options->threads, 0, 4096, "threads; 0 = all CPUs that the process may use");
-  table->Integer("seed", &options->seed, 0, kNoUpperLimit, "seed of what this tool itself draws; rollouts carry their own");
+  table->Integer("seed", &options->seed, 0, kNoUpperLimit, effects.seed_help);
   table->Text("metrics", &options->metrics, "FILE", "append one JSON line a report to FILE");
   table->Choice("progress", &options->progress, {"auto", "plain", "never"}, "auto: a line on a terminal; plain: a line each 30 s");
   table->Flag("provenance", &options->provenance, "name this tool and its arguments in the stream's header");
@@ -188,7 +188,7 @@ Parsed Parse(const Program& program, const std::vector<std::string>& arguments, 
   // A command that works on policy versions may have its own --version N; PROGRAM --version still tells the program's.
   const bool with_version = std::none_of(own->rows().begin(), own->rows().end(), [](const OptionRow& row) { return row.name == "version"; });
   AddSwitches(&app, &switches, with_version);
-  RegisterCommon(common_options, common);
+  RegisterCommon(common_options, parsed.command->effects, common);
   Names names;
   AddTable(&app, *own, &parsed.given, &names);
   AddTable(&app, *common, &parsed.given, &names);

@@ -17,6 +17,7 @@ std::string JsonLine(std::string_view record) { return ToJson(record).dump(-1, '
 }  // namespace
 
 void ViewOptions::Register(OptionsVisitor& options) {
+  options.Flag("lines", &lines, "one line a record, as on a terminal");
   options.Flag("json", &json, "one JSON line a record, the header first; ids and digests in hexadecimal, arrays as lists");
   options.Flag("text", &text, "prompts and responses as text; needs --model");
   options.Flag("count", &count, "records by type");
@@ -26,11 +27,12 @@ void ViewOptions::Register(OptionsVisitor& options) {
 }
 
 void ViewOptions::Check(const stream::Endpoints& io) const {
-  const int views = json + text + check + count + canonical;
+  const int views = lines + json + text + check + count + canonical;
   if (views > 1 && !(views == 2 && json && (canonical || count))) {
-    throw Error::Usage("only one of --json, --text, --check, --count and --canonical can be given (and --json with the last two)");
+    throw Error::Usage("only one of --lines, --json, --text, --check, --count and --canonical can be given (and --json with the last two)");
   }
-  if ((text || check || count || json) && io.out != "-") throw Error::Usage("--out takes a stream, not text", "send the text on with > FILE");
+  if ((lines || text || check || count || json) && io.out != "-")
+    throw Error::Usage("--out takes a stream, not text", "send the text on with > FILE");
 }
 
 StreamViewer::StreamViewer(const ViewOptions& options, const stream::Endpoints& io, std::string header, Decode decode)

@@ -18,10 +18,10 @@
 namespace april::record {
 
 struct ViewOptions {
-  bool json = false, text = false, check = false, count = false, canonical = false;
+  bool lines = false, json = false, text = false, check = false, count = false, canonical = false;
 
   void Register(OptionsVisitor& options);
-  bool any() const { return json || text || check || count || canonical; }
+  bool any() const { return lines || json || text || check || count || canonical; }
   /// Throws Usage for views that exclude each other, or that are no stream although one is to be written.
   void Check(const stream::Endpoints& io) const;
 };

@@ -24,6 +24,15 @@ const KeyInfo* FindKey(std::string_view map, std::string_view key) {
   return nullptr;
 }
 
+// Names the map under a control record's "values", whose keys formats/records.md tells in words.
+constexpr std::string_view kControlValues = "control values";
+
+/// Whether people see the number as 16 hexadecimal digits.
+bool IsHex(std::string_view map, std::string_view key, const KeyInfo* info) {
+  if (map == kControlValues) return key == "lease" || key == "trained_weights";
+  return info && (std::string_view(info->unit) == "id" || std::string_view(info->unit) == "digest");
+}
+
 /// A float as the shortest decimal that names it, so that 0.1f is shown as 0.1.
 Json Number(float value) {
   if (!std::isfinite(value)) return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
@@ -102,8 +111,7 @@ Json ValueToJson(std::string_view map, std::string_view key, const Value& value,
     if constexpr (std::is_same_v<T, std::monostate>) {
       return nullptr;
     } else if constexpr (std::is_same_v<T, uint64_t>) {
-      const std::string_view unit = info ? info->unit : "";
-      return unit == "id" || unit == "digest" ? Json(HexU64(held)) : Json(held);
+      return IsHex(map, key, info) ? Json(HexU64(held)) : Json(held);
     } else if constexpr (std::is_floating_point_v<T>) {
       return Number(held);
     } else if constexpr (std::is_same_v<T, Bin>) {
@@ -114,7 +122,8 @@ Json ValueToJson(std::string_view map, std::string_view key, const Value& value,
       for (const Value& element : held) json.push_back(ValueToJson("", "", element, type));
       return json;
     } else if constexpr (std::is_same_v<T, Map>) {
-      return key == "per_token" && map == "rollout" ? PerTokenToJson(held) : MapToJson(type, held);
+      if (key == "per_token" && map == "rollout") return PerTokenToJson(held);
+      return MapToJson(key == "values" && map == "control" ? kControlValues : type, held);
     } else {
       return held;
     }
@@ -188,16 +197,18 @@ struct Liner {
            HexU64(step.weights) + "  " + std::to_string(step.outcomes.size()) + " rollouts" + (step.advanced ? "" : ", no gradient") +
            (step.checkpoint ? ", checkpoint " + *step.checkpoint : "");
   }
-  std::string operator()(const Metrics& metrics) const { return "metrics " + Rest(metrics.values); }
+  std::string operator()(const Metrics& metrics) const { return "metrics " + Rest("", metrics.values); }
   std::string operator()(const Weights& weights) const {
     return "weights version " + std::to_string(weights.version) + " " + HexU64(weights.weights) + "  " + weights.path;
   }
-  std::string operator()(const Control& control) const { return "control " + control.kind + "  " + Rest(control.values); }
+  std::string operator()(const Control& control) const { return "control " + control.kind + "  " + Rest(kControlValues, control.values); }
   std::string operator()(const Unknown& unknown) const {
     return unknown.type + "  " + HumanBytes(unknown.bytes.size()) + " of a type that this build does not know";
   }
 
-  static std::string Rest(const Map& values) { return MapToJson("", values).dump(-1, ' ', false, Json::error_handler_t::replace); }
+  static std::string Rest(std::string_view name, const Map& values) {
+    return MapToJson(name, values).dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
 };
 
 }  // namespace

@@ -166,7 +166,7 @@ SimProfile LoadSimProfile(const std::string& name) {
   try {
     return SimProfileFromJson(Json::parse(text));
   } catch (const Json::exception& error) {
-    throw Error::Usage("profile " + name + " is no JSON: " + error.what());
+    throw Error::Usage("profile " + name + " is no JSON: " + JsonProblem(error));
   } catch (const Error& error) {
     throw error.Within("profile " + name);
   }

@@ -1,5 +1,7 @@
 #include "stream/zmq_socket.h"
 
+#include <net/if.h>
+#include <netdb.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -50,6 +52,28 @@ void CheckIpc(const Endpoint& endpoint) {
     throw Error::Runtime("the socket zmq+" + endpoint.address + " is served by another process", "stop that process, or choose another path");
 }
 
+/// The address that ZeroMQ is given: it binds to no host's name, only to addresses and interfaces, and takes a name to connect to for an IPv6 address
+/// where it can. Who binds and who connects to a name mean the same address.
+std::string Resolved(const Endpoint& endpoint) {
+  constexpr std::string_view kTcp = "tcp://";
+  const std::string& whole = endpoint.address;
+  if (!whole.starts_with(kTcp)) return whole;
+  const size_t colon = whole.rfind(':');
+  const std::string host = whole.substr(kTcp.size(), colon - kTcp.size()), port = whole.substr(colon);
+  if (host == "localhost") return "tcp://127.0.0.1" + port;
+  if (!endpoint.bind || host == "*" || host.starts_with('[') || ::if_nametoindex(host.c_str()) != 0) return whole;
+  for (const int family : {AF_INET6, AF_INET}) {
+    addrinfo hints = {}, *found = nullptr;
+    hints.ai_family = family;
+    if (::getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) continue;
+    char address[NI_MAXHOST];
+    const bool named = ::getnameinfo(found->ai_addr, found->ai_addrlen, address, sizeof address, nullptr, 0, NI_NUMERICHOST) == 0;
+    ::freeaddrinfo(found);
+    if (named) return family == AF_INET6 ? "tcp://[" + std::string(address) + "]" + port : "tcp://" + std::string(address) + port;
+  }
+  return whole;
+}
+
 /// ZeroMQ starts libpgm with its first context and ends it with its last, without a lock: one context, without sockets, lives as long as the process.
 zmq::context_t NewContext() {
   static const auto* const first = new zmq::context_t;
@@ -77,7 +101,10 @@ auto ZmqSocket::Try(const char* what, Action&& action) {
     try {
       return action();
     } catch (const zmq::error_t& error) {
-      if (error.num() != EINTR) throw Error::Runtime(std::string("cannot ") + what + " " + name_ + ": " + error.what());
+      if (error.num() == EINTR) continue;
+      const bool not_here = error.num() == ENODEV || error.num() == EADDRNOTAVAIL;
+      throw Error::Runtime(std::string("cannot ") + what + " " + name_ + ": " + error.what(),
+                           not_here ? "bind to an address of this machine (127.0.0.1; 0.0.0.0 is all of them) or to an interface's name" : "");
     }
   }
 }
@@ -103,7 +130,8 @@ ZmqSocket::ZmqSocket(Kind kind, const Endpoint& endpoint) : name_((endpoint.bind
     socket.set(zmq::sockopt::ipv6, true);
     socket.set(zmq::sockopt::maxmsgsize, static_cast<int64_t>(DecodeLimits{}.max_bytes + kEnvelopeRoom));
   });
-  Try(endpoint.bind ? "bind" : "connect to", [&] { endpoint.bind ? socket.bind(endpoint.address) : socket.connect(endpoint.address); });
+  const std::string address = Resolved(endpoint);
+  Try(endpoint.bind ? "bind" : "connect to", [&] { endpoint.bind ? socket.bind(address) : socket.connect(address); });
 }
 
 ZmqSocket::~ZmqSocket() = default;

@@ -83,6 +83,8 @@ void RunVerify(const StoreCommand& options, Invocation& invocation) {
 void RunList(const StoreCommand& options, Invocation&) {
   VersionStore store(options.dir);
   const auto versions = Selected(options, store);
+  if (versions.empty())
+    throw Error::NotReady("no versions in " + options.dir, "this publishes one: weight-sync publish --model MODEL --to " + options.dir);
   const auto latest = store.LatestVersion();
   for (const uint64_t version : versions) {
     const Manifest manifest = store.Open(version).manifest;

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "weights/safetensors.h"
 
 namespace april::weights {
@@ -138,9 +140,27 @@ void VerifyFile(FileSystem& files, const std::string& directory, const Manifest:
   CheckDigest(digest.Value(), file.digest, path);
 }
 
+/// What else `directory` is by its own manifest, which a version store has not; "" when nothing that is known.
+std::string OtherKind(FileSystem& files, const std::string& directory) {
+  constexpr std::pair<const char*, const char*> kKinds[] = {
+      {"april-buffer", "a buffer"}, {"april-checkpoint", "a checkpoint"}, {"april-weights", "one version of a store"}};
+  const std::string path = JoinPath(directory, kManifestName);
+  if (!files.Exists(path)) return "";
+  const Json json = Json::parse(ReadFile(files, path), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("format")) return "";
+  for (const auto& [format, kind] : kKinds) {
+    if (json.at("format") == format) return kind;
+  }
+  return "";
+}
+
 }  // namespace
 
-VersionStore::VersionStore(std::string directory, FileSystem& files) : directory_(std::move(directory)), files_(&files) {}
+VersionStore::VersionStore(std::string directory, FileSystem& files) : directory_(std::move(directory)), files_(&files) {
+  if (const std::string other = OtherKind(files, directory_); !other.empty()) {
+    throw Error::Usage(directory_ + " is " + other + ", not a version store", "versions have a directory of their own, for example run/weights");
+  }
+}
 
 std::string VersionStore::VersionDirectory(uint64_t version) const { return JoinPath(directory_, DirectoryName(version)); }
 std::string VersionStore::PartialDirectory(uint64_t version) const { return VersionDirectory(version) + kPartialSuffix; }

@@ -32,6 +32,7 @@ struct PublishOptions {
 /// One object, one thread; any number of processes may read, one may write.
 class VersionStore {
  public:
+  /// The directory need not be there yet. Throws Usage when it is a buffer, a checkpoint or a single version: nobody finds versions in it.
   explicit VersionStore(std::string directory, FileSystem& files = SystemFiles());
   const std::string& directory() const { return directory_; }
 

@@ -22,6 +22,8 @@ python3 -c 'print("{\"prompt\":\"x\",\"label\":\"" + "y" * (20 << 20) + "\"}")' 
 fails "large.jsonl:1: " 3 partial-buffer add -s b --prompts large.jsonl
 printf '{"id":"a","prompt":"x"}\n{"id":"a","prompt":"y"}\n' >twice.jsonl
 fails 'twice.jsonl:2: prompt id "a" comes twice' 3 partial-buffer add -s b --prompts twice.jsonl
+echo '{"prompt": x}' >broken.jsonl
+fails "broken.jsonl:1: parse error at line 1, column 12" 3 partial-buffer add -s b --prompts broken.jsonl
 partial-buffer take -q -s b --rollouts 1000 --worker w >taken
 partial-buffer take -q -s b --rollouts 1000 --worker w >/dev/null
 
@@ -97,5 +99,6 @@ open("tiny.gguf", "wb").write(data + bytes(-len(data) % 32))
 PYTHON
 for each in "$model" tiny.gguf; do
   fails "context has 256 tokens" 2 partial-buffer init -s c --model "$each" --max-tokens 300
+  grep -q "hint: at most 256 less the tokens of the longest prompt" stderr || { cat stderr; exit 1; }
   fails "exceed the model's context of 256" 2 partial-buffer init -s c --model "$each" --max-tokens 200 --max-prompt-tokens 100
 done

@@ -16,6 +16,7 @@ fails "hint: if it is elsewhere now: --model PATH" 1 partial-buffer add -s b --p
 fails "hint: if it is elsewhere now: --model PATH" 1 partial-buffer grep -s b x
 partial-buffer export -q -s b --model moved >/dev/null
 mv moved copied
+partial-buffer init --help | grep -A1 -e "--seed " | grep "seed of the run: a token's draw depends on it" >/dev/null || { echo "what --seed is for"; exit 1; }
 
 # A claim that is not made has set its filter all the same, and says so.
 fails "the filter nonzero-std holds from now on all the same" 7 partial-buffer claim -s b --filter nonzero-std
@@ -69,3 +70,12 @@ partial-buffer ls -q -s b --json --limit 1 | python3 -c '
 import json, subprocess, sys
 columns = [line.split()[0] for line in subprocess.run(["partial-buffer", "ls", "--columns", "help"], capture_output=True, text=True).stdout.splitlines()]
 assert sorted(json.load(sys.stdin)) == sorted(columns), columns'
+
+# Who asks for a number gets it whatever the next step needs: without any, it is told who holds the rest.
+rm -r b
+make 20
+claim
+partial-buffer take -q -s b --rollouts 1000 --worker other >/dev/null
+fails "nothing to take: rollouts are leased by other ([0-9]*)" 7 partial-buffer take -s b --worker w --rollouts 5
+partial-buffer take -s b --worker w 2>log >/dev/null
+grep -q "nothing to take: what is ready or claimed is enough for the next step" log || { cat log; exit 1; }

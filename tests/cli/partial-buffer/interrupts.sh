@@ -39,4 +39,4 @@ grep -q "committed 1" log.commit || { cat log.commit; exit 1; }
 # A source that dies: what arrived is kept, and what to type for the rest.
 partial-buffer take -q -s b --worker w2 --rollouts 8 | generate >done
 head -c $(($(stat -c %s done) / 2)) done >cut
-fails "hint: what arrived is kept; partial-buffer take --worker NAME" 3 partial-buffer put -s b --in cut
+fails "hint: what arrived is kept; partial-buffer take --worker NAME.*partial-buffer stat shows it" 3 partial-buffer put -s b --in cut

@@ -59,3 +59,4 @@ fails 'no response was judged: 12 could not be' 1 evaluate.sh "${options[@]}"
 fails 'pass@8 needs at least 8 responses a question: add --samples 8' 2 evaluate.sh "${options[@]}" --k 8
 fails '--seeds: not a positive whole number: none' 2 evaluate.sh "${options[@]}" --seeds none
 fails 'cannot read nope.jsonl' 1 evaluate.sh "${options[@]}" --prompts nope.jsonl
+fails '--model and --prompts are needed' 2 evaluate.sh --model "$model"

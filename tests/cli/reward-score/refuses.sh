@@ -4,6 +4,11 @@ set -euo pipefail
 write_rollouts in.stream
 
 fails 'unknown scorer' 2 score --scorer nonsense --in in.stream --out out.stream
+! grep 'read 0' stderr || { echo "a summary of nothing"; exit 1; }
+fails 'unknown scorer' 2 reward-score --print-config --scorer nonsense
+fails 'MAX:BUFFER is needed' 2 reward-score --print-config --overlong 512
+reward-score --print-config --scorer math --overlong 512:128 >config
+grep -q '^scorer="math"$' config || { cat config; exit 1; }
 fails 'known are exact, gsm8k, math, regex' 2 score --scorer nonsense --in in.stream --out out.stream
 fails 'needs --pattern' 2 score --scorer regex --in in.stream --out out.stream
 fails 'regular expression' 2 score --scorer regex --pattern '(' --in in.stream --out out.stream

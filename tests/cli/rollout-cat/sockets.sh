@@ -7,7 +7,7 @@ rollout-cat -q in.stream | rollout-cat -q | rollout-cat -q --canonical | cmp - c
 
 socket=zmq+ipc://socket
 port=$((20000 + $$ % 20000))
-for pair in "$socket @$socket" "@$socket $socket" "zmq+tcp://127.0.0.1:$port @zmq+tcp://127.0.0.1:$port"; do
+for pair in "$socket @$socket" "@$socket $socket" "zmq+tcp://127.0.0.1:$port @zmq+tcp://127.0.0.1:$port" "zmq+tcp://localhost:$port @zmq+tcp://localhost:$port"; do
   set -- $pair
   rollout-cat -q --out "$1" in.stream &
   rollout-cat -q --in "$2" --out received.stream

@@ -19,6 +19,18 @@ expect "$(rollout-cat --head 3 "$stream" 2>/dev/null | rollout-cat --count 2>/de
 group 1
 prompt 1"
 
+# A line a record, also into a pipe or a file.
+rollout-cat -q --lines "$stream" >lines
+expect "$(wc -l <lines)" 11
+grep -q '^rollout a1b2c3d4e5f60718  addition-2-3 2/4  complete (stop)  5+5 tokens, versions 12:0-2 13:4-5, resumed 1x, reward 1, advantage -0.5$' lines
+expect "$(rollout-cat -q --lines --head 2 "$stream" | wc -l)" 2
+fails 2 'only one of --lines' rollout-cat --lines --json "$stream"
+fails 2 'takes a stream, not text' rollout-cat --lines --out x "$stream"
+partial-buffer init -q -s buffer --model "$APRIL_SOURCE/tests/data/tiny-model" --max-tokens 16
+echo '{"prompt":"x"}' | partial-buffer add -q -s buffer --prompts - 2>/dev/null
+partial-buffer take -q -s buffer --worker w | rollout-cat -q --lines >lines
+grep -qE '^control take  \{"lease":"[0-9a-f]{16}","rollouts":[0-9]+,' lines || { cat lines; exit 1; }
+
 # As text: every rollout with its prompt and response; a stream that another tokenizer made is refused.
 tokenizer=$APRIL_SOURCE/tests/unit/text/data/smollm.tokenizer.json
 random_stream in.stream 40

@@ -17,6 +17,12 @@ fails "cannot open none" 1 rollout-gen --config all.toml --model "$model" --in n
 echo "temperature=0.5" >some.toml
 fails "temperature is for --prompt" 2 rollout-gen --config some.toml --model "$model" --in -
 
+# A buffer is no place to wait for weights.
+partial-buffer init -q -s buffer --model "$model" --max-tokens 8
+work 1 1 8 >work.bin
+fails "buffer is a buffer, not a version store" 2 rollout-gen --weights buffer --in work.bin --out y
+[ ! -e y ]
+
 # The program before failed: its records are not lost, and the next program learns of it.
 APRIL_STREAM_STATUS=error APRIL_STREAM=failed.bin APRIL_STREAM_RECORDS=20 unit_record '[.stream]' >/dev/null
 fails "the program that wrote the input failed" 1 rollout-gen --model "$model" --in failed.bin --out passed.zst

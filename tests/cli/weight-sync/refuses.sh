@@ -15,6 +15,15 @@ fails 1 "no version store at" weight-sync verify nowhere
 fails 1 "no version 9" weight-sync verify w --version 9
 fails 1 "cannot" weight-sync publish --model "$model" --to /proc/nothing
 
+# Where no version is, or ever will be.
+partial-buffer init -q -s buffer --model "$model" --max-tokens 16
+ls buffer >before
+fails 2 "buffer is a buffer, not a version store" weight-sync publish --model "$model" --to buffer
+fails 2 "w/v00000003 is one version of a store, not a version store" weight-sync list w/v00000003
+ls buffer | cmp - before
+mkdir nothing
+fails 7 "no versions in nothing" weight-sync list nothing
+
 cp -r "$model" bad && chmod -R u+w bad
 python3 - <<'PY'
 import json

@@ -66,6 +66,15 @@ TEST_CASE("views that exclude each other, and text where a stream is wanted, are
   CHECK_THROWS_AS(options.Check(io), Error);
 }
 
+TEST_CASE("ids and digests among a control record's values are shown in hexadecimal, its other numbers are not") {
+  Control control;
+  control.kind = "take";
+  control.values = {{"lease", uint64_t{0xab}}, {"trained_weights", uint64_t{0xcd}}, {"rollouts", uint64_t{12}}};
+  const char* const expected = R"({"lease":"00000000000000ab","trained_weights":"00000000000000cd","rollouts":12})";
+  CHECK(ToJson(EncodeRecord(control)).at("values").dump() == expected);
+  CHECK(OneLine(control) == std::string("control take  ") + expected);
+}
+
 TEST_CASE("only an input that its writer ended with an error is one") {
   CHECK_NOTHROW(RequireGoodEnd(stream::EndStatus::kOk));
   CHECK_NOTHROW(RequireGoodEnd(stream::EndStatus::kStopped));

@@ -58,6 +58,26 @@ TEST_CASE("Requests are answered; errors arrive with kind, message and hint") {
   CHECK(Find(client->Call({{"number", 4}}), "twice")->AsInt() == 8);
 }
 
+TEST_CASE("A server at localhost is found there and at its address; an address elsewhere is refused with a hint") {
+  const std::string port = std::to_string(20'000 + ::getpid() % 20'000);
+  {
+    const ServerThread server("zmq+tcp://localhost:" + port, [](const Map&) -> Map { return {{"here", true}}; });
+    for (const char* host : {"localhost", "127.0.0.1"}) {
+      const auto client = RpcClient::Connect("zmq+tcp://" + std::string(host) + ":" + port, 5000);
+      CHECK(Find(client->Call({}), "here")->AsBool());
+    }
+  }
+  for (const char* host : {"*", "127.0.0.1", "lo"}) CHECK_NOTHROW(RpcServer::Bind("zmq+tcp://" + std::string(host) + ":" + port));
+  try {
+    RpcServer::Bind("zmq+tcp://203.0.113.1:" + port);  // an address for documentation: no machine has it
+    FAIL("it was bound");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::kRuntime);
+    CHECK_THAT(error.message(), Catch::Contains("cannot bind @zmq+tcp://203.0.113.1:" + port));
+    CHECK_THAT(error.hint(), Catch::Contains("an address of this machine"));
+  }
+}
+
 TEST_CASE("Several clients at once, with large requests and answers") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("hub");

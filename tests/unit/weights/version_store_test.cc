@@ -171,6 +171,25 @@ TEST_CASE("a second writer is refused while one writes") {
   REQUIRE(error.message().find("another process") != std::string::npos);
 }
 
+TEST_CASE("a buffer, a checkpoint or a single version is no version store") {
+  Place place;
+  place.Publish(3, 1);
+  const auto refusal = [](const std::string& directory) { return ErrorOf([&] { VersionStore store(directory); }); };
+  CHECK(refusal(place.directory + "/v00000003").message() == place.directory + "/v00000003 is one version of a store, not a version store");
+  const std::string other = place.scratch / "other";
+  SystemFiles().MakeDirectory(other);
+  for (const auto& [format, kind] : {std::pair{"april-buffer", "a buffer"}, std::pair{"april-checkpoint", "a checkpoint"}}) {
+    test::WriteText(other + "/manifest.json", std::string(R"({"format":")") + format + R"(","version":[1,0]})");
+    const Error error = refusal(other);
+    CHECK(error.kind() == ErrorKind::kUsage);
+    CHECK(error.message() == other + " is " + kind + ", not a version store");
+  }
+  for (const char* unknown : {"cut", "[]", R"({"format":"else"})", R"({"format":7})"}) {
+    test::WriteText(other + "/manifest.json", unknown);
+    CHECK(VersionStore(other).LatestVersion() == std::nullopt);
+  }
+}
+
 TEST_CASE("damage is found and named") {
   Place place;
   place.Publish(3, 1);
