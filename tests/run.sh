@@ -52,11 +52,12 @@ result() {
 }
 
 # A unit executable counts each of its test cases.
+unit_limit=600  # seconds
 unit() {  # NAME EXECUTABLE ARGUMENTS...
   local name=$1 log count bad begin=$SECONDS status=0
   shift
   log=$(mktemp "$work/log.XXXXXX")
-  timeout 600 "$@" >"$log" 2>&1 || status=$?
+  timeout "$unit_limit" "$@" >"$log" 2>&1 || status=$?
   count=$(sed -nE 's/^All tests passed \([0-9]+ assertions? in ([0-9]+) test cases?\)$/\1/p; s/^test cases: *([0-9]+) \|.*/\1/p' "$log" | tail -n 1)
   bad=$(sed -nE 's/^test cases:.* ([0-9]+) failed.*/\1/p' "$log" | tail -n 1)
   if [ $status -eq 0 ] && [ -n "$count" ]; then
@@ -133,7 +134,7 @@ fi
 
 # Under a sanitizer, with clang: without the real model and the cases tagged [heavy], which would take minutes.
 sanitized() {  # SANITIZERS TARGET...
-  local sanitizers=$1 folder=build/sanitize-${1%%,*} executable
+  local sanitizers=$1 folder=build/sanitize-${1%%,*} executable unit_limit=1500
   build "$folder" "${*:2}" -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="-gline-tables-only" -DCMAKE_CXX_COMPILER=clang++ -DAPRIL_WERROR=$werror \
     -DAPRIL_SANITIZE="$sanitizers" -DAPRIL_PCH=ON -DAPRIL_TORCH=OFF -DAPRIL_FUZZ=$([ "$sanitizers" = thread ] && echo OFF || echo ON)
   for executable in "$folder"/bin/unit_*; do

@@ -270,7 +270,7 @@ TEST_CASE("the first version is the base, and later ones are the base with the c
   }
 }
 
-TEST_CASE("with an adapter, micro-batch size and threads never change a bit, and resuming gives the uninterrupted run") {
+TEST_CASE("with an adapter, micro-batch size and threads never change a bit, and resuming gives the uninterrupted run", "[heavy]") {
   for (const kernels::Kernels* kernels : kernels::AvailableKernels()) {
     Rig rig;
     SessionOptions whole = rig.Options("whole"), cut = rig.Options("cut");

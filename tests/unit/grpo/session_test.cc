@@ -108,7 +108,7 @@ TEST_CASE("a session starts from a model, publishes version 0, then one version 
   CHECK(!session.Finish());
 }
 
-TEST_CASE("micro-batch size and threads never change a bit") {
+TEST_CASE("micro-batch size and threads never change a bit", "[heavy]") {
   for (const kernels::Kernels* kernels : kernels::AvailableKernels()) {
     Rig rig;
     std::vector<std::string> weights;
