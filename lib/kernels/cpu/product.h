@@ -6,7 +6,7 @@
 namespace april::kernels {
 namespace {
 
-constexpr int kFewTileVectors = 2;
+constexpr int kFewTileVectors = 2;  // see Lanes::kFewRows
 
 /// Accumulators of kRows rows times kVectors * 16 columns.
 template <int kRows, int kVectors>
