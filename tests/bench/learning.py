@@ -100,46 +100,79 @@ def reached(result, level):
 
 def spread(values, digits=2):
     """Mean, smallest and largest."""
-    return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+    return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def table(options, results):
-    seeds = len(options.seeds.split())
-    lines = [f"| arm | accuracy at the end | mean reward of the last {WINDOW} steps | " + " | ".join(f"steps, minutes to {level}" for level in REACH) + " | stale tokens | minutes |",
-             "|---" * (5 + len(REACH)) + "|"]
-    for arm in options.arms.split():
-        runs = [results[arm, seed] for seed in options.seeds.split()]
-        cells = [arm, spread([r["accuracy"] for r in runs], 3), spread([curve(r)[-1] for r in runs], 3)]
+class Comparison:
+    """The runs of all arms with the seeds that are finished. Times are told in steps of the synchronous run of the same seed: machine and hour cancel."""
+
+    def __init__(self, results, arms, seeds, untimed):
+        self.results, self.arms, self.seeds = results, arms, seeds
+        self.timed = [seed for seed in seeds if seed not in untimed]
+        self.unit = {seed: results["sync", seed]["steps"][-1]["s"] / len(results["sync", seed]["steps"]) for seed in self.timed} if "sync" in arms else {}
+
+    def runs(self, arm):
+        return [self.results[arm, seed] for seed in self.seeds]
+
+    def row(self, arm):
+        runs = self.runs(arm)
+        cells = [arm, spread([r["accuracy"] for r in runs], 3)]
+        if self.unit:
+            cells.append(spread([r["accuracy"] - s["accuracy"] for r, s in zip(runs, self.runs("sync"))], 3))
+        cells.append(spread([curve(r)[-1] for r in runs], 3))
         for level in REACH:
             hits = [hit for hit in (reached(r, level) for r in runs) if hit]
-            cells.append("never" if not hits else f"{spread([h[0] for h in hits], 0)}, {spread([h[1] / 60 for h in hits], 1)}" +
-                         ("" if len(hits) == seeds else f"; {len(hits)} of {seeds} runs"))
+            times = [reached(self.results[arm, seed], level)[1] / self.unit[seed] for seed in self.unit if reached(self.results[arm, seed], level)]
+            cells.append("never" if not hits else spread([h[0] for h in hits], 0) + (f"; {spread(times, 1)}" if times else "") +
+                         ("" if len(hits) == len(runs) else f"; {len(hits)} of {len(runs)} runs"))
         cells.append(f"{100 * statistics.mean(s['stale_share'] or 0 for r in runs for s in r['steps']):.0f} %")
-        cells.append(spread([r["steps"][-1]["s"] / 60 for r in runs], 1))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        if self.unit:
+            cells.append(spread([self.results[arm, seed]["steps"][-1]["s"] / self.unit[seed] for seed in self.unit], 1))
+        return cells
 
+    def table(self):
+        titles = ["arm", "accuracy at the end"] + (["above sync's of the same seed"] if self.unit else []) + [f"mean reward of the last {WINDOW} steps"]
+        titles += [f"steps to {level}" + ("; time" if self.unit else "") for level in REACH] + ["stale tokens"] + (["time of the run"] if self.unit else [])
+        lines = ["| " + " | ".join(row) + " |" for row in [titles] + [self.row(arm) for arm in self.arms]]
+        lines.insert(1, "|---" * len(titles) + "|")
+        text = "\n".join(lines) + f"\n\nSeeds {', '.join(self.seeds)}: mean (smallest to largest)."
+        if self.unit:
+            text += (f" Time in steps of the synchronous run of the same seed, seeds {', '.join(self.unit)}: one took " +
+                     ", ".join(f"{seconds:.1f}" for seconds in self.unit.values()) + " s.")
+        return text + "\n"
 
-def picture(options, results):
-    """Two panels, by step and by minute: each arm's mean over the seeds, and a band from the smallest to the largest."""
-    base = os.path.join(options.out, options.task)
-    arms = options.arms.split()
-    with open(base + ".curve", "w") as out:
-        for arm in arms:
-            runs = [results[arm, seed] for seed in options.seeds.split()]
-            curves = [curve(r) for r in runs]
-            for i in range(min(map(len, curves))):
-                at = [c[i] for c in curves]
-                minutes = statistics.mean(r["steps"][i]["s"] for r in runs) / 60
-                out.write(f"{i + 1} {minutes} {statistics.mean(at)} {min(at)} {max(at)}\n")
-            out.write("\n\n")
-    plots = lambda column: ", ".join(
-        f"'{base}.curve' index {i} using {column}:4:5 with filledcurves fillstyle transparent solid 0.12 lc {i + 1} notitle, "
-        f"'' index {i} using {column}:3 with lines lw 2 lc {i + 1} title '{arm}'" for i, arm in enumerate(arms))
-    script = (f"set terminal svg size 1000,420 background 'white'; set output '{base}.svg'; set multiplot layout 1,2; set key bottom right; set yrange [0:1]; set grid;"
-              f"set ylabel 'mean reward, {WINDOW} steps'; set xlabel 'step'; plot {plots(1)}; set xlabel 'minutes'; plot {plots(2)}; unset multiplot")
-    subprocess.run(["gnuplot", "-e", script], check=True)
-    os.remove(base + ".curve")
+    def picture(self, base):
+        """By step and by time: each arm's mean over the seeds, and a band from the smallest to the largest."""
+        with open(base + ".curve", "w") as out:
+            for arm in self.arms:
+                curves = [curve(r) for r in self.runs(arm)]
+                for i in range(min(map(len, curves))):
+                    at = [c[i] for c in curves]
+                    times = [self.results[arm, seed]["steps"][i]["s"] / self.unit[seed] for seed in self.unit]
+                    out.write(f"{i + 1} {statistics.mean(times) if times else i + 1} {statistics.mean(at)} {min(at)} {max(at)}\n")
+                out.write("\n\n")
+        plots = lambda column: ", ".join(
+            f"'{base}.curve' index {i} using {column}:4:5 with filledcurves fillstyle transparent solid 0.12 lc {i + 1} notitle, "
+            f"'' index {i} using {column}:3 with lines lw 2 lc {i + 1} title '{arm}'" for i, arm in enumerate(self.arms))
+        by_time = f"set xlabel 'time, in steps of the synchronous run'; plot {plots(2)};" if self.unit else ""
+        script = (f"set terminal svg size {1000 if self.unit else 500},420 background 'white'; set output '{base}.svg'; "
+                  f"set multiplot layout 1,{2 if self.unit else 1}; set key bottom right; set yrange [0:1]; set grid; "
+                  f"set ylabel 'mean reward, {WINDOW} steps'; set xlabel 'step'; plot {plots(1)}; {by_time} unset multiplot")
+        subprocess.run(["gnuplot", "-e", script], check=True)
+        os.remove(base + ".curve")
+
+    def write(self, base):
+        with open(base + ".tsv", "w") as out:
+            out.write("arm\tseed\tstep\tseconds\treward\tstale_share\teffective_token_share\taccuracy_at_the_end\n")
+            for arm in self.arms:
+                for seed in self.seeds:
+                    result = self.results[arm, seed]
+                    for step in result["steps"]:
+                        out.write(f"{arm}\t{seed}\t{step['step']}\t{step['s']}\t{step['reward_mean']}\t{step['stale_share']}\t"
+                                  f"{step['effective_token_share']}\t{result['accuracy']}\n")
+        with open(base + ".md", "w") as out:
+            out.write(self.table())
+        self.picture(base)
 
 
 def main():
@@ -152,23 +185,17 @@ def main():
     parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--seeds", default="1 2 3")
     parser.add_argument("--arms", default=" ".join(ARMS))
+    parser.add_argument("--untimed", default="", help="seeds whose runs had other work beside them: their times count nowhere")
     options = parser.parse_args()
     os.makedirs(options.out, exist_ok=True)
-    results = {}
-    for seed in options.seeds.split():  # all arms of a seed, one behind the other: what changes on the machine meets all
-        for arm in options.arms.split():
+    results, arms, seeds = {}, options.arms.split(), options.seeds.split()
+    for i, seed in enumerate(seeds):  # all arms of a seed, one behind the other: what changes on the machine meets all
+        for arm in arms:
             directory = os.path.abspath(os.path.join(options.out, "runs", options.task, f"{arm}-{seed}"))
             results[arm, seed] = run(options.root, options, arm, seed, directory)
             print(f"{options.task}, {arm}, seed {seed}: accuracy {results[arm, seed]['accuracy']:.3f}, "
                   f"{results[arm, seed]['steps'][-1]['s'] / 60:.1f} minutes", file=sys.stderr, flush=True)
-    with open(os.path.join(options.out, options.task + ".tsv"), "w") as out:
-        out.write("arm\tseed\tstep\tseconds\treward\tstale_share\teffective_token_share\n")
-        for (arm, seed), result in sorted(results.items()):
-            for step in result["steps"]:
-                out.write(f"{arm}\t{seed}\t{step['step']}\t{step['s']}\t{step['reward_mean']}\t{step['stale_share']}\t{step['effective_token_share']}\n")
-    with open(os.path.join(options.out, options.task + ".md"), "w") as out:
-        out.write(table(options, results))
-    picture(options, results)
+        Comparison(results, arms, seeds[:i + 1], options.untimed.split()).write(os.path.join(options.out, options.task))
 
 
 main()
