@@ -1,12 +1,5 @@
 # One static library a directory of lib/, one executable a file of tools/.
 
-# april_precompile(TARGET headers...): with APRIL_PCH, what its files include most and the compiler reads longest.
-function(april_precompile target)
-  if(APRIL_PCH)
-    target_precompile_headers(${target} PRIVATE ${ARGN} <nlohmann/json.hpp> <filesystem> <functional> <map> <memory> <optional> <string> <vector>)
-  endif()
-endfunction()
-
 # april_module(NAME DEPENDS modules... LINK third-party targets... TORCH one file that needs LibTorch)
 # That file becomes a shared module in ../lib/april beside the programs, so that only those load LibTorch that use it; builds without LibTorch lack it.
 function(april_module name)
@@ -25,7 +18,6 @@ function(april_module name)
   target_include_directories(april_${name} PUBLIC ${CMAKE_SOURCE_DIR}/lib)
   list(TRANSFORM ARG_DEPENDS PREPEND april_)
   target_link_libraries(april_${name} PUBLIC ${ARG_DEPENDS} ${ARG_LINK})
-  april_precompile(april_${name})
   if(ARG_TORCH AND APRIL_TORCH)
     get_filename_component(module ${ARG_TORCH} NAME_WE)
     add_library(april_${module} MODULE ${CMAKE_SOURCE_DIR}/lib/${name}/${ARG_TORCH})

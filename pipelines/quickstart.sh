@@ -40,7 +40,7 @@ phase() {  # NAME COMMAND...: runs it and notes how long it took
 phase packages "$here/setup.sh" "${yes[@]}"
 build() {
   say "building (a few minutes the first time)"
-  cmake -S "$source_dir" -B "$dir/release" -G Ninja -DCMAKE_BUILD_TYPE=Release -DAPRIL_TESTS=OFF >"$dir/build.log" 2>&1 &&
+  cmake -S "$source_dir" -B "$dir/release" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON -DAPRIL_TESTS=OFF >"$dir/build.log" 2>&1 &&
     cmake --build "$dir/release" >>"$dir/build.log" 2>&1 || { tail -n 20 "$dir/build.log" >&2; die 1 "the build failed; its log is $dir/build.log"; }
 }
 phase build build

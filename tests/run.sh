@@ -100,7 +100,7 @@ setup_arguments=(python3-msgpack python3-zmq)
 if [ "${CI:-}" = true ]; then setup_arguments+=(--yes); fi
 if $sanitize; then setup_arguments+=(clang libclang-rt-dev); fi
 pipelines/setup.sh "${setup_arguments[@]}"
-build build/release "all benches" -DCMAKE_BUILD_TYPE=Release -DAPRIL_TESTS=ON -DAPRIL_WERROR=$werror
+build build/release "all benches" -DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON -DAPRIL_TESTS=ON -DAPRIL_WERROR=$werror
 export PATH=$root/build/release/bin:$PATH APRIL_SOURCE=$root APRIL_BIN=$root/build/release/bin
 export XDG_CACHE_HOME=$root/build/test-cache  # what programs remember of this machine
 unset APRIL_MODEL APRIL_MODEL_HF
@@ -136,7 +136,8 @@ fi
 sanitized() {  # SANITIZERS TARGET...
   local sanitizers=$1 folder=build/sanitize-${1%%,*} executable unit_limit=1500
   build "$folder" "${*:2}" -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="-gline-tables-only" -DCMAKE_CXX_COMPILER=clang++ -DAPRIL_WERROR=$werror \
-    -DAPRIL_SANITIZE="$sanitizers" -DAPRIL_PCH=ON -DAPRIL_TORCH=OFF -DAPRIL_FUZZ=$([ "$sanitizers" = thread ] && echo OFF || echo ON)
+    -DAPRIL_SANITIZE="$sanitizers" -DAPRIL_TORCH=OFF -DAPRIL_FUZZ=$([ "$sanitizers" = thread ] && echo OFF || echo ON) \
+    -DCMAKE_UNITY_BUILD=$([ "$sanitizers" = thread ] && echo OFF || echo ON)
   for executable in "$folder"/bin/unit_*; do
     start unit "${sanitizers%%,*}/${executable##*unit_}" env -u APRIL_MODEL -u APRIL_MODEL_HF "$executable" '~[.]~[model]~[slow]~[heavy]'
   done

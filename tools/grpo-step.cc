@@ -157,10 +157,12 @@ void Replay(const Options& options, cli::Context& context, std::shared_ptr<ranks
   PrintOut(verdict + "\n");
 }
 
-/// A printed configuration has a preset's options instead of its name: it does not tell which of the others were given.
+/// For --print-config, by which a pipeline asks before it begins: refuses what a run would refuse. A printed configuration has a preset's options
+/// instead of its name: it does not tell which of the others were given.
 void Resolve(Options& options, const cli::Given& given) {
   grpo::ApplyPreset(given, &options.session.method);
   options.session.method.preset = "none";
+  grpo::CheckedMethod(options.session);
 }
 
 void Run(const Options& given, cli::Context& context) {

@@ -5,6 +5,9 @@
 #include <limits>
 #include <optional>
 
+#include "base/bytes.h"
+#include "base/error.h"
+
 namespace april {
 namespace {
 
@@ -69,6 +72,12 @@ uint64_t AvailableMemoryBytes(const std::string& proc, const std::string& cgroup
     }
   }
   return available;
+}
+
+void RequireMemory(uint64_t bytes, const std::string& what, const std::string& hint) {
+  const uint64_t available = AvailableMemoryBytes();
+  if (bytes <= available) return;
+  throw Error::Runtime(what + " needs " + HumanBytes(bytes) + " of memory, and " + HumanBytes(available) + " is available", hint);
 }
 
 }  // namespace april

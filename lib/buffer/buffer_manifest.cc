@@ -12,13 +12,13 @@
 namespace april::buffer {
 namespace {
 
-constexpr uint64_t kMajor = 1;
+constexpr uint64_t kManifestMajor = 1;
 constexpr int kMinor = 0;
 
 std::string ManifestPath(const std::string& directory) { return JoinPath(directory, "manifest.json"); }
 
 /// A count of the manifest. Throws Data when it is none, or larger than `limit`.
-uint64_t Count(const Json& json, const char* key, uint64_t limit = UINT64_MAX) {
+uint64_t Whole(const Json& json, const char* key, uint64_t limit = UINT64_MAX) {
   const Json& value = json.at(key);
   if (!value.is_number_unsigned() || value.get<uint64_t>() > limit)
     throw Error::Data(std::string("\"") + key + "\" is " + value.dump() + ", no count");
@@ -31,8 +31,8 @@ Manifest ParseManifest(const std::string& directory, std::string text) {
     Json json = Json::parse(text);
     if (json.at("format") != "april-buffer")
       throw Error::Data(path + ": format is " + json.at("format").dump() + ", expected \"april-buffer\"", RepairHint(directory));
-    if (const uint64_t min_reader = Count(json, "min_reader"); min_reader > kMajor) {
-      throw Error::Incompatible(path + ": needs a reader of version " + std::to_string(min_reader) + ", this build reads " + std::to_string(kMajor),
+    if (const uint64_t min_reader = Whole(json, "min_reader"); min_reader > kManifestMajor) {
+      throw Error::Incompatible(path + ": needs a reader of version " + std::to_string(min_reader) + ", this build reads " + std::to_string(kManifestMajor),
                                 "use the build that wrote it");
     }
     const std::string digest = json.at("digest").get<std::string>();
@@ -40,14 +40,14 @@ Manifest ParseManifest(const std::string& directory, std::string text) {
     if (digest != HexU64(Digest(json.dump()))) throw Error::Data(path + ": its digest does not fit its contents", RepairHint(directory));
     Manifest manifest;
     manifest.run = json.at("run").get<std::string>();
-    manifest.writer_epoch = Count(json, "writer_epoch");
-    manifest.may_write = Count(json, "min_writer") <= kMajor;
-    manifest.compactions = Count(json, "compactions");
-    manifest.next_number = static_cast<uint32_t>(Count(json, "next_number", UINT32_MAX));
+    manifest.writer_epoch = Whole(json, "writer_epoch");
+    manifest.may_write = Whole(json, "min_writer") <= kManifestMajor;
+    manifest.compactions = Whole(json, "compactions");
+    manifest.next_number = static_cast<uint32_t>(Whole(json, "next_number", UINT32_MAX));
     for (const Json& segment : json.at("segments")) {
-      manifest.segments.push_back({static_cast<uint32_t>(Count(segment, "number", UINT32_MAX)), segment.at("name").get<std::string>(),
-                                   Count(segment, "epoch"), Count(segment, "first"), std::nullopt});
-      if (segment.contains("frames")) manifest.segments.back().frames = Count(segment, "frames");
+      manifest.segments.push_back({static_cast<uint32_t>(Whole(segment, "number", UINT32_MAX)), segment.at("name").get<std::string>(),
+                                   Whole(segment, "epoch"), Whole(segment, "first"), std::nullopt});
+      if (segment.contains("frames")) manifest.segments.back().frames = Whole(segment, "frames");
     }
     manifest.retired = json.at("retired").get<std::vector<std::string>>();
     if (manifest.segments.empty()) throw Error::Data(path + ": it names no segment", RepairHint(directory));
@@ -90,9 +90,9 @@ void Reread(FileSystem& files, const std::string& directory, Manifest* manifest)
 
 void WriteManifest(FileSystem& files, const std::string& directory, const Manifest& manifest) {
   Json json = {{"format", "april-buffer"},
-               {"version", {kMajor, kMinor}},
-               {"min_reader", kMajor},
-               {"min_writer", kMajor},
+               {"version", {kManifestMajor, kMinor}},
+               {"min_reader", kManifestMajor},
+               {"min_writer", kManifestMajor},
                {"run", manifest.run},
                {"writer_epoch", manifest.writer_epoch},
                {"compactions", manifest.compactions},

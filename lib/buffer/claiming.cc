@@ -17,18 +17,18 @@
 namespace april::buffer {
 namespace {
 
-std::string Count(int64_t number, const char* one, const char* many) { return std::to_string(number) + " " + (number == 1 ? one : many); }
+std::string Plural(int64_t number, const char* one, const char* many) { return std::to_string(number) + " " + (number == 1 ? one : many); }
 
 std::string DescribeSupply(const State& state) {
   const auto refused =
       std::count_if(state.ready().begin(), state.ready().end(), [&](const auto& item) { return IsFilteredOut(state, state.group(item.second)); });
   std::string text = std::to_string(state.ready().size() - static_cast<size_t>(refused)) + " ready, " +
-                     Count(state.num_leased(), "rollout", "rollouts") + " leased, " + std::to_string(state.partial().size()) + " partial, " +
+                     Plural(state.num_leased(), "rollout", "rollouts") + " leased, " + std::to_string(state.partial().size()) + " partial, " +
                      std::to_string(state.queued().size()) + " queued in open groups, " +
-                     Count(state.queue().num_groups() - state.groups_admitted(), "group", "groups") + " not issued yet";
-  if (state.num_stalled() > 0) text += ", " + Count(state.num_stalled(), "group", "groups") + " with too few scored members";
+                     Plural(state.queue().num_groups() - state.groups_admitted(), "group", "groups") + " not issued yet";
+  if (state.num_stalled() > 0) text += ", " + Plural(state.num_stalled(), "group", "groups") + " with too few scored members";
   if (const int64_t unscored = NumAwaitingScore(state); unscored > 0)
-    text += ", " + Count(unscored, "complete rollout waits", "complete rollouts wait") + " for a score (" + kScoreCommand + ")";
+    text += ", " + Plural(unscored, "complete rollout waits", "complete rollouts wait") + " for a score (" + kScoreCommand + ")";
   if (state.left_version() > 0) {
     const auto ahead =
         std::count_if(state.ready().begin(), state.ready().end(), [&](const auto& item) { return IsAhead(state, state.group(item.second)); });
@@ -37,7 +37,7 @@ std::string DescribeSupply(const State& state) {
   }
   if (state.filter() == GroupFilter::kNone) return text;
   const auto dropped = state.totals().dropped_groups.find(std::string(kZeroStd));
-  text += ", " + Count(refused, "group", "groups") + " with equal rewards";
+  text += ", " + Plural(refused, "group", "groups") + " with equal rewards";
   return text + " (" + std::to_string(dropped == state.totals().dropped_groups.end() ? 0 : dropped->second) + " dropped before)";
 }
 
@@ -62,7 +62,7 @@ std::string DescribeAwaited(const State& state, const Outlook& outlook) {
   if (!outlook.overdue.empty()) {
     const uint64_t key = outlook.overdue.front();
     const RolloutMeta& rollout = state.rollout(key);
-    text += Count(static_cast<int64_t>(outlook.overdue.size()), "rollout", "rollouts") + " that came back unfinished after " +
+    text += Plural(static_cast<int64_t>(outlook.overdue.size()), "rollout", "rollouts") + " that came back unfinished after " +
             std::to_string(*state.config().max_resumes) + " resumes, first " + HexU64(rollout.uid) + " (" + std::string(Name(rollout.state)) +
             ") of " + DescribeGroup(state, AdmissionOf(key)) + "; ";
   }
@@ -71,7 +71,7 @@ std::string DescribeAwaited(const State& state, const Outlook& outlook) {
   if (outlook.expiring) {
     text += ", which has tokens of policy version " + std::to_string(state.group(*outlook.awaited.begin()).oldest) + ": later it would be too stale";
   }
-  if (outlook.awaited.size() > 1) text += ", and " + Count(static_cast<int64_t>(outlook.awaited.size()) - 1, "group", "groups") + " more";
+  if (outlook.awaited.size() > 1) text += ", and " + Plural(static_cast<int64_t>(outlook.awaited.size()) - 1, "group", "groups") + " more";
   return text + "; ";
 }
 
@@ -107,7 +107,7 @@ std::string ClaimWaitsFor(const State& state, int64_t num_groups) {
   }
   const Outlook outlook = LookAhead(state, num_groups);
   if (outlook.missing == 0) return "";
-  return Count(outlook.missing, "more group", "more groups") + " of " + std::to_string(num_groups) + ": " + DescribeAwaited(state, outlook) +
+  return Plural(outlook.missing, "more group", "more groups") + " of " + std::to_string(num_groups) + ": " + DescribeAwaited(state, outlook) +
          DescribeSupply(state);
 }
 

@@ -15,7 +15,7 @@ namespace {
 constexpr uint32_t kSkippableMagic = 0x184D2A5A;
 constexpr uint32_t kSkippableBytes = kFrameHeaderBytes - 8;
 constexpr std::string_view kTag = "APRJ";
-constexpr uint16_t kMajor = 1;
+constexpr uint16_t kFrameMajor = 1;
 constexpr int kCompressionLevel = 3;
 
 /// A context of zstd that a thread keeps: to make one costs as much as a small frame.
@@ -36,8 +36,8 @@ std::optional<FrameHeader> ParseFrameHeader(std::string_view bytes) {
   const char* at = bytes.data();
   if (LoadLe<uint32_t>(at) != kSkippableMagic || LoadLe<uint32_t>(at + 4) != kSkippableBytes || bytes.substr(8, 4) != kTag) return std::nullopt;
   if (LoadLe<uint64_t>(at + 64) != Digest(at + 8, 56)) return std::nullopt;
-  if (const auto major = LoadLe<uint16_t>(at + 12); major != kMajor) {
-    throw Error::Incompatible("journal frame of format version " + std::to_string(major) + ", this build reads version " + std::to_string(kMajor),
+  if (const auto major = LoadLe<uint16_t>(at + 12); major != kFrameMajor) {
+    throw Error::Incompatible("journal frame of format version " + std::to_string(major) + ", this build reads version " + std::to_string(kFrameMajor),
                               "use the build that wrote it");
   }
   FrameHeader header;
@@ -65,7 +65,7 @@ std::string EncodeFrame(FrameHeader header, std::string_view raw) {
   StoreLe<uint32_t>(at, kSkippableMagic);
   StoreLe<uint32_t>(at + 4, kSkippableBytes);
   kTag.copy(at + 8, kTag.size());
-  StoreLe<uint16_t>(at + 12, kMajor);
+  StoreLe<uint16_t>(at + 12, kFrameMajor);
   StoreLe<uint16_t>(at + 14, 0);
   StoreLe<uint64_t>(at + 16, header.sequence);
   StoreLe<uint32_t>(at + 24, static_cast<uint32_t>(compressed));

@@ -16,8 +16,6 @@
 namespace april::buffer {
 namespace {
 
-std::string Number(int64_t number) { return std::to_string(number); }
-
 std::string LeaseText(const std::optional<record::Lease>& lease) {
   return lease ? "lease " + HexU64(lease->id) + ", epoch " + std::to_string(lease->epoch) : "no lease";
 }
@@ -84,8 +82,8 @@ class HistoryReader {
     for (const OpenedGroup& group : entry.groups) {
       Found(group.group_id, group.uids);
       if (!IsOurGroup(group.group_id)) continue;
-      Tell("group " + HexU64(group.group_id) + " opened: prompt number " + Number(group.prompt) + ", epoch " + Number(group.epoch) + ", for step " +
-           Number(entry.step));
+      Tell("group " + HexU64(group.group_id) + " opened: prompt number " + std::to_string(group.prompt) + ", epoch " + std::to_string(group.epoch) + ", for step " +
+           std::to_string(entry.step));
     }
     for (const auto& [uid, epoch] : entry.rollouts) {
       if (IsOurs(uid)) Tell("leased to " + entry.worker + " (" + LeaseText(record::Lease{entry.lease, epoch}) + (entry.hub ? ", hub)" : ")"));
@@ -94,11 +92,11 @@ class HistoryReader {
 
   void On(const RolloutEntry& entry) {
     if (!IsOurs(entry.uid)) return;
-    std::string text = "put: " + std::string(Name(entry.state)) + ", " + Number(entry.tokens) + " tokens";
+    std::string text = "put: " + std::string(Name(entry.state)) + ", " + std::to_string(entry.tokens) + " tokens";
     if (entry.finish != record::Finish::kNone) text += std::string(", finish ") + record::FinishText(entry.finish);
     if (entry.oldest) text += ", version " + std::to_string(*entry.oldest);
     if (entry.newest != entry.oldest) text += " to " + std::to_string(*entry.newest);
-    if (entry.resumes > 0) text += ", " + Number(entry.resumes) + " resumes";
+    if (entry.resumes > 0) text += ", " + std::to_string(entry.resumes) + " resumes";
     if (!entry.reward_status.empty()) text += ", reward " + (entry.reward ? std::to_string(*entry.reward) : entry.reward_status);
     Tell(text + " (" + (entry.lease ? LeaseText(entry.lease) : "a score that came by itself") + ")");
     Keep();
@@ -106,7 +104,7 @@ class HistoryReader {
 
   void On(const ProgressEntry& entry) {
     if (!IsOurs(entry.uid)) return;
-    Tell("progress to " + Number(entry.tokens) + " tokens (" + LeaseText(entry.lease) + ")");
+    Tell("progress to " + std::to_string(entry.tokens) + " tokens (" + LeaseText(entry.lease) + ")");
     const auto delta = DecodePayload<record::Progress>(payload_);
     if (!history_.journaled) {
       history_.journaled = record::Rollout();
@@ -122,14 +120,14 @@ class HistoryReader {
   }
 
   void On(const SupersededEntry& entry) {
-    if (IsOurs(entry.uid)) Tell("a late record of " + Number(entry.tokens) + " tokens changed nothing (" + LeaseText(entry.lease) + ")");
+    if (IsOurs(entry.uid)) Tell("a late record of " + std::to_string(entry.tokens) + " tokens changed nothing (" + LeaseText(entry.lease) + ")");
   }
 
   void On(const ClaimEntry& entry) {
     for (const auto& [group_id, uids] : entry.groups) {
       if (!IsOurGroup(group_id)) continue;
       const bool named = groups_.contains(group_id) || std::any_of(uids.begin(), uids.end(), [&](uint64_t uid) { return IsOurs(uid); });
-      Tell((named ? "claimed for step " : "its group was claimed, without it, for step ") + Number(entry.step) + " (claim " + entry.claim + ")");
+      Tell((named ? "claimed for step " : "its group was claimed, without it, for step ") + std::to_string(entry.step) + " (claim " + entry.claim + ")");
       claims_[entry.claim] = {entry.step, false, false};
     }
   }
@@ -138,21 +136,21 @@ class HistoryReader {
     const auto claim = claims_.find(entry.claim);
     if (claim != claims_.end() && !claim->second.trained) {
       claim->second.trained = true;
-      Tell("trained: step " + Number(entry.step) + " made policy version " + std::to_string(entry.version) +
+      Tell("trained: step " + std::to_string(entry.step) + " made policy version " + std::to_string(entry.version) +
            (entry.advanced ? "" : ", without a gradient"));
     }
     if (!entry.checkpoint) return;
     for (auto& [id, item] : claims_) {
       if (!item.trained || item.consumed || item.step > entry.step) continue;
       item.consumed = true;
-      Tell("consumed: checkpoint " + *entry.checkpoint + " contains step " + Number(item.step));
+      Tell("consumed: checkpoint " + *entry.checkpoint + " contains step " + std::to_string(item.step));
     }
   }
 
   void On(const RewindEntry& entry) {
     for (auto item = claims_.begin(); item != claims_.end();) {
       const bool undone = item->second.step >= entry.to_step;
-      if (undone) Tell("a rewind to checkpoint " + entry.checkpoint + " undid step " + Number(item->second.step) + ": ready again");
+      if (undone) Tell("a rewind to checkpoint " + entry.checkpoint + " undid step " + std::to_string(item->second.step) + ": ready again");
       item = undone ? claims_.erase(item) : std::next(item);
     }
   }
@@ -183,7 +181,7 @@ class HistoryReader {
     const auto group = groups_.find(snapshot_group_);
     if (group != groups_.end()) group->second.push_back(uid);
     if (!IsOurs(uid)) return;
-    TellSnapshot(std::string(Name(entry.rollout.state)) + ", " + Number(entry.rollout.tokens) + " tokens, last changed " + TimeText(entry.changed_ns),
+    TellSnapshot(std::string(Name(entry.rollout.state)) + ", " + std::to_string(entry.rollout.tokens) + " tokens, last changed " + TimeText(entry.changed_ns),
                  snapshot_group_);
     if (!payload_.empty()) Keep();
   }
@@ -192,7 +190,7 @@ class HistoryReader {
 
   void TellSnapshot(const std::string& what, uint64_t group_id) {
     const auto claim = snapshot_claim_.find(group_id);
-    Tell("a compaction kept it: " + what + (claim == snapshot_claim_.end() ? "" : ", claimed for step " + Number(claim->second.step)));
+    Tell("a compaction kept it: " + what + (claim == snapshot_claim_.end() ? "" : ", claimed for step " + std::to_string(claim->second.step)));
     if (claim == snapshot_claim_.end()) return;
     const GroupState state = claim->second.state;
     claims_[claim->second.id] = {claim->second.step, state != GroupState::kClaimed, state == GroupState::kConsumed};

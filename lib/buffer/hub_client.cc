@@ -17,7 +17,7 @@ using stream::Value;
 
 constexpr int64_t kMaxBeatMs = 2'500;
 
-constexpr std::string_view kSubject = "answer of the hub";
+constexpr std::string_view kAnswer = "answer of the hub";
 
 Demand ParseDemand(const std::string& name) {
   if (name == "go") return Demand::kGo;
@@ -26,8 +26,8 @@ Demand ParseDemand(const std::string& name) {
   throw Error::Data("answer of the hub: demand \"" + name + "\" is none of go, pause, drain");
 }
 
-ClaimInfo ParseClaim(const Map& map) {
-  const MapFields fields(map, kSubject);
+ClaimInfo ParseClaimInfo(const Map& map) {
+  const MapFields fields(map, kAnswer);
   ClaimInfo info{
       fields.Text("id"),    fields.Int("step"),     fields.MaybeText("parent"),          fields.MaybeUint("version"),        fields.Bool("replay"),
       fields.Int("groups"), fields.Int("rollouts"), fields.MaybeUint("trained_version"), fields.MaybeUint("trained_weights")};
@@ -50,14 +50,14 @@ Map HubClient::Call(const char* op, Map arguments) {
 const RunConfig& HubClient::Hello(const std::string& role, std::optional<int64_t> steps) {
   role_ = role;
   const Map answer = Call("hello", {{"steps", OrNil(steps)}});
-  config_ = RunConfigFromMap(MapFields(answer, kSubject).Map("config"));
-  term_ms_ = MapFields(answer, kSubject).Int("term_ms");
+  config_ = RunConfigFromMap(MapFields(answer, kAnswer).Map("config"));
+  term_ms_ = MapFields(answer, kAnswer).Int("term_ms");
   return config_;
 }
 
 LeaseAnswer HubClient::Lease(int64_t want, const std::vector<uint64_t>& held, std::optional<uint64_t> version) {
   const Map answer = Call("lease", {{"request", ++lease_request_}, {"want", want}, {"held", UidArray(held)}, {"version", OrNil(version)}});
-  const MapFields fields(answer, kSubject);
+  const MapFields fields(answer, kAnswer);
   LeaseAnswer lease;
   for (const Value& rollout : fields.Array("rollouts")) {
     record::Record record = record::DecodeRecord(rollout.AsBin());
@@ -80,7 +80,7 @@ PutCounts HubClient::Put(const std::vector<std::string>& records, std::set<uint6
       message.push_back(Bin{records[next]});
     }
     const Map answer = Call("put", {{"records", std::move(message)}});
-    const MapFields fields(answer, kSubject);
+    const MapFields fields(answer, kAnswer);
     counts += {fields.Int("accepted"), fields.Int("repeated"), fields.Int("superseded"), fields.Int("rejected"), fields.Text("first_reject")};
     for (const uint64_t lease : ParseUids(fields.Array("leases"))) leases->insert(lease);
   }
@@ -96,19 +96,19 @@ void HubClient::PutEnd(const std::vector<uint64_t>& lease_ids, bool whole) { Cal
 int64_t HubClient::FirstStep(const std::optional<CheckpointInfo>& checkpoint) {
   Map arguments;
   if (checkpoint) arguments = {{"checkpoint", checkpoint->name}, {"step", checkpoint->step}};
-  return MapFields(Call("first_step", std::move(arguments)), kSubject).Int("step");
+  return MapFields(Call("first_step", std::move(arguments)), kAnswer).Int("step");
 }
 
 ClaimAnswer HubClient::Claim(int64_t step, int64_t groups, const std::optional<std::string>& parent, const std::string& filter) {
   Map arguments = {{"step", step}, {"groups", groups}, {"parent", OrNil(parent)}};
   if (!filter.empty()) arguments.emplace_back("filter", filter);
   const Map answer = Call("claim", std::move(arguments));
-  const MapFields fields(answer, kSubject);
+  const MapFields fields(answer, kAnswer);
   const std::string& state = fields.Text("state");
   ClaimAnswer result;
   if (state == "granted") {
     result.state = ClaimAnswer::State::kGranted;
-    result.claim = ParseClaim(fields.Map("claim"));
+    result.claim = ParseClaimInfo(fields.Map("claim"));
   } else if (state == "stopped") {
     result.state = ClaimAnswer::State::kStopped;
   } else {
@@ -122,22 +122,22 @@ ClaimAnswer HubClient::Claim(int64_t step, int64_t groups, const std::optional<s
 std::vector<std::string> HubClient::FetchClaim(const std::string& claim_id, int64_t first) {
   Map answer = Call("fetch", {{"claim", claim_id}, {"first", first}});
   std::vector<std::string> records;
-  for (const Value& record : MapFields(answer, kSubject).Array("records")) records.push_back(record.AsBin());
+  for (const Value& record : MapFields(answer, kAnswer).Array("records")) records.push_back(record.AsBin());
   return records;
 }
 
 CommitOutcome HubClient::Commit(const record::Step& step) {
   const Map answer = Call("commit", {{"record", Bin{record::EncodeRecord(step)}}});
-  return MapFields(answer, kSubject).Bool("repeated") ? CommitOutcome::kRepeated : CommitOutcome::kCommitted;
+  return MapFields(answer, kAnswer).Bool("repeated") ? CommitOutcome::kRepeated : CommitOutcome::kCommitted;
 }
 
 void HubClient::Abandon(const std::string& claim_id) { Call("abandon", {{"claim", claim_id}}); }
 
 int64_t HubClient::Drop(const std::vector<uint64_t>& group_ids, const std::string& why) {
-  return MapFields(Call("drop", {{"groups", UidArray(group_ids)}, {"why", why}}), kSubject).Int("dropped");
+  return MapFields(Call("drop", {{"groups", UidArray(group_ids)}, {"why", why}}), kAnswer).Int("dropped");
 }
 
-Map HubClient::Stat() { return MapFields(Call("stat", {}), kSubject).Map("stat"); }
+Map HubClient::Stat() { return MapFields(Call("stat", {}), kAnswer).Map("stat"); }
 
 void HubClient::Drain() { Call("drain", {}); }
 

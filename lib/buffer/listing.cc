@@ -15,24 +15,39 @@ namespace {
 
 double SecondsSince(const Store& store, int64_t ns) { return static_cast<double>(store.clock().WallNs() - ns) * 1e-9; }
 
-Cell Staleness(const State& state, const RolloutMeta& rollout) {
-  if (!rollout.has_versions) return {};
-  return static_cast<int64_t>(state.policy_version().value_or(0)) - static_cast<int64_t>(rollout.oldest);
-}
-
 std::string Versions(const RolloutMeta& rollout) {
   if (!rollout.has_versions) return "-";
   return rollout.oldest == rollout.newest ? std::to_string(rollout.oldest) : std::to_string(rollout.oldest) + "-" + std::to_string(rollout.newest);
 }
 
-/// The step whose claim has the group.
-Cell ClaimedStep(const State& state, uint64_t admission) {
-  const GroupState group = state.group(admission).state;
-  if (group == GroupState::kOpen || group == GroupState::kReady) return {};
+bool MayBeClaimed(GroupState group) { return group == GroupState::kOpen || group == GroupState::kReady; }
+
+/// The claim that has the group; nullptr when there is none, or it is forgotten.
+const ClaimMeta* ClaimWith(const State& state, uint64_t admission) {
+  if (MayBeClaimed(state.group(admission).state)) return nullptr;
   for (int64_t step = state.next_step() - 1; const ClaimMeta* claim = state.FindClaim(step); --step) {
-    if (std::find(claim->groups.begin(), claim->groups.end(), admission) != claim->groups.end()) return step;
+    if (std::find(claim->groups.begin(), claim->groups.end(), admission) != claim->groups.end()) return claim;
   }
-  return {};
+  return nullptr;
+}
+
+Cell ClaimedStep(const State& state, uint64_t admission) {
+  const ClaimMeta* claim = ClaimWith(state, admission);
+  return claim ? Cell(claim->step) : Cell();
+}
+
+constexpr const char* kStalenessHelp =
+    "versions between its oldest token and its claim, or the last commit while none has it; below 0 what a rewind left that is newer";
+
+Cell Staleness(const State& state, uint64_t admission, const RolloutMeta& rollout) {
+  if (!rollout.has_versions) return {};
+  std::optional<uint64_t> version = state.policy_version();
+  if (!MayBeClaimed(state.group(admission).state)) {
+    const ClaimMeta* claim = ClaimWith(state, admission);
+    if (!claim) return {};
+    version = claim->version;
+  }
+  return static_cast<int64_t>(version.value_or(0)) - static_cast<int64_t>(rollout.oldest);
 }
 
 Cell Text(std::string_view text) { return std::string(text); }
@@ -201,8 +216,7 @@ const std::vector<Column<RolloutRow>>& RolloutColumns() {
       {"group_state", "GROUP IS", -8, "state of its group", [](Row row) { return Text(Name(row.group.state)); }},
       {"tokens", "TOKENS", 6, "journaled tokens of its response", [](Row row) { return Cell(int64_t{row.rollout.tokens}); }},
       {"versions", "VERSIONS", -9, "policy versions that made them", [](Row row) { return Text(Versions(row.rollout)); }},
-      {"staleness", "STALE", 5, "versions between its oldest token and the last commit; below 0 what a rewind left that is newer",
-       [](Row row) { return Staleness(row.store.state(), row.rollout); }},
+      {"staleness", "STALE", 5, kStalenessHelp, [](Row row) { return Staleness(row.store.state(), AdmissionOf(row.key), row.rollout); }},
       {"resumes", "RESUMES", 7, "times that it was taken up again", [](Row row) { return Cell(int64_t{row.rollout.resumes}); }},
       {"leases", "LEASES", 6, "times that it was issued", [](Row row) { return Cell(int64_t{row.rollout.lease_epoch}); }},
       {"finish", "FINISH", -6, "none, stop, length, abort, error", [](Row row) { return Text(record::FinishText(row.rollout.finish)); }},
@@ -245,11 +259,11 @@ const std::vector<Column<GroupRow>>& GroupColumns() {
          for (const RolloutMeta& member : row.group.members) sum += member.has_reward ? static_cast<double>(member.reward) : 0;
          return row.group.num_scored == 0 ? Cell() : Cell(sum / static_cast<double>(row.group.num_scored));
        }},
-      {"staleness", "STALE", 5, "versions between its oldest token and the last commit; below 0 what a rewind left that is newer",
+      {"staleness", "STALE", 5, kStalenessHelp,
        [](Row row) {
          Cell most;
          for (const RolloutMeta& member : row.group.members) {
-           const Cell cell = Staleness(row.store.state(), member);
+           const Cell cell = Staleness(row.store.state(), row.admission, member);
            if (NumberOf(cell).value_or(-1e300) > NumberOf(most).value_or(-1e300)) most = cell;
          }
          return most;

@@ -58,7 +58,7 @@ RewindTarget ReadRewindTarget(FileSystem& files, const std::string& path, const 
     }
     return target;
   } catch (const Json::exception& error) {
-    throw Error::Usage(manifest + " is no checkpoint's manifest: " + error.what(), Hint(files, path));
+    throw Error::Usage(manifest + " is no checkpoint's manifest: " + JsonProblem(error), Hint(files, path));
   }
 }
 

@@ -46,14 +46,14 @@ Map LeaseMap(const HeldLease& lease) {
           {"since", lease.since_ns}, {"request", lease.last_request}, {"uids", UidArray(lease.last_uids)}};
 }
 
-HeldLease ParseLease(const Value& value) {
+HeldLease ParseHeldLease(const Value& value) {
   const MapFields fields(value.AsMap(), kSubject);
   return {fields.Uint("lease"), fields.Text("worker"),  fields.Bool("hub"),
           fields.Int("since"),  fields.Uint("request"), ParseUids(fields.Array("uids"))};
 }
 
 /// The lengths' classes, from 0 to the last that has any.
-Map LengthMap(const LengthCounts& lengths) {
+Map ToMap(const LengthCounts& lengths) {
   Array classes(lengths.classes.begin(), lengths.classes.end());
   while (!classes.empty() && classes.back().AsInt() == 0) classes.pop_back();
   return {{"count", lengths.count}, {"tokens", lengths.tokens}, {"longest", lengths.longest}, {"classes", std::move(classes)}};
@@ -89,8 +89,8 @@ Map TotalsMap(const Totals& totals) {
              {"dropped", std::move(dropped)},
              {"trained_reward", totals.trained_reward},
              {"trained_staleness", std::move(staleness)},
-             {"sampled_lengths", LengthMap(totals.sampled_lengths)},
-             {"trained_lengths", LengthMap(totals.trained_lengths)}};
+             {"sampled_lengths", ToMap(totals.sampled_lengths)},
+             {"trained_lengths", ToMap(totals.trained_lengths)}};
   Map groups;
   for (const auto& [why, count] : totals.dropped_groups) groups.emplace_back(why, count);
   if (!groups.empty()) map.emplace_back("dropped_groups", std::move(groups));
@@ -156,7 +156,7 @@ SnapshotEntry ParseSnapshotEntry(const Map& map) {
   entry.version = fields.MaybeUint("version");
   for (const Value& claim : fields.Array("abandoned")) entry.abandoned.push_back(claim.AsString());
   for (const Value& claim : fields.Array("claims")) entry.claims.push_back(ParseClaim(claim));
-  for (const Value& lease : fields.Array("leases")) entry.leases.push_back(ParseLease(lease));
+  for (const Value& lease : fields.Array("leases")) entry.leases.push_back(ParseHeldLease(lease));
   entry.totals = ParseTotals(fields.Map("totals"));
   if (fields.Has("filter")) entry.filter = ParseFilter(fields.Text("filter"));
   entry.left_version = fields.MaybeUint("left_version").value_or(0);

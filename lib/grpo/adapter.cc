@@ -12,11 +12,11 @@ namespace april::grpo {
 namespace {
 
 /// In the network's order.
-struct Module {
+struct Projection {
   const char* target;  ///< as --lora-targets names it
   const char* name;    ///< as the model and PEFT do
 };
-constexpr Module kModules[] = {{"q", "q_proj"},       {"k", "k_proj"},   {"v", "v_proj"},      {"o", "o_proj"},
+constexpr Projection kProjections[] = {{"q", "q_proj"},       {"k", "k_proj"},   {"v", "v_proj"},      {"o", "o_proj"},
                                {"gate", "gate_proj"}, {"up", "up_proj"}, {"down", "down_proj"}};
 
 std::vector<std::string> Split(const std::string& text) {
@@ -29,18 +29,18 @@ std::vector<std::string> Split(const std::string& text) {
 
 std::vector<std::string> ParseTargets(const std::string& text) {
   std::vector<std::string> named = Split(text), modules;
-  for (const Module& module : kModules) {
-    const auto count = std::count(named.begin(), named.end(), module.target);
-    if (count > 1) throw Error::Usage("--lora-targets names " + std::string(module.target) + " twice");
-    if (count == 1) modules.emplace_back(module.name);
-    std::erase(named, module.target);
+  for (const Projection& projection : kProjections) {
+    const auto count = std::count(named.begin(), named.end(), projection.target);
+    if (count > 1) throw Error::Usage("--lora-targets names " + std::string(projection.target) + " twice");
+    if (count == 1) modules.emplace_back(projection.name);
+    std::erase(named, projection.target);
   }
   if (!named.empty()) throw Error::Usage("--lora-targets: '" + named.front() + "' is not one of q, k, v, o, gate, up, down", "for example q,v");
   return modules;
 }
 
 /// "q_proj" of "model.layers.3.self_attn.q_proj.weight"; empty when it is no matrix of a layer.
-std::string ModuleOf(const std::string& name) {
+std::string ProjectionOf(const std::string& name) {
   constexpr std::string_view kWeight = ".weight";
   if (!name.starts_with("model.layers.") || !name.ends_with(kWeight)) return "";
   const std::string path = name.substr(0, name.size() - kWeight.size());
@@ -71,9 +71,9 @@ void RequireLora(const AdapterOptions& options) {
 std::string Adapter::Text() const {
   if (!exists()) return "no --lora";
   std::string text = "--lora " + std::to_string(rank) + " --lora-alpha " + NumberText(alpha) + " --lora-targets ", separator;
-  for (const Module& module : kModules) {
-    if (std::find(modules.begin(), modules.end(), module.name) == modules.end()) continue;
-    text += separator + module.target;
+  for (const Projection& projection : kProjections) {
+    if (std::find(modules.begin(), modules.end(), projection.name) == modules.end()) continue;
+    text += separator + projection.target;
     separator = ",";
   }
   return text;
@@ -87,7 +87,7 @@ Adapter MakeAdapter(const AdapterOptions& options, const model::Config& config) 
   adapter.modules = ParseTargets(options.targets);
   const auto parameters = model::Parameters(config);
   for (size_t i = 0; i < parameters.size(); ++i) {
-    if (std::find(adapter.modules.begin(), adapter.modules.end(), ModuleOf(parameters[i].name)) == adapter.modules.end()) continue;
+    if (std::find(adapter.modules.begin(), adapter.modules.end(), ProjectionOf(parameters[i].name)) == adapter.modules.end()) continue;
     const int64_t n = parameters[i].shape[0], k = parameters[i].shape[1], side = std::min(n, k);
     if (adapter.rank > side) {
       throw Error::Usage("--lora " + std::to_string(adapter.rank) + ": " + parameters[i].name + " is " + std::to_string(n) + " by " +

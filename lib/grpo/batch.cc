@@ -100,7 +100,9 @@ void FindTrainedTokens(const record::Rollout& rollout, const Method& method, con
     for (int64_t i = span.start; i < span.end; ++i) {
       const auto token = static_cast<size_t>(i);
       if (Masked(rollout, mask, token)) continue;
-      const auto staleness = static_cast<int32_t>(limits.trainer_version - span.version);
+      const bool same_weights = span.version == limits.trainer_version && span.weights == limits.trainer_weights;
+      // The same number with other weights: of a course that a rewind left.
+      const auto staleness = static_cast<int32_t>(std::max<uint64_t>(limits.trainer_version - span.version, same_weights ? 0 : 1));
       if (!method.token_filter->keeps(staleness)) {
         sequence->filtered.push_back(staleness);
         continue;
@@ -108,7 +110,6 @@ void FindTrainedTokens(const record::Rollout& rollout, const Method& method, con
       sequence->trained.push_back(static_cast<int32_t>(i));
       sequence->behaviour.push_back(static_cast<double>(rollout.logprobs[token]));
       sequence->staleness.push_back(staleness);
-      const bool same_weights = span.version == limits.trainer_version && span.weights == limits.trainer_weights;
       sequence->same_forward.push_back(comparable[token] != 0 && same_weights);
     }
   }

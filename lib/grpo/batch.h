@@ -29,7 +29,7 @@ struct TrainingSequence {
   bool policy_masked = false;         ///< it has no policy loss, whatever its reward: `advantage` is 0
   std::vector<int32_t> trained;       ///< response token indices that the loss sees, ascending
   std::vector<double> behaviour;      ///< recorded log-probability of each trained token
-  std::vector<int32_t> staleness;     ///< of each trained token: trainer version - span version
+  std::vector<int32_t> staleness;     ///< of each trained token: trainer version - span version, at least 1 where the weights are not the trainer's
   std::vector<uint8_t> same_forward;  ///< of each trained token: whether the trainer's forward must give the recorded log-probability bit for bit
   std::vector<int32_t> filtered;      ///< staleness of each token that --token-filter keeps from the loss: it counts in the denominators alone
 

@@ -100,7 +100,7 @@ auto WithJson(const std::string& subject, const Use& use) {
   try {
     return use();
   } catch (const Json::exception& error) {
-    throw Error::Data(subject + ": " + error.what());
+    throw Error::Data(subject + ": " + JsonProblem(error));
   }
 }
 
@@ -199,7 +199,7 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
     writer.WriteText(kSteps, steps.dump());
     files_.SyncDirectory(path);
     Json manifest = {{"format", "april-checkpoint"},
-                     {"format_version", {1, 2}},
+                     {"format_version", {1, 3}},
                      {"step", state.step},
                      {"version", state.version},
                      {"optimizer_steps", state.optimizer_steps},
@@ -207,6 +207,7 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
                      {"run", info.run},
                      {"tokenizer", info.tokenizer ? Json(HexU64(*info.tokenizer)) : Json()},
                      {"method", info.method},
+                     {"optimizer", info.optimizer},
                      {"files", writer.list()}};
     if (info.reference_weights) manifest["reference_weights"] = HexU64(*info.reference_weights);
     if (info.base) manifest["adapter"] = ToJson(state.adapter(), *info.base);
@@ -245,7 +246,7 @@ CheckpointStore::Finding CheckpointStore::Look(const std::string& name) {
     if (error.kind() != ErrorKind::kData) throw;  // unreadable is not damaged
     return {true, error.message()};
   } catch (const Json::exception& error) {
-    return {true, manifest_path + ": " + error.what()};
+    return {true, manifest_path + ": " + JsonProblem(error)};
   }
 }
 
@@ -308,6 +309,7 @@ CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kern
     state->version = manifest.at("version");
     state->optimizer_steps = manifest.at("optimizer_steps");
     CheckpointInfo info{manifest.at("run"), manifest.at("method"), std::nullopt, ParseHexU64(manifest.at("weights").get<std::string>()), {}};
+    if (manifest.contains("optimizer")) info.optimizer = manifest.at("optimizer");
     if (manifest.contains("adapter")) info.base = BaseFromJson(manifest.at("adapter"));
     if (manifest.contains("reference_weights")) info.reference_weights = ParseHexU64(manifest.at("reference_weights").get<std::string>());
     if (!manifest.at("tokenizer").is_null()) info.tokenizer = ParseHexU64(manifest.at("tokenizer").get<std::string>());

@@ -33,6 +33,7 @@ struct CheckpointInfo {
   std::vector<weights::TensorView> reference = {};  ///< to write: the reference policy, unless it is the initial one
   std::optional<uint64_t> reference_weights = {};   ///< digest of the initial one, when there is one; older checkpoints do not tell it
   std::optional<AdapterBase> base = {};             ///< of the adapter, when there is one
+  std::string optimizer = {};                       ///< Text(OptimizerOptions); older checkpoints do not tell it
 };
 
 /// Names are those of record/checkpoint_name.h; what is called otherwise is nobody's: neither read nor removed.

@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/file.h"
+#include "grpo/memory_need.h"
 #include "grpo/orders.h"
 #include "grpo/sharding.h"
 #include "model/kernel_proof.h"
@@ -48,7 +49,7 @@ ranks::Work WorkOf(const SessionOptions& options) {
 
 struct Follower::Parts {
   Parts(const SessionOptions& options, int num_threads, ranks::Ranks& all_ranks)
-      : ranks(all_ranks), method(ParseMethod(options.method)), kernels(KernelsOf(options)), pool(num_threads) {}
+      : ranks(all_ranks), method(CheckedMethod(options)), kernels(KernelsOf(options)), pool(num_threads) {}
 
   ranks::Ranks& ranks;
   Method method;
@@ -63,10 +64,10 @@ struct Follower::Parts {
 Follower::Follower(const SessionOptions& options, int num_threads, ranks::Ranks& ranks)
     : parts_(std::make_unique<Parts>(options, num_threads, ranks)) {
   Parts& parts = *parts_;
-  RequireLora(options.adapter);
   const Json start = Share(ranks, {});
   const auto config = model::Config::FromJson(start.at("config"));
   model::ProveKernels(config, parts.kernels, parts.pool, model::ProofDirectory());
+  RequireMemoryToTrain(config, {}, parts.method, parts.kernels, ranks);
   parts.state = std::make_unique<State>(config, Adapter{}, ranks);
   if (start.at("checkpoint")) {
     ReceiveOptimizer(parts.state.get(), parts.pool, ranks);

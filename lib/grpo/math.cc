@@ -143,15 +143,13 @@ const CorrectionRule kCorrectionRules[] = {
 
 std::span<const CorrectionRule> CorrectionRules() { return kCorrectionRules; }
 
-int64_t Correction::Weigh(Values old_logprobs, Values behaviour_logprobs, std::span<double> weights) const {
-  int64_t num_bounded = 0;
+void Correction::Weigh(Values old_logprobs, Values behaviour_logprobs, std::span<double> weights, std::span<uint8_t> bounded) const {
   rule->ratios(old_logprobs, behaviour_logprobs, weights);
-  for (double& weight : weights) {
-    const double ratio = weight;
-    weight = rule->weight(ratio, parameters);
-    num_bounded += weight != ratio;
+  for (size_t t = 0; t < weights.size(); ++t) {
+    const double ratio = weights[t];
+    weights[t] = rule->weight(ratio, parameters);
+    bounded[t] = weights[t] != ratio;
   }
-  return num_bounded;
 }
 
 // ---- 3. Policy loss ----
@@ -269,7 +267,8 @@ void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, Sequence
   const size_t num_tokens = inputs.logprobs.size();
   for (auto* values : {&terms->gradients, &terms->weights, &terms->log_ratios_}) values->resize(num_tokens);
   for (size_t t = 0; t < num_tokens; ++t) terms->log_ratios_[t] = inputs.logprobs[t] - inputs.old_logprobs[t];
-  terms->num_bounded = rules.correction.Weigh(inputs.old_logprobs, inputs.behaviour_logprobs, terms->weights);
+  terms->bounded.resize(num_tokens);
+  rules.correction.Weigh(inputs.old_logprobs, inputs.behaviour_logprobs, terms->weights, terms->bounded);
   terms->loss = terms->kl = 0;
   terms->clips.resize(num_tokens);
   double mean_weight = 0;  // of one ratio for all tokens each token's log-probability moves an n-th, for every token's weight
@@ -284,9 +283,11 @@ void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, Sequence
     double gradient = (rules.policy->per_sequence ? mean_weight : terms->weights[t]) * policy.gradient;
     if (rules.kl->term != nullptr) {
       const KlTerm kl = rules.kl->term(inputs.logprobs[t], inputs.reference_logprobs[t]);
-      loss += rules.kl_coef * kl.value;
-      gradient += rules.kl_coef * kl.gradient;
       terms->kl += kl.value;
+      if (rules.kl_coef != 0) {
+        loss += rules.kl_coef * kl.value;
+        gradient += rules.kl_coef * kl.gradient;
+      }
     }
     if (rules.entropy_coef != 0) loss -= rules.entropy_coef * inputs.entropies[t];
     terms->loss += inputs.token_weight * loss;

@@ -62,8 +62,9 @@ std::span<const CorrectionRule> CorrectionRules();  ///< --is-correction; identi
 struct Correction {
   const CorrectionRule* rule = nullptr;
   std::vector<double> parameters;
-  /// The weights of one sequence's tokens. Returns how many of them are not the ratio itself, because the rule bounds it.
-  int64_t Weigh(std::span<const double> old_logprobs, std::span<const double> behaviour_logprobs, std::span<double> weights) const;
+  /// The weights of one sequence's tokens; `bounded`: whether the weight is not the ratio itself, because the rule bounds it.
+  void Weigh(std::span<const double> old_logprobs, std::span<const double> behaviour_logprobs, std::span<double> weights,
+             std::span<uint8_t> bounded) const;
 };
 
 // ---- 3. Policy loss: per token of one sequence ----
@@ -151,10 +152,10 @@ struct SequenceTerms {
   std::vector<double> gradients;  ///< d(step's loss) / d l_t
   std::vector<double> weights;    ///< the correction's
   std::vector<int8_t> clips;      ///< PolicyTerm::clip
+  std::vector<uint8_t> bounded;   ///< whether the correction is not the token's ratio
   double entropy_gradient = 0;    ///< d(step's loss) / d(entropy of each token's distribution)
   double loss = 0;                ///< this sequence's part of the loss of its optimiser step
   double kl = 0;                  ///< sum over tokens, before the coefficient
-  int64_t num_bounded = 0;        ///< tokens whose correction is not their ratio
 
  private:
   friend void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, SequenceTerms* terms);

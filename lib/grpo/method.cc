@@ -100,8 +100,6 @@ const Remark kConflicts[] = {
      "add --kl k3, or leave --kl-coef out"},
     {[](const O& o) { return o.kl == "off" && o.ref_reset != "never"; }, "--ref-reset without --kl: there is no reference policy",
      "add --kl k3, or leave --ref-reset out"},
-    {[](const O& o) { return o.kl != "off" && o.kl_coef == 0; }, "--kl with --kl-coef 0 would compute a reference policy for nothing",
-     "add --kl-coef 0.001, or use --kl off"},
 };
 
 const Remark kDoubts[] = {
@@ -110,7 +108,9 @@ const Remark kDoubts[] = {
      "--optimizer-steps 4, or --old behaviour"},
     {[](const O& o) { return o.loss == "gspo" && o.agg != "seq-mean"; },
      "--loss gspo counts whole responses, and another --agg than seq-mean gives a long response more weight than a short one", "--agg seq-mean"},
-    {[](const O& o) { return o.kl == "k1"; },
+    {[](const O& o) { return o.kl != "off" && o.kl_coef == 0; },
+     "--kl with --kl-coef 0 only measures the divergence from the reference policy: nothing keeps the policy near it", "--kl-coef 0.001"},
+    {[](const O& o) { return o.kl == "k1" && o.kl_coef != 0; },
      "--kl k1 has a gradient of 0 in expectation over the current policy's tokens: as a loss it adds noise and keeps nothing near the reference",
      "--kl k2 or --kl k3"},
 };
@@ -152,7 +152,7 @@ void MethodOptions::Register(OptionsVisitor& options) {
                "overlong filtering: responses that ended at their token budget have no policy loss; their reward counts for their group's "
                "advantages, their tokens in the denominators of --agg and for --kl and --entropy-coef");
   options.Choice("kl", &kl, Names(KlRules()), kl_help.c_str());
-  options.Real("kl-coef", &kl_coef, 0, 1e6, "factor of the divergence");
+  options.Real("kl-coef", &kl_coef, 0, 1e6, "factor of the divergence; 0 = it is measured, and the weights are those of --kl off");
   options.Text(
       "ref-reset", &ref_reset, "never|@T|every:T",
       "when --kl's reference becomes the policy of that moment: @T = before the claim of step T, every:T = before steps T, 2T, …; checkpoints "
@@ -268,6 +268,16 @@ void OptimizerOptions::Register(OptionsVisitor& options) {
   options.Real("adam-epsilon", &epsilon, 1e-30, 1, "added to the root of the squared gradient's mean");
   options.Real("weight-decay", &weight_decay, 0, 1, "decoupled decay: each step multiplies the weights by 1 - lr * this");
   options.Real("max-grad-norm", &max_grad_norm, 0, 1e30, "larger gradients are scaled down to this norm over all parameters; 0 = never");
+}
+
+std::string Text(const OptimizerOptions& options) {
+  std::string text = "lr=" + NumberText(options.lr);
+  if (options.lr_schedule != "constant")
+    text += " schedule=" + options.lr_schedule + " total-steps=" + std::to_string(options.total_steps) + " floor=" + NumberText(options.lr_floor);
+  if (options.warmup_steps > 0) text += " warmup-steps=" + std::to_string(options.warmup_steps);
+  text += " betas=" + NumberText(options.beta1) + "," + NumberText(options.beta2) + " epsilon=" + NumberText(options.epsilon);
+  if (options.weight_decay > 0) text += " weight-decay=" + NumberText(options.weight_decay);
+  return text + " max-grad-norm=" + NumberText(options.max_grad_norm);
 }
 
 Schedule ParseSchedule(const OptimizerOptions& options) {

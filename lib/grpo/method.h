@@ -55,7 +55,7 @@ struct Method {
   bool UsesReference() const { return loss.kl->term != nullptr; }
   bool UsesEntropy() const { return loss.entropy_coef != 0; }
   /// Whether tokens have a gradient although their advantage is zero.
-  bool HasOtherTerms() const { return UsesReference() || UsesEntropy(); }
+  bool HasOtherTerms() const { return loss.kl_coef != 0 || UsesEntropy(); }
   /// "adv-std=unbiased clip=0.2,0.28 …": what the run does, for a person and for the checkpoint.
   std::string Text() const;
 };
@@ -77,6 +77,8 @@ struct OptimizerOptions {
   double max_grad_norm = 1;
   void Register(OptionsVisitor& options);
 };
+/// "lr=1e-06 betas=0.9,0.999 epsilon=1e-08 …": for a person, and for the checkpoint.
+std::string Text(const OptimizerOptions& options);
 /// Throws Usage with the reason when the schedule's options do not go together.
 Schedule ParseSchedule(const OptimizerOptions& options);
 

@@ -21,6 +21,11 @@ double Deviation(double sum, double sum_squares, int64_t count) {
   return std::sqrt(std::max(sum_squares / static_cast<double>(count) - mean * mean, 0.0));
 }
 
+/// Kish's effective sample size, as a share of the tokens.
+double EffectiveShare(double sum, double sum_squares, int64_t count) {
+  return sum_squares == 0 ? 0 : sum * sum / (static_cast<double>(count) * sum_squares);
+}
+
 void AddRatios(const char* name, std::vector<double> log_ratios, Json* json) {
   for (const auto& [key, share] :
        {std::pair("min", 0.0), std::pair("p01", 0.01), std::pair("p50", 0.5), std::pair("p99", 0.99), std::pair("max", 1.0)}) {
@@ -82,7 +87,6 @@ void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence
   const std::span<const double> start = method.old_is_behaviour ? current : old;
   const bool has_start = !method.old_is_behaviour || num_gradients_ == 0;
   kl_reference_ += terms.kl;
-  num_bounded_ += terms.num_bounded;
   for (size_t t = 0; t < current.size(); ++t) {
     ++num_tokens_;
     const double behaviour = sequence.behaviour[t], weight = terms.weights[t];
@@ -94,7 +98,12 @@ void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence
     ByAge& age = trained_by_age_[sequence.staleness[t]];
     ++age.num_tokens;
     age.num_clipped += terms.clips[t] != 0;
+    age.num_bounded += terms.bounded[t];
+    num_bounded_ += terms.bounded[t];
     age.weight_sum += weight;
+    const double ratio = Exp(current[t] - behaviour);
+    ratio_sum_ += ratio;
+    ratio_squares_ += ratio * ratio;
     weight_sum_ += weight;
     weight_squares_ += weight * weight;
     kl_behaviour_k1_ += KlK1(behaviour, current[t]).value;
@@ -131,6 +140,14 @@ void Metrics::AddGradient(double norm, std::span<const std::string> names, std::
   for (size_t i = 0; i < kNumModules; ++i) module_norms_[i] += std::sqrt(squares[i]);
 }
 
+void Metrics::FinishParts() {
+  if (num_gradients_ == 0) return;
+  const auto parts = static_cast<double>(num_gradients_);
+  loss /= parts;
+  grad_norm_ /= parts;
+  for (double& norm : module_norms_) norm /= parts;
+}
+
 Json Metrics::ToJson() const {
   Json json = {{"groups", num_groups_}, {"loss", loss}};
   if (num_sequences_ > 0) AddRollouts(&json);
@@ -142,8 +159,9 @@ Json Metrics::ToJson() const {
   json["on_policy_largest_difference_nats"] = largest_difference_;
   json["grad_norm"] = grad_norm();
   for (size_t i = 0; i < kNumModules; ++i) {
-    if (has_module_[i]) json[std::string("grad_norm_") + kModuleNames[i]] = module_norms_[i] / static_cast<double>(optimizer_parts);
+    if (has_module_[i]) json[std::string("grad_norm_") + kModuleNames[i]] = module_norms_[i];
   }
+  json["optimizer_steps"] = num_gradients_;
   json["lr"] = lr;
   AddWork(&json);
   return json;
@@ -186,15 +204,18 @@ void Metrics::AddTokens(Json* json) const {
   (*json)["clip_low_share"] = Share(num_clipped_low_, num_tokens_);
   (*json)["clip_high_share"] = Share(num_clipped_high_, num_tokens_);
   (*json)["correction_weight_mean"] = weight_sum_ / tokens;
-  Json clipped = Json::object(), weights = Json::object();
+  Json clipped = Json::object(), weights = Json::object(), bounded = Json::object();
   for (const auto& [age, values] : trained_by_age_) {
     clipped[std::to_string(age)] = Share(values.num_clipped, values.num_tokens);
+    bounded[std::to_string(age)] = Share(values.num_bounded, values.num_tokens);
     weights[std::to_string(age)] = values.weight_sum / static_cast<double>(values.num_tokens);
   }
   (*json)["clip_share_by_age"] = clipped;
   (*json)["correction_weight_mean_by_age"] = weights;
   (*json)["correction_capped_share"] = Share(num_bounded_, num_tokens_);
-  (*json)["effective_token_share"] = weight_squares_ == 0 ? 0 : weight_sum_ * weight_sum_ / (tokens * weight_squares_);
+  (*json)["correction_capped_share_by_age"] = bounded;
+  (*json)["effective_token_share"] = EffectiveShare(weight_sum_, weight_squares_, num_tokens_);
+  (*json)["behaviour_effective_token_share"] = EffectiveShare(ratio_sum_, ratio_squares_, num_tokens_);
 }
 
 void Metrics::AddWork(Json* json) const {

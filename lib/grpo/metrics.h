@@ -36,16 +36,17 @@ class Metrics {
                    std::span<const double> entropies, const SequenceTerms& terms);
   /// One optimiser step's gradient: its norm, and the sum of squares of each tensor.
   void AddGradient(double norm, std::span<const std::string> names, std::span<const double> tensor_squares);
+  /// Loss and norms so far are sums over the optimiser steps that had something to train: makes them means.
+  void FinishParts();
 
   double loss = 0, lr = 0;
-  int64_t optimizer_parts = 1;            ///< optimiser steps that the claim is split into
   int64_t forward_tokens = 0;             ///< rows through the network: prompts once a group, and responses
   double matrix_operations = 0;           ///< of the whole update
   double peak_operations_per_second = 0;  ///< the machine's; 0: not known
   PhaseSeconds seconds;
 
   double reward_mean() const;
-  double grad_norm() const { return grad_norm_ / static_cast<double>(optimizer_parts); }
+  double grad_norm() const { return grad_norm_; }
   double truncated_share() const;
   double stale_share() const;
   double tokens_per_second() const;
@@ -67,14 +68,15 @@ class Metrics {
   double reward_sum_ = 0, reward_squares_ = 0, advantage_sum_ = 0, advantage_squares_ = 0, advantage_min_ = 0, advantage_max_ = 0;
   std::map<int64_t, int64_t> tokens_by_age_, masked_by_age_;  ///< masked: kept from the policy loss by a choice of the method
   struct ByAge {
-    int64_t num_tokens = 0, num_clipped = 0;
+    int64_t num_tokens = 0, num_clipped = 0, num_bounded = 0;
     double weight_sum = 0;
   };
   std::map<int64_t, ByAge> trained_by_age_;
 
   int64_t num_tokens_ = 0;  ///< trained
   int64_t num_clipped_low_ = 0, num_clipped_high_ = 0, num_bounded_ = 0;
-  double weight_sum_ = 0, weight_squares_ = 0, entropy_ = 0, kl_reference_ = 0, kl_behaviour_k1_ = 0, kl_behaviour_k3_ = 0;
+  double weight_sum_ = 0, weight_squares_ = 0, ratio_sum_ = 0, ratio_squares_ = 0;  ///< ratio: current / behaviour
+  double entropy_ = 0, kl_reference_ = 0, kl_behaviour_k1_ = 0, kl_behaviour_k3_ = 0;
   std::vector<double> log_ratios_, behaviour_log_ratios_;  ///< of each trained token
   bool has_reference_ = false;
   double grad_norm_ = 0;

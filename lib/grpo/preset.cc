@@ -1,6 +1,8 @@
 #include "grpo/preset.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <string_view>
 
 namespace april::grpo {
 namespace {
@@ -72,8 +74,13 @@ std::span<const Preset> Presets() { return kPresets; }
 
 std::string ApplyPreset(const std::function<bool(const std::string&)>& given, MethodOptions* options) {
   std::string set;
-  for (const auto& [name, value] : FindRule(Presets(), "preset", options->preset).options) {
+  const Preset& preset = FindRule(Presets(), "preset", options->preset);
+  const auto is_loss = [](const auto& option) { return option.first == std::string("loss"); };
+  const auto loss = std::find_if(preset.options.begin(), preset.options.end(), is_loss);
+  const bool has_own_loss = loss == preset.options.end() || !given("loss") || options->loss == loss->second;
+  for (const auto& [name, value] : preset.options) {
     if (given(name)) continue;
+    if (std::string_view(name).starts_with("clip-") && !has_own_loss) continue;  // the bounds are those of the preset's loss
     if (name == std::string("kl-coef") && options->kl == "off") continue;  // --kl off was given: there is nothing to weigh
     Assignment assignment(name, value);
     options->Register(assignment);

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "grpo/checkpoint.h"
+#include "grpo/memory_need.h"
 #include "grpo/orders.h"
 #include "grpo/recorded_step.h"
 #include "grpo/sharding.h"
@@ -36,11 +37,8 @@ double PeakOf(const SessionOptions& options, kernels::ThreadPool& pool) {
 
 std::string AbsolutePath(const std::string& path) { return std::filesystem::absolute(path).lexically_normal().string(); }
 
-/// Before anything is read or written.
-Method CheckedMethod(const SessionOptions& options) {
-  const Method method = ParseMethod(options.method);
-  ParseSchedule(options.optimizer);
-  RequireLora(options.adapter);
+Method ChosenMethod(const SessionOptions& options) {
+  const Method method = CheckedMethod(options);
   for (const std::string& doubt : Doubts(options.method)) log::Warn(doubt);
   return method;
 }
@@ -50,7 +48,7 @@ Method CheckedMethod(const SessionOptions& options) {
 struct Session::Parts {
   Parts(const SessionOptions& session_options, int num_threads, std::shared_ptr<ranks::Ranks> all_ranks)
       : options(session_options),
-        method(CheckedMethod(options)),
+        method(ChosenMethod(options)),
         ranks(std::move(all_ranks)),
         kernels(KernelsOf(options)),
         pool(num_threads),
@@ -113,12 +111,16 @@ void Session::Parts::Load() {
   const auto config = model::Config::FromJson(model->config());
   model::ProveKernels(config, kernels, pool, model::ProofDirectory());
   Share(*ranks, {{"config", model->config()}, {"checkpoint", newest_checkpoint.has_value()}});
-  state = std::make_unique<State>(config, MakeAdapter(options.adapter, config), *ranks);
+  Adapter adapter = MakeAdapter(options.adapter, config);
+  RequireMemoryToTrain(config, adapter, method, kernels, *ranks);
+  state = std::make_unique<State>(config, std::move(adapter), *ranks);
   const std::string sidecar_directory = JoinPath(options.from, "model-files");
   if (!replays()) SystemFiles().MakeDirectory(sidecar_directory);
   if (newest_checkpoint) {
     LoadCheckpoint();
     if (info.method != method.Text()) log::Info("the method is now " + method.Text() + "; until the checkpoint it was " + info.method);
+    if (!info.optimizer.empty() && info.optimizer != Text(options.optimizer))
+      log::Info("the optimiser is now " + Text(options.optimizer) + "; until the checkpoint it was " + info.optimizer);
     checkpoint_step = state->step;
     if (!replays()) sidecars = CopySidecars(checkpoints.Sidecars(*newest_checkpoint), sidecar_directory);
     origin = "checkpoint " + path;
@@ -132,6 +134,7 @@ void Session::Parts::Load() {
   state->ShareRounded(*ranks);
   Share(*ranks, {{"step", state->step}, {"version", state->version}, {"optimizer_steps", state->optimizer_steps}});
   info.method = method.Text();
+  info.optimizer = Text(options.optimizer);
   std::optional<std::string> reset_reference;
   if (newest_checkpoint) reset_reference = checkpoints.ReferenceModel(*newest_checkpoint);
   std::shared_ptr<const model::Policy> reference;
@@ -337,6 +340,11 @@ StepReport Session::Train(const Claim& claim) {
   parts.doubtful = false;
   report.step.weights = parts.info.weights;
   report.SetMetrics(result, claim.replay);
+  if (result.advanced && result.metrics.lr == 0 && parts.options.optimizer.lr > 0) {
+    log::WarnOnce("learning rate 0", "step " + std::to_string(claim.step) + ": the learning rate is 0, and the weights stay as they are: --lr-schedule " +
+                                         parts.options.optimizer.lr_schedule + " was at its end after " +
+                                         std::to_string(parts.options.optimizer.total_steps) + " optimiser steps (give more --total-steps, or a --lr-floor)");
+  }
   parts.info.last_steps.push_back(report.step);  // with its metrics: Finish gives it again
   return report;
 }

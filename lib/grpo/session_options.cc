@@ -37,6 +37,13 @@ void SessionOptions::Register(OptionsVisitor& options) {
                "start");
 }
 
+Method CheckedMethod(const SessionOptions& options) {
+  const Method method = ParseMethod(options.method);
+  ParseSchedule(options.optimizer);
+  RequireLora(options.adapter);
+  return method;
+}
+
 const kernels::Kernels& KernelsOf(const SessionOptions& options) {
   return kernels::ChooseKernels(options.kernels, ParsePrecision(options.precision));
 }

@@ -31,6 +31,9 @@ struct SessionOptions {
   void Register(OptionsVisitor& options);
 };
 
+/// The method, once all that can be refused on any machine, before anything is read, is found good. Throws Usage.
+Method CheckedMethod(const SessionOptions& options);
+
 /// The kernel set that these options choose.
 const kernels::Kernels& KernelsOf(const SessionOptions& options);
 

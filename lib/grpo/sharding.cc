@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "grpo/reference.h"
 #include "weights/safetensors.h"
 
 namespace april::grpo {
@@ -73,22 +74,20 @@ void SendOptimizer(const State& state, ranks::Ranks& ranks) {
 
 std::shared_ptr<const model::Policy> LoadReference(const weights::ModelFiles* files, const model::Config& config, const kernels::Kernels& kernels,
                                                    kernels::ThreadPool& pool, ranks::Ranks& ranks) {
-  if (ranks.size() == 1) return model::Policy::Load(*files, kernels, pool);
-  const weights::DType dtype = kernels.element_bytes == 2 ? weights::DType::kBf16 : weights::DType::kF32;
   const auto parameters = model::Parameters(config);
   std::vector<kernels::Memory> memory;
   std::vector<weights::TensorView> views;
   for (const model::ParameterSpec& parameter : parameters) {
-    weights::TensorView view{parameter.name, dtype, parameter.shape, nullptr, 0};
-    view.num_bytes = static_cast<uint64_t>(view.NumElements()) * static_cast<uint64_t>(kernels.element_bytes);
+    weights::TensorView view{parameter.name, weights::DType::kBf16, parameter.shape, nullptr, 0};
+    view.num_bytes = static_cast<uint64_t>(view.NumElements()) * sizeof(uint16_t);
     memory.emplace_back(view.num_bytes);
-    if (files != nullptr) files->Read(parameter.name, parameter.shape, dtype, memory.back().data());
+    if (files != nullptr) files->Read(parameter.name, parameter.shape, weights::DType::kBf16, memory.back().data());
     const ranks::Transfer transfer{0, ranks::kEveryOther, memory.back().data(), view.num_bytes};
     ranks.Move({&transfer, 1});
     view.data = memory.back().data();
     views.push_back(std::move(view));
   }
-  return model::Policy::FromTensors(config, views, kernels, pool, /*for_training=*/false);
+  return PackRounded(config, std::move(views), kernels, pool, /*for_training=*/false);
 }
 
 }  // namespace april::grpo

@@ -1,5 +1,6 @@
 #include "grpo/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -112,30 +113,30 @@ UpdateResult Trainer::Update(const Batch& batch) {
   if (options_.method.reference_reset.At(state_->step)) reference_.Take(*state_, kernels_, pool_);
   result.metrics.AddBatch(batch);
   result.metrics.lr = optimizer_.LearningRate(state_->optimizer_steps);
-  result.metrics.optimizer_parts = options_.method.optimizer_steps;
   result.metrics.peak_operations_per_second = options_.peak_operations_per_second * ranks_.size();
   const std::span<const BatchGroup> groups(batch.groups);
-  const auto num_parts = static_cast<size_t>(options_.method.optimizer_steps);
+  const size_t num_parts = std::clamp<size_t>(groups.size(), 1, static_cast<size_t>(options_.method.optimizer_steps));
   const auto begin_of = [&](size_t part) { return groups.size() * part / num_parts; };
   std::vector<int> owners;
   for (size_t part = 0; part < num_parts; ++part) {
     const auto of_part = groups.subspan(begin_of(part), begin_of(part + 1) - begin_of(part));
     for (const int owner : AssignGroups(of_part, ranks_.size())) owners.push_back(owner);
   }
-  GroupLogprobs old_logprobs;
+  GroupLogprobs old_logprobs;  // of all parts but the first, whose own forward pass gives them
+  const size_t first_old = begin_of(1);
   if (num_parts > 1 && !options_.method.old_is_behaviour) {
     const PhaseTimer timer(&result.metrics.seconds.forward);
-    old_logprobs = OldLogprobs({groups, owners, {}}, &result.metrics);
+    old_logprobs = OldLogprobs({groups.subspan(first_old), std::span<const int>(owners).subspan(first_old), {}}, &result.metrics);
   }
   for (size_t part = 0; part < num_parts; ++part) {
     const size_t begin = begin_of(part), count = begin_of(part + 1) - begin;
     const std::span<const std::vector<float>> old_part(old_logprobs);
     result.advanced |= TrainGroups({groups.subspan(begin, count), std::span<const int>(owners).subspan(begin, count),
-                                    old_part.empty() ? old_part : old_part.subspan(begin, count)},
+                                    part == 0 || old_part.empty() ? std::span<const std::vector<float>>() : old_part.subspan(begin - first_old, count)},
                                    &result);
     if (result.failure) return result;
   }
-  result.metrics.loss /= static_cast<double>(num_parts);
+  result.metrics.FinishParts();
   return result;
 }
 
@@ -236,17 +237,19 @@ void Trainer::AddOtherRanks(const Part& part, const ClaimTotals& totals, std::ve
   std::vector<MicroBatch> others;
   std::vector<ForwardValues> theirs;
   std::vector<ranks::Transfer> transfers;
-  const auto send = [&](int from, std::vector<float>* values) { transfers.push_back({from, 0, values->data(), values->size() * sizeof(float)}); };
+  const bool has_reference = reference_.policy() != nullptr;
   const size_t num_own = own->size();
   for (int rank = 1; rank < ranks_.size(); ++rank) {
     const auto lists = MicroBatchesOf(part, rank);
     for (size_t i = 0; i < lists.size(); ++i) {
       MicroBatch micro = Gather(part.groups, lists[i]);
-      ForwardValues values(micro.num_response_tokens, reference_.policy() != nullptr);
+      const size_t count = micro.num_response_tokens;
+      ForwardValues values(ranks_.IsFirst() || rank == ranks_.rank() ? count : 0, has_reference);  // others have no part in this transfer
       if (rank == ranks_.rank() && i < num_own) values = std::move((*own)[i]);
       others.push_back(std::move(micro));
       theirs.push_back(std::move(values));
-      for (auto* array : {&theirs.back().logprobs, &theirs.back().entropies, &theirs.back().reference}) send(rank, array);
+      for (auto* array : {&theirs.back().logprobs, &theirs.back().entropies}) transfers.push_back({rank, 0, array->data(), count * sizeof(float)});
+      if (has_reference) transfers.push_back({rank, 0, theirs.back().reference.data(), count * sizeof(float)});
     }
   }
   ranks_.Move(transfers);

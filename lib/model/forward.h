@@ -47,8 +47,11 @@ class Forward {
 /// What a temperature multiplies logits by.
 inline float SoftmaxScale(double temperature) { return static_cast<float>(1 / temperature); }
 
+/// How many parts of `size` hold `count`.
+inline int64_t DivideUp(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
 /// Chunks of kVocabChunk logits in a row of them.
-inline int64_t NumChunks(int64_t vocab) { return (vocab + kernels::kVocabChunk - 1) / kernels::kVocabChunk; }
+inline int64_t NumChunks(int64_t vocab) { return DivideUp(vocab, kernels::kVocabChunk); }
 
 /// Sums of every chunk of logits[0..vocab) * scale, into chunks[NumChunks(vocab)]: what Forward::Run gives for its rows, for logits that lie there.
 ///   Thread  inside ThreadPool::Run, or under kernels::FlushDenormals.

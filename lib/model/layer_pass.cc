@@ -18,12 +18,11 @@ static_assert(kernels::kVocabChunk % 64 == 0, "a chunk is whole column blocks");
 constexpr int64_t kFewRows = 64;     // up to here a layer's time is reading its weights
 constexpr int64_t kStreamUnits = 8;  // column blocks, or heads, that are worth a task of their own when there are few rows
 
-int64_t Divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Units that a task takes when few rows make reading the weights the work: long streams, but something for every thread, and spare tasks when there
 /// is much.
 int64_t StreamLength(int64_t units, int num_threads) {
-  return Divide(units, std::clamp<int64_t>(units / kStreamUnits / num_threads, 1, 8) * num_threads);
+  return DivideUp(units, std::clamp<int64_t>(units / kStreamUnits / num_threads, 1, 8) * num_threads);
 }
 
 }  // namespace
@@ -90,7 +89,7 @@ void LayerPass::LinearBlocks(const PackedMatrix& matrix, const void* x, int64_t 
 
 void LayerPass::Embed(Worker& worker, const PackedPolicy& policy, const Batch& batch, float* x) const {
   const int64_t n = config_.hidden;
-  for (int64_t task; (task = worker.NextTask(Divide(batch.num_rows, kRowsAtOnce))) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(batch.num_rows, kRowsAtOnce))) >= 0;) {
     const int64_t row = task * kRowsAtOnce;
     kernels_.embed({policy.embedding(), batch.tokens + row, std::min(kRowsAtOnce, batch.num_rows - row), n, x + row * n, n});
   }
@@ -99,7 +98,7 @@ void LayerPass::Embed(Worker& worker, const PackedPolicy& policy, const Batch& b
 
 void LayerPass::Norm(Worker& worker, const float* x, int64_t rows, const std::vector<float>& weight, void* out, float* x_copy) const {
   const int64_t n = config_.hidden;
-  for (int64_t task; (task = worker.NextTask(Divide(rows, kRowsAtOnce))) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(rows, kRowsAtOnce))) >= 0;) {
     const int64_t row = task * kRowsAtOnce, count = std::min(kRowsAtOnce, rows - row);
     if (x_copy) std::memcpy(x_copy + row * n, x + row * n, static_cast<size_t>(count * n) * sizeof(float));
     NormRows(x + row * n, count, weight, static_cast<char*>(out) + row * n * kernels_.element_bytes);
@@ -123,8 +122,8 @@ const void* LayerPass::NormFor(Worker& worker, const float* x, const Batch& batc
 
 void LayerPass::LinearRange(Worker& worker, const PackedMatrix& matrix, int64_t begin, int64_t end, const void* x, int64_t x_stride, int64_t rows,
                             float* out, int64_t out_stride, bool add) const {
-  const int64_t panels = Divide(rows, kPanelRows), at_once = panels > 1 ? 1 : StreamLength(end - begin, worker.num_threads());
-  const int64_t tasks = Divide(end - begin, at_once);
+  const int64_t panels = DivideUp(rows, kPanelRows), at_once = panels > 1 ? 1 : StreamLength(end - begin, worker.num_threads());
+  const int64_t tasks = DivideUp(end - begin, at_once);
   for (int64_t task; (task = worker.NextTask(panels * tasks)) >= 0;) {
     const int64_t row = task / tasks * kPanelRows, first = begin + task % tasks * at_once, last = std::min(end, first + at_once);
     LinearBlocks(matrix, static_cast<const char*>(x) + row * x_stride * kernels_.element_bytes, x_stride, std::min(kPanelRows, rows - row), first,
@@ -135,7 +134,7 @@ void LayerPass::LinearRange(Worker& worker, const PackedMatrix& matrix, int64_t 
 
 void LayerPass::Linear(Worker& worker, const PackedMatrix& matrix, const void* x, int64_t x_stride, int64_t rows, float* out, int64_t out_stride,
                        bool add) const {
-  LinearRange(worker, matrix, 0, Divide(matrix.n, kernels_.column_block), x, x_stride, rows, out, out_stride, add);
+  LinearRange(worker, matrix, 0, DivideUp(matrix.n, kernels_.column_block), x, x_stride, rows, out, out_stride, add);
 }
 
 void LayerPass::ProjectHeads(const PackedMatrix& matrix, const std::vector<float>& bias, const std::vector<float>& norm, bool rotate,
@@ -145,7 +144,7 @@ void LayerPass::ProjectHeads(const PackedMatrix& matrix, const std::vector<float
   float* product = raw ? raw + row * matrix.n + first : scratch;
   const int64_t stride = raw ? matrix.n : columns;
   LinearBlocks(matrix, static_cast<const char*>(h) + row * config_.hidden * kernels_.element_bytes, config_.hidden, rows, first / block,
-               Divide(first + columns, block), product, stride, false);
+               DivideUp(first + columns, block), product, stride, false);
   const float* head_bias = bias.empty() ? nullptr : bias.data() + first;
   void* target = static_cast<char*>(out) + (row * matrix.n + first) * kernels_.element_bytes;
   if (rotate) {
@@ -160,12 +159,12 @@ void LayerPass::Project(Worker& worker, const PackedLayer& layer, const Batch& b
   const auto heads_a_task = [&](int64_t heads) {
     if (batch.num_rows > kFewRows) return heads_at_once_;
     const int64_t fit = static_cast<int64_t>(scratch_bytes_ / sizeof(float)) / (batch.num_rows * heads_at_once_ * config_.head_dim);
-    return std::min(StreamLength(Divide(heads, heads_at_once_), worker.num_threads()), fit) * heads_at_once_;
+    return std::min(StreamLength(DivideUp(heads, heads_at_once_), worker.num_threads()), fit) * heads_at_once_;
   };
   const int64_t q_heads = heads_a_task(config_.heads), kv_heads = heads_a_task(config_.kv_heads);
-  const int64_t q_tasks = Divide(config_.heads, q_heads), kv_tasks = Divide(config_.kv_heads, kv_heads), tasks = q_tasks + 2 * kv_tasks;
+  const int64_t q_tasks = DivideUp(config_.heads, q_heads), kv_tasks = DivideUp(config_.kv_heads, kv_heads), tasks = q_tasks + 2 * kv_tasks;
   float* scratch = static_cast<float*>(scratch_.Of(worker));
-  for (int64_t task; (task = worker.NextTask(Divide(batch.num_rows, kPanelRows) * tasks)) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(batch.num_rows, kPanelRows) * tasks)) >= 0;) {
     const int64_t row = task / tasks * kPanelRows, rows = std::min(kPanelRows, batch.num_rows - row), part = task % tasks;
     if (part < q_tasks) {
       const int64_t head = part * q_heads;
@@ -203,7 +202,7 @@ void LayerPass::Attend(Worker& worker, const Batch& batch, const KvBase& kv, con
   const auto num_reads = static_cast<int64_t>(batch.reads.size());
   // With enough sequences for every thread, a task takes all heads of one: the next head's keys are then fetched while this one's are used.
   const int64_t at_once = batch.apart && num_reads >= kSpansForWholeTasks * worker.num_threads() ? config_.kv_heads : 1;
-  const int64_t parts = Divide(config_.kv_heads, at_once);
+  const int64_t parts = DivideUp(config_.kv_heads, at_once);
   for (int64_t task; (task = worker.NextTask(num_reads * parts)) >= 0;) {
     // The last spans of a long sequence have the most to read: they go first.
     const Span& span = batch.reads[static_cast<size_t>(num_reads - 1 - task / parts)];
@@ -217,15 +216,15 @@ void LayerPass::Attend(Worker& worker, const Batch& batch, const KvBase& kv, con
 }
 
 void LayerPass::GateUp(Worker& worker, const PackedLayer& layer, int64_t num_rows, const void* h, const Activations& to) const {
-  const int64_t block = kernels_.column_block, inner = config_.intermediate, blocks = Divide(inner, block), bytes = kernels_.element_bytes;
+  const int64_t block = kernels_.column_block, inner = config_.intermediate, blocks = DivideUp(inner, block), bytes = kernels_.element_bytes;
   int64_t at_once = blocks_at_once_;
   if (num_rows <= kFewRows) {
     at_once = std::min(StreamLength(blocks, worker.num_threads()), static_cast<int64_t>(scratch_bytes_ / sizeof(float)) / (2 * num_rows * block));
   }
-  const int64_t tasks = Divide(blocks, at_once), stride = at_once * block;
+  const int64_t tasks = DivideUp(blocks, at_once), stride = at_once * block;
   float* gate = static_cast<float*>(scratch_.Of(worker));
   float* up = gate + std::min(num_rows, kPanelRows) * stride;
-  for (int64_t task; (task = worker.NextTask(Divide(num_rows, kPanelRows) * tasks)) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(num_rows, kPanelRows) * tasks)) >= 0;) {
     const int64_t row = task / tasks * kPanelRows, rows = std::min(kPanelRows, num_rows - row);
     const int64_t begin = task % tasks * at_once, end = std::min(blocks, begin + at_once), columns = std::min(inner, end * block) - begin * block;
     const void* x = static_cast<const char*>(h) + row * config_.hidden * bytes;
@@ -261,11 +260,11 @@ void LayerPass::Logits(Worker& worker, const PackedPolicy& policy, const float* 
   }
   worker.Barrier();
   // A task's logits are summed while they lie in the second cache: half a megabyte at most. Read again later, they come from memory.
-  for (int64_t task; (task = worker.NextTask(Divide(count, kLogitRows) * num_chunks)) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(count, kLogitRows) * num_chunks)) >= 0;) {
     const int64_t row = task / num_chunks * kLogitRows, end = std::min(row + kLogitRows, count), chunk = task % num_chunks;
     const int64_t first = chunk * kernels::kVocabChunk, columns = std::min(kernels::kVocabChunk, config_.vocab - first);
     LinearBlocks(policy.head(), static_cast<const char*>(h) + row * n * kernels_.element_bytes, n, end - row, first / block,
-                 Divide(first + columns, block), to.logits + row * to.stride + first, to.stride, false);
+                 DivideUp(first + columns, block), to.logits + row * to.stride + first, to.stride, false);
     for (int64_t r = row; r < end && to.chunks != nullptr; ++r) {
       const float scale = to.scales[to.scales.size() == 1 ? 0 : static_cast<size_t>(r)];
       to.chunks[r * num_chunks + chunk] = kernels_.sum_chunk({to.logits + r * to.stride + first, columns, scale, to.with_products});

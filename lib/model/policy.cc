@@ -24,14 +24,6 @@ void CheckSizes(const Config& config) {
   if (config.intermediate % 2 != 0) refuse("intermediate_size", config.intermediate, "even numbers");
 }
 
-/// Untouched memory is always to be had: without this a model that is too large would be killed while it is read.
-void CheckRoom(size_t bytes) {
-  const uint64_t available = AvailableMemoryBytes();
-  if (bytes <= available) return;
-  throw Error::Runtime("the model's weights need " + HumanBytes(bytes) + " of memory, and " + HumanBytes(available) + " is available",
-                       "a machine or job with more memory, or a smaller model");
-}
-
 /// Runs `task` on [0, count) over the pool.
 template <typename Task>
 void Parallel(kernels::ThreadPool& pool, int64_t count, const Task& task) {
@@ -192,7 +184,8 @@ PackedPolicy::PackedPolicy(const Config& config, const Source& source, const ker
     embedding_ = std::move(spare->embedding_);
     matrices_ = std::move(spare->matrices_);  // what its padding must be, zero, it was before
   } else {
-    CheckRoom(Place(nullptr) + static_cast<size_t>(config_.vocab * config_.hidden * kernels_.element_bytes));
+    RequireMemory(Place(nullptr) + static_cast<size_t>(config_.vocab * config_.hidden * kernels_.element_bytes), "a copy of the model's weights",
+                  "a machine or job with more memory, or a smaller model");
     matrices_ = kernels::Memory(Place(nullptr));
   }
   num_bytes_ = Place(matrices_.as<char>());

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/available_memory.h"
+#include "base/bytes.h"
 #include "base/error.h"
 #include "model/forward.h"
 #include "model/training_state.h"
@@ -34,10 +36,12 @@ void TrainingPass::State::PlaceActivations(bool keep) {
   num_whole = keep ? std::clamp<int64_t>(budget / std::max<int64_t>(1, layer_bytes), 0, config.layers) : 0;
   if (keep && num_whole < config.layers) num_whole = std::max<int64_t>(0, num_whole - 1);  // one is where layers are computed again
   const int64_t logits_bytes = PlaceLogits(keep && num_whole == config.layers ? budget - num_whole * layer_bytes : 0);
+  const int64_t shared_bytes = num_whole == config.layers ? 0 : keep ? layer_bytes : static_cast<int64_t>(light.Place(nullptr, &unused));
+  RequireRoom(num_whole * layer_bytes + logits_bytes + shared_bytes + (keep ? config.layers * input_bytes : 0));
   layers.assign(static_cast<size_t>(config.layers), {});
   again = {};
   if (num_whole < config.layers) {
-    char* base = Room<char>(&shared_memory, keep ? layer_bytes : static_cast<int64_t>(light.Place(nullptr, &unused)));
+    char* base = Room<char>(&shared_memory, shared_bytes);
     if (keep) whole.Place(base, &again);
     for (int64_t i = num_whole; i < config.layers; ++i) light.Place(base, &layers[static_cast<size_t>(i)]);
   }
@@ -50,6 +54,14 @@ void TrainingPass::State::PlaceActivations(bool keep) {
     layers[static_cast<size_t>(i)].h = h;
     if (keep) layers[static_cast<size_t>(i)].x_in = inputs + i * rows * config.hidden;
   }
+}
+
+void TrainingPass::State::RequireRoom(int64_t bytes) {
+  if (bytes <= activation_room) return;
+  RequireMemory(static_cast<uint64_t>(bytes - activation_room), "a micro-batch of " + std::to_string(plan->tokens.size()) + " tokens",
+                "a smaller --micro-batch-tokens or --activation-memory; a group is never cut, and keeps " +
+                    HumanBytes(static_cast<uint64_t>(config.layers * config.hidden) * sizeof(float)) + " a token at least");
+  activation_room = bytes;
 }
 
 KvBase TrainingPass::State::Kv() const {

@@ -11,7 +11,6 @@ namespace {
 constexpr int64_t kRows = 8;           // of elementwise work that a thread takes at once
 constexpr int64_t kScratchRows = 128;  // of a product that is used up at once
 
-int64_t Divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
@@ -81,7 +80,7 @@ void BackwardPass::Run(Worker& worker) {
 void BackwardPass::ComputeAgain(Worker& worker, int64_t layer) {
   const float* x_in = s_.layers[static_cast<size_t>(layer)].x_in;
   float* x = s_.x_again.as<float>();
-  for (int64_t task; (task = worker.NextTask(Divide(rows_, kRows))) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(rows_, kRows))) >= 0;) {
     const int64_t row = task * kRows;
     std::memcpy(x + row * hidden_, x_in + row * hidden_, static_cast<size_t>(std::min(kRows, rows_ - row) * hidden_) * sizeof(float));
   }
@@ -112,10 +111,10 @@ void BackwardPass::Mlp(Worker& worker, const PackedLayer& layer, const Activatio
 /// Through the last product of the MLP and its activation: gradients of gate and up, side by side in `wide`.
 void BackwardPass::ActivationGradient(Worker& worker, const PackedLayer& layer, const Activations& saved) {
   const int64_t block = kernels_.column_block, at_once = std::max<int64_t>(1, kScratchColumns / block), stride = at_once * block;
-  const int64_t blocks = Divide(inner_, block), tasks = Divide(blocks, at_once);
+  const int64_t blocks = DivideUp(inner_, block), tasks = DivideUp(blocks, at_once);
   float* dact = static_cast<float*>(s_.scratch.Of(worker));
   float *gate = dact + kScratchRows * stride, *up = gate + kScratchRows * stride;
-  for (int64_t task; (task = worker.NextTask(Divide(rows_, kScratchRows) * tasks)) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(rows_, kScratchRows) * tasks)) >= 0;) {
     const int64_t row = task / tasks * kScratchRows, rows = std::min(kScratchRows, rows_ - row), begin = task % tasks * at_once,
                   end = std::min(blocks, begin + at_once), column = begin * block, n = std::min(inner_, end * block) - column;
     s_.pass.LinearBlocks(layer.down_t, At(s_.dx_elem.data(), row * hidden_), hidden_, rows, begin, end, dact, stride, false);
@@ -160,9 +159,9 @@ void BackwardPass::Attention(Worker& worker, const PackedLayer& layer, const Act
 /// order.
 void BackwardPass::AttendedGradient(Worker& worker, const PackedLayer& layer, const Activations& saved) {
   const int64_t block = kernels_.column_block, at_once = std::max<int64_t>(1, kScratchColumns / block), stride = at_once * block;
-  const int64_t blocks = Divide(q_, block), tasks = Divide(blocks, at_once);
+  const int64_t blocks = DivideUp(q_, block), tasks = DivideUp(blocks, at_once);
   float* scratch = static_cast<float*>(s_.scratch.Of(worker));
-  for (int64_t task; (task = worker.NextTask(Divide(rows_, kScratchRows) * tasks)) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(rows_, kScratchRows) * tasks)) >= 0;) {
     const int64_t row = task / tasks * kScratchRows, rows = std::min(kScratchRows, rows_ - row), begin = task % tasks * at_once,
                   end = std::min(blocks, begin + at_once), column = begin * block;
     s_.pass.LinearBlocks(layer.o_t, At(s_.dx_elem.data(), row * hidden_), hidden_, rows, begin, end, scratch, stride, false);
@@ -170,7 +169,7 @@ void BackwardPass::AttendedGradient(Worker& worker, const PackedLayer& layer, co
   }
   worker.Barrier();
   const int64_t heads = config_.heads, head_dim = config_.head_dim;
-  for (int64_t task; (task = worker.NextTask(Divide(rows_, kRows))) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(rows_, kRows))) >= 0;) {
     const int64_t row = task * kRows, rows = std::min(kRows, rows_ - row);
     kernels_.attention_delta(
         {At(saved.attended, row * q_), At(s_.dattended.data(), row * q_), q_, rows, heads, head_dim, s_.delta.as<float>() + row * heads, heads});
@@ -243,7 +242,7 @@ void BackwardPass::RotationGradient(Worker& worker, const PackedLayer& layer, co
 
 void BackwardPass::Lookups(Worker& worker) {
   if (lookup_slots_.empty()) return;
-  for (int64_t task; (task = worker.NextTask(Divide(hidden_, kScratchColumns))) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(hidden_, kScratchColumns))) >= 0;) {
     const int64_t column = task * kScratchColumns, n = std::min(kScratchColumns, hidden_ - column);
     for (int64_t row = 0; row < rows_; ++row) {
       kernels_.add(s_.dx.as<float>() + row * hidden_ + column, gradients_.Lookup(lookup_slots_[static_cast<size_t>(row)]) + column, n);
@@ -255,7 +254,7 @@ void BackwardPass::Lookups(Worker& worker) {
 // ---- parts ----
 
 void BackwardPass::RoundGradient(Worker& worker) {
-  for (int64_t task; (task = worker.NextTask(Divide(rows_, kRows))) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(rows_, kRows))) >= 0;) {
     const int64_t row = task * kRows;
     kernels_.convert(
         {s_.dx.as<float>() + row * hidden_, hidden_, std::min(kRows, rows_ - row), hidden_, nullptr, At(s_.dx_elem.data(), row * hidden_), hidden_});
@@ -264,7 +263,7 @@ void BackwardPass::RoundGradient(Worker& worker) {
 }
 
 void BackwardPass::NormAgain(Worker& worker, const float* x, const std::vector<float>& weight) {
-  for (int64_t task; (task = worker.NextTask(Divide(rows_, kRows))) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(rows_, kRows))) >= 0;) {
     const int64_t row = task * kRows;
     kernels_.rms_norm({x + row * hidden_, hidden_, std::min(kRows, rows_ - row), hidden_, weight.data(), static_cast<float>(config_.rms_eps),
                        At(s_.h_memory.data(), row * hidden_), hidden_, s_.inv_rms.as<float>() + row});
@@ -296,7 +295,7 @@ void BackwardPass::Pack(Worker& worker, PackRows pack, const Tiles& tiles, const
 void BackwardPass::WeightGradient(Worker& worker, const Tiles& tiles, const void* dy, int64_t dy_stride, int64_t n, int64_t k, float* dw) {
   if (dw == nullptr) return;
   Pack(worker, kernels_.pack_gradient_rows, tiles, dy, dy_stride, n, &s_.packed_dy);
-  const int64_t n_panels = Divide(n, kernels_.panel_columns), k_panels = Divide(k, kernels_.panel_columns);
+  const int64_t n_panels = DivideUp(n, kernels_.panel_columns), k_panels = DivideUp(k, kernels_.panel_columns);
   for (int64_t task; (task = worker.NextTask(n_panels * k_panels)) >= 0;) {
     const int64_t n_panel = task / k_panels, k_panel = task % k_panels;
     kernels_.weight_gradient(

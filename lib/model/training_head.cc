@@ -9,10 +9,9 @@ namespace april::model {
 namespace {
 
 /// Targets whose logits are computed together.
-constexpr int64_t kLogitRows = 128;
-static_assert(kLogitRows <= kHeadTiles * kernels::kGradientTile);
+constexpr int64_t kTargetsAtOnce = 128;
+static_assert(kTargetsAtOnce <= kHeadTiles * kernels::kGradientTile);
 
-int64_t Divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
@@ -20,14 +19,14 @@ int64_t TrainingPass::State::PlaceLogits(int64_t bytes) {
   const int64_t row_bytes = LogitStride() * static_cast<int64_t>(sizeof(float)), room = std::max<int64_t>(0, bytes) / row_bytes;
   // Whole parts as Backward takes them.
   const Tiles& parts = plan->target_tiles;
-  chunks.resize(static_cast<size_t>(kLogitRows * NumChunks(config.vocab)));
+  chunks.resize(static_cast<size_t>(kTargetsAtOnce * NumChunks(config.vocab)));
   num_kept_targets = 0;
   for (int64_t tile = 0; tile < parts.count(); tile += kHeadTiles) {
     const Tile last = parts[std::min(tile + kHeadTiles, parts.count()) - 1];
     if (last.row + last.rows > room) break;
     num_kept_targets = last.row + last.rows;
   }
-  if (num_kept_targets < plan->num_targets()) Room<float>(&logits_memory, kLogitRows * LogitStride());
+  if (num_kept_targets < plan->num_targets()) Room<float>(&logits_memory, kTargetsAtOnce * LogitStride());
   return num_kept_targets * row_bytes;
 }
 
@@ -36,7 +35,7 @@ void TrainingPass::State::RunHead(Worker& worker, const PackedPolicy& policy, st
   const float scale = Scale();
   for (int64_t first = 0, count = 0; first < plan->num_targets(); first += count) {
     const bool keeps = first < num_kept_targets;
-    count = std::min(kLogitRows, (keeps ? num_kept_targets : plan->num_targets()) - first);
+    count = std::min(kTargetsAtOnce, (keeps ? num_kept_targets : plan->num_targets()) - first);
     float* logits = keeps ? kept_logits + first * LogitStride() : logits_memory.as<float>();
     pass.Logits(worker, policy, x, std::span(plan->target_rows).subspan(static_cast<size_t>(first), static_cast<size_t>(count)), h,
                 {logits, LogitStride(), chunks.data(), std::span(&scale, 1), !entropies.empty()});
@@ -90,7 +89,7 @@ void BackwardPass::HeadSlice(Worker& worker, int64_t slice, int64_t first, const
   const int64_t stride = keeps ? s_.LogitStride() : kHeadStride, block = kernels_.column_block;
   const float* logits = keeps ? s_.kept_logits + first * stride + begin : s_.logits_again.as<float>();
   if (!keeps) {
-    s_.pass.LinearRange(worker, policy_.head(), begin / block, Divide(begin + n, block), s_.h_memory.data(), hidden_, count,
+    s_.pass.LinearRange(worker, policy_.head(), begin / block, DivideUp(begin + n, block), s_.h_memory.data(), hidden_, count,
                         s_.logits_again.as<float>(), stride, false);
   }
   for (int64_t i; (i = worker.NextTask(count)) >= 0;) {
@@ -112,7 +111,7 @@ void BackwardPass::HeadSlice(Worker& worker, int64_t slice, int64_t first, const
 /// dx of each target's row, added in order: a prompt's last row belongs to several. A thread takes columns.
 void BackwardPass::ScatterHidden(Worker& worker, int64_t first, int64_t count) {
   const float* from = s_.dgathered.as<float>();
-  for (int64_t task; (task = worker.NextTask(Divide(hidden_, kScratchColumns))) >= 0;) {
+  for (int64_t task; (task = worker.NextTask(DivideUp(hidden_, kScratchColumns))) >= 0;) {
     const int64_t column = task * kScratchColumns, n = std::min(kScratchColumns, hidden_ - column);
     for (int64_t i = 0; i < count; ++i) {
       kernels_.add(from + i * hidden_ + column, s_.dx.as<float>() + plan_.target_rows[static_cast<size_t>(first + i)] * hidden_ + column, n);

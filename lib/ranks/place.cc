@@ -28,7 +28,7 @@ void SetRank(const std::string& rank_name, const std::string& rank, const std::s
   }
 }
 
-std::string Need(const Environment& environment, const char* name, const char* beside) {
+std::string NeedVariable(const Environment& environment, const char* name, const char* beside) {
   if (auto value = environment(name)) return *value;
   throw Error::Usage(std::string(beside) + " is set, and " + name + " is not", "set both, or give --rank R/N");
 }
@@ -40,9 +40,9 @@ bool FindRank(const RankOptions& options, const Environment& environment, Place*
     if (slash == std::string::npos) throw Error::Usage("--rank is '" + options.rank + "', expected R/N", "for example --rank 0/2 and --rank 1/2");
     SetRank("--rank", options.rank.substr(0, slash), "--rank's number of ranks", options.rank.substr(slash + 1), place);
   } else if (environment("RANK") || environment("WORLD_SIZE")) {
-    SetRank("RANK", Need(environment, "RANK", "WORLD_SIZE"), "WORLD_SIZE", Need(environment, "WORLD_SIZE", "RANK"), place);
+    SetRank("RANK", NeedVariable(environment, "RANK", "WORLD_SIZE"), "WORLD_SIZE", NeedVariable(environment, "WORLD_SIZE", "RANK"), place);
   } else if (const auto tasks = environment("SLURM_STEP_NUM_TASKS")) {  // a batch script has SLURM_NTASKS without being a task
-    SetRank("SLURM_PROCID", Need(environment, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), "SLURM_STEP_NUM_TASKS", *tasks, place);
+    SetRank("SLURM_PROCID", NeedVariable(environment, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), "SLURM_STEP_NUM_TASKS", *tasks, place);
   } else if (options.address != "auto") {
     throw Error::Usage("--rank-address is '" + options.address + "', and nothing says how many ranks there are",
                        "give each process --rank R/N, for example --rank 0/2 and --rank 1/2, or set RANK and WORLD_SIZE");
@@ -91,6 +91,8 @@ void RankOptions::Register(OptionsVisitor& options) {
       "rank-timeout-s", &timeout_s, 1, 86'400,
       "exit 6 when another rank has been silent for so long; one that ends is noticed at once, and one that has not come after five times "
       "as long is not waited for");
+  options.Integer("rank-patience-s", &patience_s, 60, 30 * 86'400,
+                  "exit 6 when a rank that lives has not come to an exchange for so long: more than the ranks' shares of an update differ in time");
 }
 
 Environment ProcessEnvironment() {
@@ -103,6 +105,7 @@ Environment ProcessEnvironment() {
 Place FindPlace(const RankOptions& options, const Environment& environment) {
   Place place;
   place.timeout_ms = options.timeout_s * 1000;
+  place.patience_ms = options.patience_s * 1000;
   if (FindRank(options, environment, &place)) FindAddress(options, environment, &place);
   return place;
 }

@@ -14,6 +14,7 @@ struct RankOptions {
   std::string rank = "auto";
   std::string address = "auto";
   int64_t timeout_s = 60;
+  int64_t patience_s = 30 * 60;
   void Register(OptionsVisitor& options);
 };
 

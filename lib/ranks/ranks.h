@@ -34,7 +34,7 @@ using Work = std::map<std::string, std::string>;
 /// Every rank calls the same functions in the same order with the same sizes. What is lost with a rank (it ended, it is silent, it does not come)
 /// makes each function throw Peer, naming the rank, and what was to be exchanged is of no use then.
 ///   Time    A rank that ended is noticed at the next exchange with it, a silent one after Place::timeout_ms, one that lives and does not come after
-///           Place::patience_ms, half an hour.
+///           Place::patience_ms, half an hour unless an option says another.
 ///   Thread  one at a time.
 class Ranks {
  public:

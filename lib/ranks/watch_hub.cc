@@ -4,22 +4,22 @@
 #include <utility>
 
 #include "base/bytes.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/signals.h"
 #include "ranks/watch.h"
 #include "stream/rpc.h"
+#include "stream/zmq_socket.h"
 
 namespace april::ranks {
 namespace {
 
 using stream::Map;
+using stream::NowMs;
 
 constexpr int64_t kTickMs = 50;         // between looks at who is silent
 constexpr int64_t kFarewellMs = 3'000;  // for the others to learn why this rank ends; they ask once a second
 constexpr int64_t kFirstMessageMs = 5'000;
 
-int64_t NowMs() { return SystemClock().MonotonicNs() / 1'000'000; }
 std::string Seconds(int64_t ms) { return HumanSeconds(static_cast<double>(ms) / 1000); }
 
 class Hub final : public Watch {
@@ -221,7 +221,7 @@ class Hub final : public Watch {
     if (!ready_) return {{"waits_for", Missing()}};
     stream::Array names;
     for (const std::string& name : names_) names.emplace_back(name);
-    return {{"names", std::move(names)}};
+    return {{"names", std::move(names)}, {"address", local_address_}};
   }
 
   /// The others learn by asking.

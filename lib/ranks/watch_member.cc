@@ -3,25 +3,25 @@
 #include <utility>
 
 #include "base/bytes.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/signals.h"
 #include "ranks/watch.h"
 #include "stream/rpc.h"
+#include "stream/zmq_socket.h"
 
 namespace april::ranks {
 namespace {
 
 using stream::Map;
+using stream::NowMs;
 
 constexpr int64_t kPollMs = 20;         // while there is something to wait for
 constexpr int64_t kBeatMs = 1'000;      // while there is nothing
-constexpr int64_t kFarewellMs = 2'000;  // for rank 0 to learn why this rank ends
+constexpr int64_t kPartingMs = 2'000;  // for rank 0 to learn why this rank ends
 constexpr int64_t kJoinCallMs = 5'000;  // then it says that it waits, and asks again
 constexpr int64_t kBeatCallMs = 1'000;
 
-int64_t NowMs() { return SystemClock().MonotonicNs() / 1'000'000; }
 void Sleep(int64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
 
 class Member final : public Watch {
@@ -41,7 +41,7 @@ class Member final : public Watch {
       if (!finished_ && !lost_) {  // otherwise rank 0 knows, or is itself gone
         report_ = Lost{place_.rank, "it failed"};
         changed_.notify_all();
-        changed_.wait_for(lock, std::chrono::milliseconds(kFarewellMs), [&] { return reported_; });
+        changed_.wait_for(lock, std::chrono::milliseconds(kPartingMs), [&] { return reported_; });
       }
       ending_ = true;
       changed_.notify_all();
@@ -70,7 +70,7 @@ class Member final : public Watch {
     report_ = seen;
     changed_.notify_all();
     // Rank 0 knows who was lost first. If that is itself, nobody answers.
-    changed_.wait_for(lock, std::chrono::milliseconds(kFarewellMs), [&] { return lost_.has_value(); });
+    changed_.wait_for(lock, std::chrono::milliseconds(kPartingMs), [&] { return lost_.has_value(); });
     SetLost(std::move(seen));
     return LostError();
   }
@@ -123,6 +123,8 @@ class Member final : public Watch {
       }
       if (const stream::Value* names = stream::Find(answer, "names")) {
         for (const stream::Value& name : names->AsArray()) names_.push_back(name.AsString());
+        // Who reaches rank 0 by loopback is on its machine, and the ranks on others have to reach both.
+        if (local_address_.starts_with("127.")) local_address_ = Need(answer, "address").AsString();
         return;
       }
       waits_for = Need(answer, "waits_for").AsString();

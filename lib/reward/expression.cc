@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/utf8.h"
+#include "reward/characters.h"
 
 namespace april::reward {
 namespace {
@@ -20,8 +21,7 @@ constexpr int kMaxNesting = 100;
 constexpr long double kTolerance = 1e-16L;
 constexpr long double kPi = 3.141592653589793238462643383279502884L;
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80; }
+bool IsLetter(char c) { return IsAsciiLetter(c) || static_cast<unsigned char>(c) >= 0x80; }
 
 /// Points in all four quadrants, so that sqrt(x^2) and x differ. A letter's value depends on the letter alone.
 Number VariableAt(std::string_view letter, int point) {

@@ -9,10 +9,7 @@
 namespace april::reward {
 namespace {
 
-constexpr int kMaxNesting = 100;
-
-bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+constexpr int kMaxGroups = 100;
 
 const std::unordered_map<std::string_view, const char*>& Commands() {
   static const std::unordered_map<std::string_view, const char*> commands = {
@@ -32,7 +29,7 @@ class Converter {
   /// Up to the end, or the brace that closes the group at hand.
   std::string Group() {
     std::string text;
-    if (++depth_ > kMaxNesting) at_ = latex_.size();
+    if (++depth_ > kMaxGroups) at_ = latex_.size();
     while (at_ < latex_.size() && latex_[at_] != '}') {
       const char c = latex_[at_++];
       if (c == '{') {
@@ -56,7 +53,7 @@ class Converter {
     const size_t start = at_;
     const char c = latex_[at_++];
     if (c == '\\') {
-      if (++depth_ > kMaxNesting) return {};
+      if (++depth_ > kMaxGroups) return {};
       std::string text = Command();
       --depth_;
       return text;
@@ -80,7 +77,7 @@ class Converter {
 
   std::string Command() {
     if (at_ >= latex_.size()) return {};
-    if (!IsLetter(latex_[at_])) {
+    if (!IsAsciiLetter(latex_[at_])) {
       const size_t sign = at_;
       NextChar(latex_, &at_);
       const char c = latex_[sign];
@@ -88,7 +85,7 @@ class Converter {
       return c == '!' ? std::string() : std::string(latex_.substr(sign, at_ - sign));  // \{ \} \% \$ and their like
     }
     const size_t start = at_;
-    while (at_ < latex_.size() && IsLetter(latex_[at_])) ++at_;
+    while (at_ < latex_.size() && IsAsciiLetter(latex_[at_])) ++at_;
     const std::string_view name = latex_.substr(start, at_ - start);
     if (name == "frac" || name == "dfrac" || name == "tfrac") {
       const std::string over = Argument();

@@ -4,23 +4,16 @@
 #include <cstdlib>
 
 #include "base/utf8.h"
+#include "reward/characters.h"
 #include "reward/expression.h"
 #include "reward/latex_text.h"
 #include "reward/search.h"
 #include "text/regex.h"
 
 namespace april::reward {
-namespace {
 
-using text::Regex;
-
-constexpr std::string_view kSpaces = " \t\r\n\v\f";
-constexpr std::string_view kBrackets = "()[]";
-constexpr double kWholeTolerance = 1e-7;
-constexpr size_t kLongestAnswer = 4000;  // bytes
-
-struct Patterns {
-  explicit Patterns(const text::RegexLimits& limits)
+struct AnswerPatterns {
+  explicit AnswerPatterns(const text::RegexLimits& limits)
       : whole_text(R"(^\\text\{(.+?)\}$)", limits),
         number(R"(^\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*$)", limits),
         thousands(R"((?<=\d),(?=\d\d\d(?!\d)))", limits),
@@ -32,13 +25,16 @@ struct Patterns {
         small_space(R"(,\\! *)", limits),
         minus(R"((-) +)", limits),
         mixed(R"(([0-9]) +([0-9]))", limits) {}
-  Regex whole_text, number, thousands, digits, fraction, quotient, units, degrees, small_space, minus, mixed;
+  text::Regex whole_text, number, thousands, digits, fraction, quotient, units, degrees, small_space, minus, mixed;
 };
 
-std::string Trim(const std::string& text) {
-  const size_t first = text.find_first_not_of(kSpaces);
-  return first == std::string::npos ? std::string() : text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
-}
+namespace {
+
+using text::Regex;
+
+constexpr std::string_view kBrackets = "()[]";
+constexpr double kWholeTolerance = 1e-7;
+constexpr size_t kLongestAnswer = 4000;  // bytes
 
 /// The character at `start`, whole.
 std::string CharacterAt(const std::string& text, size_t start) {
@@ -106,7 +102,7 @@ std::string WholeText(double value) {
 /// One comparison, with what is left of its time.
 class Comparison {
  public:
-  Comparison(const Patterns& patterns, int64_t timeout_ms) : patterns_(patterns), deadline_(timeout_ms) {}
+  Comparison(const AnswerPatterns& patterns, int64_t timeout_ms) : patterns_(patterns), deadline_(timeout_ms) {}
 
   std::string Latex(const std::string& answer) const;
   std::string Expression(const std::string& answer) const;
@@ -138,7 +134,7 @@ class Comparison {
   std::string UnwrapText(const std::string& answer) const {
     std::vector<Regex::Group> groups;
     if (!Find(patterns_.whole_text, answer, 0, &groups, deadline_)) return answer;
-    return Trim(answer.substr(groups[1].start, groups[1].end - groups[1].start));
+    return std::string(Trim(std::string_view(answer).substr(groups[1].start, groups[1].end - groups[1].start)));
   }
 
   /// Numbers as Python's float() reads them, without inf and nan.
@@ -159,7 +155,7 @@ class Comparison {
   std::vector<std::string> Elements(const std::string& normalised) const;
   bool SameElement(const std::string& answer, const std::string& label) const;
 
-  const Patterns& patterns_;
+  const AnswerPatterns& patterns_;
   Deadline deadline_;
 };
 
@@ -182,7 +178,7 @@ std::vector<std::string> Comparison::Elements(const std::string& normalised) con
   std::vector<std::string> elements;
   for (size_t start = 1; start < text.size();) {
     const size_t end = std::min(text.find(',', start), text.size() - 1);
-    elements.push_back(Trim(text.substr(start, end - start)));
+    elements.emplace_back(Trim(std::string_view(text).substr(start, end - start)));
     start = end + 1;
   }
   return elements;
@@ -197,7 +193,7 @@ bool Comparison::SameElement(const std::string& answer, const std::string& label
 }
 
 std::string Comparison::Latex(const std::string& answer) const {
-  const std::string unwrapped = UnwrapText(Trim(answer));
+  const std::string unwrapped = UnwrapText(std::string(Trim(answer)));
   std::string text = unwrapped;
   for (const char* gone : {"\n", "\\!"}) ReplaceAll(&text, gone, "");
   ReplaceAll(&text, "\\\\", "\\");
@@ -236,7 +232,7 @@ std::string Comparison::Expression(const std::string& answer) const {
   text = Substitute(patterns_.degrees, Substitute(patterns_.units, text, ""), "");
   if (text.size() > 1 && text.front() == '{' && text.back() == '}') text = text.substr(1, text.size() - 2);
   text = Substitute(patterns_.small_space, text, "");
-  if (const auto value = ParseFloat(text); value && IsWhole(*value)) text = CanonicalWhole(Trim(text));
+  if (const auto value = ParseFloat(text); value && IsWhole(*value)) text = CanonicalWhole(std::string(Trim(text)));
   if (text.find('\\') != std::string::npos) {
     for (const char* fraction : {"\\tfrac", "\\dfrac"}) ReplaceAll(&text, fraction, "\\frac");
     ReplaceAll(&text, "\\frac", " \\frac");  // a number in front of it makes a mixed number
@@ -267,22 +263,18 @@ bool Comparison::Same(const std::string& answer, const std::string& label) const
 
 }  // namespace
 
-struct MathAnswers::Compiled {
-  Patterns patterns;
-};
-
 MathAnswers::MathAnswers(int64_t timeout_ms)
-    : timeout_ms_(timeout_ms), compiled_(std::make_unique<Compiled>(Compiled{Patterns({.timeout_ms = timeout_ms})})) {}
+    : timeout_ms_(timeout_ms), patterns_(std::make_unique<AnswerPatterns>(text::RegexLimits{.timeout_ms = timeout_ms})) {}
 MathAnswers::~MathAnswers() = default;
 
 bool MathAnswers::Same(const std::string& answer, const std::string& label) const {
-  return Comparison(compiled_->patterns, timeout_ms_).Same(answer, label);
+  return Comparison(*patterns_, timeout_ms_).Same(answer, label);
 }
 
-std::string MathAnswers::NormaliseLatex(const std::string& answer) const { return Comparison(compiled_->patterns, timeout_ms_).Latex(answer); }
+std::string MathAnswers::NormaliseLatex(const std::string& answer) const { return Comparison(*patterns_, timeout_ms_).Latex(answer); }
 
 std::string MathAnswers::NormaliseExpression(const std::string& answer) const {
-  return Comparison(compiled_->patterns, timeout_ms_).Expression(answer);
+  return Comparison(*patterns_, timeout_ms_).Expression(answer);
 }
 
 std::optional<std::string> LastBoxed(std::string_view text) {

@@ -13,6 +13,8 @@ namespace april::reward {
 /// comes last.
 std::optional<std::string> LastBoxed(std::string_view text);
 
+struct AnswerPatterns;
+
 /// Compares answers, each comparison within a time.   Thread  const, may be called from many threads.
 class MathAnswers {
  public:
@@ -33,9 +35,8 @@ class MathAnswers {
   std::string NormaliseExpression(const std::string& answer) const;
 
  private:
-  struct Compiled;
   int64_t timeout_ms_;
-  std::unique_ptr<const Compiled> compiled_;
+  std::unique_ptr<const AnswerPatterns> patterns_;
 };
 
 }  // namespace april::reward

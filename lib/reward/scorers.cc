@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
+#include "reward/characters.h"
 #include "reward/math_answer.h"
 #include "reward/response_text.h"
 #include "reward/scorer.h"
@@ -15,12 +16,6 @@ namespace {
 using text::Regex;
 
 constexpr size_t kDetailBytes = 200;
-
-std::string_view Trim(std::string_view text) {
-  constexpr std::string_view kSpaces = " \t\r\n\v\f";
-  const size_t first = text.find_first_not_of(kSpaces);
-  return first == std::string_view::npos ? std::string_view() : text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
-}
 
 /// Long answers are cut where a character ends.
 std::string Shorten(std::string_view text) {

@@ -89,7 +89,7 @@ std::shared_ptr<const ChatTemplate> ChatTemplate::TryLoad(const std::string& pat
       special_tokens = SpecialTokens(config);
       source = SystemFiles().Exists(jinja_path) ? ReadFile(SystemFiles(), jinja_path) : TemplateOfConfig(config_path, config);
     } catch (const Json::exception& error) {
-      throw Error::Data(config_path + ": " + error.what());
+      throw Error::Data(config_path + ": " + JsonProblem(error));
     }
   }
   if (source.empty()) return nullptr;

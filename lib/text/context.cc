@@ -37,7 +37,7 @@ std::optional<int64_t> ContextTokens(const std::string& path) {
     if (!config.is_object() || !config.contains("max_position_embeddings")) return std::nullopt;
     return std::max(config["max_position_embeddings"].get<int64_t>(), YarnContext(config));
   } catch (const Json::exception& error) {
-    throw Error::Data(config_path + ": " + error.what());
+    throw Error::Data(config_path + ": " + JsonProblem(error));
   }
 }
 

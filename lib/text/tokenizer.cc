@@ -14,10 +14,6 @@
 #include "weights/gguf.h"
 
 namespace april::text {
-namespace {
-
-constexpr size_t kCachedPieces = 1u << 16;
-constexpr size_t kCachedPieceBytes = 32;
 
 /// The ids of pieces seen before. Not for use by two threads at once.
 class PieceCache {
@@ -31,12 +27,17 @@ class PieceCache {
   }
 
  private:
+  static constexpr size_t kCachedPieces = 1u << 16;
   struct Hash {
     using is_transparent = void;
     size_t operator()(std::string_view piece) const { return std::hash<std::string_view>{}(piece); }
   };
   std::unordered_map<std::string, std::vector<uint32_t>, Hash, std::equal_to<>> ids_;
 };
+
+namespace {
+
+constexpr size_t kCachedPieceBytes = 32;
 
 std::vector<const AddedToken*> Pointers(const std::vector<AddedToken>& tokens) {
   std::vector<const AddedToken*> pointers;

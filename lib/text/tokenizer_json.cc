@@ -305,7 +305,7 @@ FastJson Parse(const std::string& what, const std::string& text) {
   try {
     return FastJson::parse(text);
   } catch (const FastJson::exception& error) {
-    throw Error::Data(what + ": not valid JSON: " + error.what());
+    throw Error::Data(what + ": not valid JSON: " + JsonProblem(error));
   }
 }
 
@@ -319,7 +319,7 @@ TokenizerSpec SpecFromJson(const std::string& source, const std::string& tokeniz
   try {
     return JsonTokenizer(source).Read(root, config, generation);
   } catch (const FastJson::exception& error) {  // a key is missing or of another type
-    throw Error::Data(source + ": not a tokenizer.json as expected: " + error.what());
+    throw Error::Data(source + ": not a tokenizer.json as expected: " + JsonProblem(error));
   }
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
 constexpr const char* kMetadataKey = "__metadata__";
-constexpr size_t kMaxDimensions = 64;
+constexpr size_t kMaxArrayLength = 64;
 
 /// One entry of the header, before it is checked.
 struct Entry {
@@ -73,7 +73,7 @@ class HeaderParser final : public nlohmann::json_sax<Json> {
   }
   bool number_unsigned(number_unsigned_t value) override {
     if (!numbers_) return Fail("unexpected number");
-    if (numbers_->size() >= kMaxDimensions) return Fail("more than " + std::to_string(kMaxDimensions) + " numbers in an array");
+    if (numbers_->size() >= kMaxArrayLength) return Fail("more than " + std::to_string(kMaxArrayLength) + " numbers in an array");
     numbers_->push_back(value);
     return true;
   }

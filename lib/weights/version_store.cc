@@ -23,7 +23,7 @@ namespace {
 constexpr const char* kManifestName = "manifest.json";
 constexpr const char* kWeightsName = "model.safetensors";
 constexpr const char* kPartialSuffix = ".partial";
-constexpr uint64_t kChunkBytes = 256u << 10;  // digested and written while it is in the second-level cache
+constexpr uint64_t kDigestBytes = 256u << 10;  // digested and written while it is in the second-level cache
 
 std::optional<uint64_t> ParseNumber(std::string_view text) {
   uint64_t value = 0;
@@ -91,8 +91,8 @@ Manifest::File WriteTensors(FileSystem& files, const std::string& directory, con
     const TensorView& tensor = tensors[index];
     const char* data = DataOf(tensor, options);
     DigestStream digest;
-    for (uint64_t offset = 0; offset < tensor.num_bytes; offset += kChunkBytes) {
-      const uint64_t size = std::min(kChunkBytes, tensor.num_bytes - offset);
+    for (uint64_t offset = 0; offset < tensor.num_bytes; offset += kDigestBytes) {
+      const uint64_t size = std::min(kDigestBytes, tensor.num_bytes - offset);
       digest.Update(data + offset, size);
       file.Append(data + offset, size);
       done += size;
@@ -127,7 +127,7 @@ void VerifyFile(FileSystem& files, const std::string& directory, const Manifest:
   CheckPresent(files, path);
   const auto opened = files.OpenForRead(path);
   DigestStream digest;
-  std::string chunk(kChunkBytes, '\0');
+  std::string chunk(kDigestBytes, '\0');
   uint64_t size = 0;
   while (const size_t got = opened->ReadAt(size, chunk.data(), chunk.size())) {
     digest.Update(chunk.data(), got);

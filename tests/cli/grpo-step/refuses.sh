@@ -3,8 +3,11 @@ set -euo pipefail
 . "$APRIL_SOURCE/tests/cli/grpo-step/common.bash"
 write_claims claims.stream
 fails 'corrected twice' 2 train run --model "$model" --in claims.stream --old behaviour --is-correction tis:2
-fails 'kl-coef' 2 train run --model "$model" --in claims.stream --kl k3
+fails 'kl-coef' 2 train run --model "$model" --in claims.stream --kl-coef 0.1
 fails 'mis: not one of none, tis, icepop' 2 train run --model "$model" --in claims.stream --is-correction mis
+fails 'tis:x' 2 grpo-step --print-config --is-correction tis:x
+fails '--total-steps' 2 grpo-step --print-config --lr-schedule cosine
+fails 'without --lora' 2 grpo-step --print-config --lora-alpha 8
 fails 'no --model' 2 train run --in claims.stream
 [ ! -e run/weights/LATEST ] || { echo "a usage error published weights"; exit 1; }
 

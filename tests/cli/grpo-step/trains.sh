@@ -27,3 +27,8 @@ train printed --config options.conf --model "$model" --in claims.stream --out /d
 grep -q '^preset="none"' options.conf && ! grep -q -- '--preset' stderr || { cat options.conf stderr; exit 1; }
 cmp -s <(weights printed 4) <(weights preset 4) || { echo "the printed configuration means something else"; exit 1; }
 ! cmp -s <(weights printed 4) <(weights april 4) || { echo "the printed configuration lacks what was given"; exit 1; }
+# Behind a schedule's end nothing moves, and somebody says so; another schedule says from what it differs.
+train over --model "$model" --in claims.stream --out /dev/null --lr-schedule cosine --total-steps 2 2>stderr
+grep -q 'step 3: the learning rate is 0, and the weights stay as they are: --lr-schedule cosine was at its end after 2 optimiser steps' stderr || { cat stderr; exit 1; }
+train over --in claims.stream --out /dev/null --lr-schedule cosine --total-steps 9 2>stderr
+grep -q 'the optimiser is now lr=0.001 schedule=cosine total-steps=9 .*; until the checkpoint it was lr=0.001 schedule=cosine total-steps=2 ' stderr || { cat stderr; exit 1; }

@@ -96,8 +96,11 @@ partial-buffer put -q -s b --in <(generate <held)
 until partial-buffer claim -q -s b >claim 2>/dev/null; do partial-buffer take -q -s b --worker w1 | APRIL_VERSION=3 generate | partial-buffer put -q -s b; done
 uid=$(partial-buffer ls -q -s b --json --where group_state=claimed --where state=scored --sort resumes --limit 1 | sed 's/.*"uid":"\([0-9a-f]*\)".*/\1/')
 group=$(partial-buffer ls -q -s b --json --where uid=$uid | sed 's/.*"group_id":"\([0-9a-f]*\)".*/\1/')
+staleness() { partial-buffer ls -q -s b --json --columns staleness --where uid=$uid; }
+at_claim=$(staleness)
 train <claim >steps
 partial-buffer commit -q -s b --in steps
+expect "$(staleness)" "$at_claim" "staleness of a trained rollout: that of its claim"
 partial-buffer show -q -s b "$group" >shown
 grep -q "^state      trained" shown && expect "$(grep -c '^member' shown)" 4 "members shown" && grep -q "claimed for step 0" shown || { cat shown; exit 1; }
 partial-buffer show -q -s b "$uid" >kept

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "../stream/temp_dir.h"
+#include "base/error.h"
 
 namespace april {
 namespace {
@@ -52,4 +53,17 @@ TEST_CASE("this machine says how much memory is available") {
 }
 
 }  // namespace
+
+TEST_CASE("what needs more memory than there is is refused, with what, how much and what to do") {
+  CHECK_NOTHROW(RequireMemory(1, "this", "nothing"));
+  try {
+    RequireMemory(std::numeric_limits<uint64_t>::max() / 4, "training this model", "a smaller model");
+    FAIL("accepted");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::kRuntime);
+    CHECK_THAT(error.message(), Catch::StartsWith("training this model needs ") && Catch::EndsWith(" is available"));
+    CHECK(error.hint() == "a smaller model");
+  }
+}
+
 }  // namespace april

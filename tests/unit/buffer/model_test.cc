@@ -13,7 +13,7 @@ buffer::RunConfig ConfigOf(uint64_t seed) {
   return config;
 }
 
-void Run(uint64_t first_seed, uint64_t last_seed) {
+void RunModel(uint64_t first_seed, uint64_t last_seed) {
   constexpr int kOperations = 500;
   test::BufferModel::Counts counts;
   for (uint64_t seed = first_seed; seed <= last_seed; ++seed) {
@@ -43,8 +43,8 @@ void Run(uint64_t first_seed, uint64_t last_seed) {
   CHECK(counts.certain_only > runs / 2);
 }
 
-TEST_CASE("random operations leave the real buffer and the obvious one equal") { Run(1, 20); }
-TEST_CASE("100,000 of them", "[slow][heavy]") { Run(21, 200); }
+TEST_CASE("random operations leave the real buffer and the obvious one equal") { RunModel(1, 20); }
+TEST_CASE("100,000 of them", "[slow][heavy]") { RunModel(21, 200); }
 
 TEST_CASE("power may go behind any operation on files, and nothing that was acknowledged is lost", "[heavy]") {
   constexpr int kOperations = 120;

@@ -44,7 +44,7 @@ struct FullDisk {
   FailingFiles files;
 };
 
-void Put(Store& store, const record::Rollout& rollout) {
+void PutOne(Store& store, const record::Rollout& rollout) {
   buffer::PutCounts counts;
   std::set<uint64_t> leases;
   store.Transact([&](buffer::Batch& batch) { buffer::PutRecord(store, batch, record::EncodeRecord(rollout), &counts, &leases); });
@@ -69,9 +69,9 @@ TEST_CASE("on a full disk what comes back is kept in the reserve's place, and no
   disk.files.room = 10;
   CHECK_THROWS_WITH(test::Take(store, 1, 6), Catch::Contains("No space left"));
   CHECK(disk.HasReserve());  // a take must not use it up
-  Put(store, test::Scored(test::Generate(rollouts[0], 3, 0), 1));
+  PutOne(store, test::Scored(test::Generate(rollouts[0], 3, 0), 1));
   CHECK_FALSE(disk.HasReserve());
-  for (size_t i = 1; i < rollouts.size(); ++i) Put(store, test::Scored(test::Generate(rollouts[i], 3, 0), 1));
+  for (size_t i = 1; i < rollouts.size(); ++i) PutOne(store, test::Scored(test::Generate(rollouts[i], 3, 0), 1));
   std::string waits_for;
   store.Transact([&](buffer::Batch& batch) { waits_for = buffer::MakeClaim(store.state(), batch, 2, std::nullopt); });
   CHECK(waits_for.empty());
@@ -107,7 +107,7 @@ TEST_CASE("what the reserve has no room for either is refused, and nothing of it
   store.Refresh();
   CHECK(store.journal().size_bytes() == size);
   CHECK(store.state().num_leased() == 2);
-  Put(store, test::Scored(test::Generate(rollouts[1], 3, 0), 1));  // a smaller one finds room
+  PutOne(store, test::Scored(test::Generate(rollouts[1], 3, 0), 1));  // a smaller one finds room
 }
 
 TEST_CASE("a full segment is closed on a full disk, too") {
@@ -118,7 +118,7 @@ TEST_CASE("a full segment is closed on a full disk, too") {
   const auto rollouts = test::Take(store, 2, 5);
   for (const record::Rollout& rollout : rollouts) {
     disk.files.room = 0;
-    Put(store, test::Scored(test::Generate(rollout, 3, 0), 1));
+    PutOne(store, test::Scored(test::Generate(rollout, 3, 0), 1));
     disk.files.room = 2 * kReserveBytes;
     CHECK(store.MakeReserve());
   }
@@ -132,7 +132,7 @@ TEST_CASE("a failed sync is never tried again, also when there is no room, and f
   Store store(disk.files, disk.scratch_clock, disk.directory, SmallReserve());
   const auto rollouts = test::Take(store, 1, 5);
   disk.files.syncs_to_fail = 1;
-  CHECK_THROWS_WITH(Put(store, test::Scored(test::Generate(rollouts[0], 3, 0), 1)), Catch::Contains("cannot sync"));
+  CHECK_THROWS_WITH(PutOne(store, test::Scored(test::Generate(rollouts[0], 3, 0), 1)), Catch::Contains("cannot sync"));
   CHECK(disk.files.syncs_to_fail == 0);
   CHECK(disk.HasReserve());
   CHECK_THROWS_WITH(store.CheckWritable(), Catch::Contains("cannot sync"));
@@ -141,7 +141,7 @@ TEST_CASE("a failed sync is never tried again, also when there is no room, and f
 TEST_CASE("a compaction that finds no room changes nothing and takes none away") {
   FullDisk disk;
   Store store(disk.files, disk.scratch_clock, disk.directory, SmallReserve());
-  for (const record::Rollout& rollout : test::Take(store, 6, 5)) Put(store, test::Scored(test::Generate(rollout, 40, 0), 1));
+  for (const record::Rollout& rollout : test::Take(store, 6, 5)) PutOne(store, test::Scored(test::Generate(rollout, 40, 0), 1));
   for (const int64_t room : {0, 500, 1500, 3000}) {
     disk.files.room = room;
     CHECK_THROWS_WITH(buffer::Compact(disk.files, disk.scratch_clock, disk.directory, {.lock_timeout_ms = 1000}), Catch::Contains("No space left"));
@@ -195,7 +195,7 @@ TEST_CASE("generators of a hub pause while its disk is full") {
   CHECK(disk.HasReserve());
   // A put that had to free the reserve tells the same.
   disk.files.room = 10;
-  Put(store, test::Scored(test::Generate(store.ReadRollout(*store.state().FindRollout(store.state().leases().at(1).last_uids.at(0))), 3, 0), 1));
+  PutOne(store, test::Scored(test::Generate(store.ReadRollout(*store.state().FindRollout(store.state().leases().at(1).last_uids.at(0))), 3, 0), 1));
   hub.Tick();
   CHECK(hub.CurrentDemand() == buffer::Demand::kPause);
   disk.scratch_clock.now_ns += 2'000'000'000;

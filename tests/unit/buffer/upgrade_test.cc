@@ -14,12 +14,12 @@ namespace {
 
 using namespace test;
 
-const SetClock kClock;
+const SetClock kTime;
 
 /// Prompts, a rollout with tokens, one that is leased, and the rest.
 void MakeSource(MemoryFiles& files) {
-  buffer::Store::Init(files, kClock, "old", SmallConfig());
-  buffer::Store store(files, kClock, "old");
+  buffer::Store::Init(files, kTime, "old", SmallConfig());
+  buffer::Store store(files, kTime, "old");
   AddPrompts(store, 6, 2, 7);
   const std::vector<record::Rollout> taken = Take(store, 3, 11);
   Put(store, {Generate(taken[0], 3, 1), Scored(Generate(taken[1], 4, 1), 1)});
@@ -28,9 +28,9 @@ void MakeSource(MemoryFiles& files) {
 TEST_CASE("a copy outlives a loss of power right after it, in directories that were made for it") {
   MemoryFiles files;
   MakeSource(files);
-  buffer::Upgrade(files, kClock, "old", "new/run/buffer");
+  buffer::Upgrade(files, kTime, "old", "new/run/buffer");
   files.RestartSynced();
-  buffer::Store source(files, kClock, "old"), copy(files, kClock, "new/run/buffer");
+  buffer::Store source(files, kTime, "old"), copy(files, kTime, "new/run/buffer");
   REQUIRE(copy.state().groups().size() == source.state().groups().size());
   for (const auto& [admission, group] : source.state().groups()) {
     for (size_t i = 0; i < group.members.size(); ++i) {
@@ -45,7 +45,7 @@ TEST_CASE("a copy outlives a loss of power right after it, in directories that w
 TEST_CASE("damage anywhere in a fresh copy is told") {
   MemoryFiles files;
   MakeSource(files);
-  buffer::Upgrade(files, kClock, "old", "new");
+  buffer::Upgrade(files, kTime, "old", "new");
   const std::string path = "new/journal/" + files.List("new/journal").front(), whole = ReadFile(files, path);
   for (size_t i = 0; i < whole.size(); i += 7) {
     std::string damaged = whole;
@@ -59,10 +59,10 @@ TEST_CASE("damage anywhere in a fresh copy is told") {
 TEST_CASE("a copy has its own copy of the run's first entry, for repair") {
   MemoryFiles files;
   MakeSource(files);
-  buffer::Upgrade(files, kClock, "old", "new");
+  buffer::Upgrade(files, kTime, "old", "new");
   for (const std::string& name : files.List("new/journal")) files.Remove("new/journal/" + name);
-  CHECK_FALSE(buffer::Repair(files, kClock, "new", {}).actions.empty());
-  CHECK(buffer::Store(files, kClock, "new").state().config() == SmallConfig());
+  CHECK_FALSE(buffer::Repair(files, kTime, "new", {}).actions.empty());
+  CHECK(buffer::Store(files, kTime, "new").state().config() == SmallConfig());
 }
 
 }  // namespace

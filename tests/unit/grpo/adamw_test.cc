@@ -14,8 +14,8 @@ using namespace april::grpo;
 
 namespace {
 
-struct Rig {
-  Rig()
+struct OptimizerRig {
+  OptimizerRig()
       : kernels(kernels::ChooseKernels("auto", kernels::Precision::kF32)),
         pool(2),
         state(model::Config::FromJson(TinyConfig())),
@@ -50,7 +50,7 @@ struct Rig {
 }  // namespace
 
 TEST_CASE("the norm is over all parameters") {
-  Rig rig;
+  OptimizerRig rig;
   rig.Fill(0, 3);
   rig.gradients.Tensor(3)[7] = -4;
   const Optimizer optimizer({}, rig.state, rig.kernels, rig.pool, *rig.ranks);
@@ -60,7 +60,7 @@ TEST_CASE("the norm is over all parameters") {
 }
 
 TEST_CASE("several steps equal the formula, element by element") {
-  Rig rig;
+  OptimizerRig rig;
   OptimizerOptions options;
   options.lr = 1e-2;
   options.warmup_steps = 4;

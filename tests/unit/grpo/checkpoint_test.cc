@@ -13,8 +13,8 @@ using namespace april::grpo;
 
 namespace {
 
-struct Rig {
-  Rig() : pool(1), state(model::Config::FromJson(TinyConfig())) {
+struct CheckpointRig {
+  CheckpointRig() : pool(1), state(model::Config::FromJson(TinyConfig())) {
     WriteTinyModel(scratch / "model");
     state.LoadModel(*weights::ModelFiles::Open(scratch / "model"), 0, pool);
   }
@@ -42,7 +42,7 @@ void Cut(const std::string& path) { std::filesystem::resize_file(path, std::file
 }  // namespace
 
 TEST_CASE("a checkpoint reads back with every bit") {
-  Rig rig;
+  CheckpointRig rig;
   auto store = rig.Store();
   const std::string name = rig.Write(store, 8);
   CHECK(name == "step-00000008");
@@ -69,7 +69,7 @@ TEST_CASE("a checkpoint reads back with every bit") {
 }
 
 TEST_CASE("what is not whole is passed over") {
-  Rig rig;
+  CheckpointRig rig;
   auto store = rig.Store(3);
   rig.Write(store, 4);
   const std::string good = rig.Write(store, 5), newest = rig.Write(store, 6);
@@ -91,7 +91,7 @@ TEST_CASE("what is not whole is passed over") {
 }
 
 TEST_CASE("a checkpoint of a later major version is refused, never passed over") {
-  Rig rig;
+  CheckpointRig rig;
   auto store = rig.Store();
   const std::string name = rig.Write(store, 4), path = store.PathOf(name) + "/manifest.json";
   Json manifest = Json::parse(ReadFile(SystemFiles(), path));
@@ -101,7 +101,7 @@ TEST_CASE("a checkpoint of a later major version is refused, never passed over")
 }
 
 TEST_CASE("only the newest whole checkpoints are kept") {
-  Rig rig;
+  CheckpointRig rig;
   auto store = rig.Store(2);
   for (int64_t step = 1; step <= 4; ++step) rig.Write(store, step);
   CHECK(!std::filesystem::exists(store.PathOf("step-00000001")));
@@ -111,7 +111,7 @@ TEST_CASE("only the newest whole checkpoints are kept") {
 }
 
 TEST_CASE("a write that fails leaves the older checkpoint whole and no rubbish") {
-  Rig rig;
+  CheckpointRig rig;
   auto store = rig.Store();
   const std::string good = rig.Write(store, 4);
   rig.state.step = 5;
@@ -121,7 +121,7 @@ TEST_CASE("a write that fails leaves the older checkpoint whole and no rubbish")
 }
 
 TEST_CASE("a checkpoint of another course over an old one has nothing of it, and what no manifest lists is not read") {
-  Rig rig;
+  CheckpointRig rig;
   auto store = rig.Store();
   record::Step last;
   CheckpointInfo info{"run", "method", 42, 99, {last}};
@@ -138,7 +138,7 @@ TEST_CASE("a checkpoint of another course over an old one has nothing of it, and
 }
 
 TEST_CASE("a copy that has the name of another step is set aside") {
-  Rig rig;
+  CheckpointRig rig;
   auto store = rig.Store();
   const std::string good = rig.Write(store, 4), copy = store.PathOf("step-00000007");
   std::filesystem::copy(store.PathOf(good), copy, std::filesystem::copy_options::recursive);
@@ -151,7 +151,7 @@ TEST_CASE("a copy that has the name of another step is set aside") {
 }
 
 TEST_CASE("only names of a step are checkpoints, and steps are compared as numbers") {
-  Rig rig;
+  CheckpointRig rig;
   auto store = rig.Store(1);
   const auto copy = [&](const std::string& name, const std::string& as) {
     std::filesystem::copy(store.PathOf(name), store.PathOf(as), std::filesystem::copy_options::recursive);
@@ -171,7 +171,7 @@ TEST_CASE("only names of a step are checkpoints, and steps are compared as numbe
 }
 
 TEST_CASE("an old checkpoint that cannot be removed whole costs only a warning") {
-  Rig rig;
+  CheckpointRig rig;
   auto store = rig.Store(1);
   const std::string old = store.PathOf(rig.Write(store, 4));
   std::filesystem::create_directories(old + "/evaluation/of-mine");
@@ -185,7 +185,7 @@ TEST_CASE("an old checkpoint that cannot be removed whole costs only a warning")
 }
 
 TEST_CASE("a manifest that lacks a key is damaged data, whoever asks") {
-  Rig rig;
+  CheckpointRig rig;
   auto store = rig.Store();
   const std::string name = rig.Write(store, 4), path = store.PathOf(name) + "/manifest.json";
   const std::string key = GENERATE("step", "version", "weights", "optimizer_steps", "run", "tokenizer", "method");

@@ -11,12 +11,6 @@ using namespace april::grpo;
 
 namespace {
 
-record::Header TestHeader() {
-  record::Header header;
-  header.run = "test";
-  return header;
-}
-
 /// Reads every claim of a stream of these records.
 std::vector<Claim> ReadAll(const std::vector<record::Record>& records) {
   const ScratchDirectory scratch;

@@ -46,6 +46,12 @@ inline std::string HintOf(const std::function<void()>& action) {
   return "no error";
 }
 
+inline record::Header TestHeader() {
+  record::Header header;
+  header.run = "test";
+  return header;
+}
+
 inline Json TinyConfig() {
   return {{"architectures", {"LlamaForCausalLM"}},
           {"model_type", "llama"},

@@ -68,8 +68,8 @@ bool IsRounded(uint16_t seen, double exact, double error) {
   return std::abs(static_cast<double>(weights::Bf16ToF32(seen)) - exact) <= spacing / 2 + error;
 }
 
-struct Rig {
-  Rig() { WriteTinyModel(scratch / "model"); }
+struct LoraRig {
+  LoraRig() { WriteTinyModel(scratch / "model"); }
   SessionOptions Options(const std::string& name = "run") const {
     SessionOptions options;
     options.from = scratch / (name + "/checkpoints");
@@ -93,10 +93,8 @@ struct Rig {
   ScratchDirectory scratch;
 };
 
-void TrainUntil(Session& session, int64_t end) {
-  record::Header header;
-  header.run = "test";
-  session.CheckHeader(header);
+void TrainMixedUntil(Session& session, int64_t end) {
+  session.CheckHeader(TestHeader());
   for (int64_t step = session.step(); step < end; ++step) {
     StepReport report = session.Train(MakeMixedClaim(step));
     session.Settle(&report);
@@ -105,7 +103,7 @@ void TrainUntil(Session& session, int64_t end) {
 
 void Run(const SessionOptions& options, int threads, int64_t end) {
   Session session(options, threads);
-  TrainUntil(session, end);
+  TrainMixedUntil(session, end);
 }
 
 std::vector<float> Values(const weights::ModelFiles& files, const model::ParameterSpec& parameter) {
@@ -231,7 +229,7 @@ TEST_CASE("loss, the factors' gradients and the new factors equal the f64 refere
 }
 
 TEST_CASE("the first version is the base, and later ones are the base with the checkpoint's factors merged") {
-  Rig rig;
+  LoraRig rig;
   SessionOptions options = rig.Options(), plain = rig.Options("plain");
   options.adapter.targets = "q,o,up,down";
   plain.adapter = {};
@@ -272,7 +270,7 @@ TEST_CASE("the first version is the base, and later ones are the base with the c
 
 TEST_CASE("with an adapter, micro-batch size and threads never change a bit, and resuming gives the uninterrupted run", "[heavy]") {
   for (const kernels::Kernels* kernels : kernels::AvailableKernels()) {
-    Rig rig;
+    LoraRig rig;
     SessionOptions whole = rig.Options("whole"), cut = rig.Options("cut");
     for (SessionOptions* options : {&whole, &cut})
       options->kernels = kernels->name, options->precision = "auto", options->adapter.targets = "q,v,down";
@@ -286,13 +284,13 @@ TEST_CASE("with an adapter, micro-batch size and threads never change a bit, and
     cut.model.clear();  // the checkpoint knows its base
     Session session(cut, 2);
     CHECK(session.step() == 2);
-    TrainUntil(session, 5);
+    TrainMixedUntil(session, 5);
     CHECK(rig.Weights("whole", 5) == rig.Weights("cut", 5));
   }
 }
 
 TEST_CASE("the seed is the adapter's alone, and so are alpha and targets, which are refused without it") {
-  Rig rig;
+  LoraRig rig;
   SessionOptions off = rig.Options("off"), also_off = rig.Options("also-off"), on = rig.Options("on"), other = rig.Options("other");
   off.adapter = also_off.adapter = {};
   also_off.seed = other.seed = 7;
@@ -309,7 +307,7 @@ TEST_CASE("the seed is the adapter's alone, and so are alpha and targets, which 
 }
 
 TEST_CASE("a run with an adapter goes on only with its own adapter, on its own base") {
-  Rig rig;
+  LoraRig rig;
   const SessionOptions options = rig.Options();
   Run(options, 1, 2);
   SessionOptions other = options;
@@ -334,7 +332,7 @@ TEST_CASE("a run with an adapter goes on only with its own adapter, on its own b
   other.model = options.model + "-moved";
   Session session(other, 1);
   CHECK(session.step() == 2);
-  TrainUntil(session, 4);
+  TrainMixedUntil(session, 4);
   const Json config = Json::parse(ReadFile(SystemFiles(), options.from + "/step-00000004/adapter/adapter_config.json"));
   CHECK(config["base_model_name_or_path"] == other.model);
 
@@ -347,7 +345,7 @@ TEST_CASE("a run with an adapter goes on only with its own adapter, on its own b
 }
 
 TEST_CASE("checkpoints with an adapter are pruned whole, and one with a damaged factor is passed over") {
-  Rig rig;
+  LoraRig rig;
   SessionOptions options = rig.Options();
   options.keep = 2;
   Run(options, 1, 6);

@@ -17,7 +17,7 @@ using Doubles = std::vector<double>;
 
 namespace {
 
-const Json& Reference() {
+const Json& Golden() {
   static const Json reference = Json::parse(ReadFile(SystemFiles(), std::string(APRIL_SOURCE_DIR) + "/tests/parity/grpo_reference.json"));
   return reference;
 }
@@ -34,8 +34,8 @@ LossRules RulesOf(const Json& names) {
   rules.policy = &FindRule(PolicyRules(), "loss", names.value("loss", "ppo"));
   rules.clip = rules.policy->clip;
   rules.kl = &FindRule(KlRules(), "kl", names.value("kl", "off"));
-  rules.kl_coef = rules.kl->term == nullptr ? 0 : Reference()["kl_coef"].get<double>();
-  rules.entropy_coef = names.value("entropy", false) ? Reference()["entropy_coef"].get<double>() : 0;
+  rules.kl_coef = rules.kl->term == nullptr ? 0 : Golden()["kl_coef"].get<double>();
+  rules.entropy_coef = names.value("entropy", false) ? Golden()["entropy_coef"].get<double>() : 0;
   rules.aggregation = &FindRule(AggregationRules(), "agg", names.value("agg", "token-mean"));
   return rules;
 }
@@ -67,7 +67,7 @@ TEST_CASE("Exp is exact at 0 and as good as the reference elsewhere") {
   CHECK(Exp(-800) == 0);
   CHECK(std::isinf(Exp(800)));
   CHECK(std::isnan(Exp(std::nan(""))));
-  for (const auto& row : Reference()["exp"]) CHECK(Exp(row["x"].get<double>()) == Approx(row["exp"].get<double>()).epsilon(1e-15));
+  for (const auto& row : Golden()["exp"]) CHECK(Exp(row["x"].get<double>()) == Approx(row["exp"].get<double>()).epsilon(1e-15));
   double worst = 0;
   for (uint64_t i = 0; i < 20000; ++i) {
     const double x = (Uniform(i) - 0.5) * 60;
@@ -90,7 +90,10 @@ TEST_CASE("advantages equal the published vectors") {
 }
 
 TEST_CASE("advantages equal the reference, and are exactly zero for equal rewards") {
-  for (const auto& row : Reference()["advantages"]) {
+  std::map<std::string, int> seen_rules;
+  for (const auto& row : Golden()["advantages"]) {
+    ++seen_rules[row["rule"].get<std::string>()];
+    ++seen_rules[row["std"].get<std::string>()];
     INFO(row["rule"] << " " << row["std"]);
     const auto expected = row["advantages"].get<std::vector<Doubles>>();
     const auto rewards = row["rewards"].get<std::vector<Doubles>>();
@@ -101,7 +104,9 @@ TEST_CASE("advantages equal the reference, and are exactly zero for equal reward
     }
   }
   for (const AdvantageRule& rule : AdvantageRules()) {
+    CHECK(seen_rules[rule.name] > 0);  // no row without its reference value
     for (const SpreadRule& spread : SpreadRules()) {
+      CHECK(seen_rules[spread.name] > 0);
       CHECK(AdvantagesOf({0.1, 0.1, 0.1}, rule.name, spread.name) == Doubles{0, 0, 0});
       CHECK(AdvantagesOf({0.7}, rule.name, spread.name) == Doubles{0});
     }
@@ -112,7 +117,8 @@ TEST_CASE("correction weights equal the published vectors") {
   const Doubles behaviour(6, 0.0), log_ratios{-.8, -.5, 0, .5, 1, 2};
   const auto weights = [&](const char* text) {
     Doubles result(6);
-    ParseCorrection(text).Weigh(log_ratios, behaviour, result);
+    std::vector<uint8_t> bounded(6);
+    ParseCorrection(text).Weigh(log_ratios, behaviour, result, bounded);
     return result;
   };
   const std::vector<std::pair<const char*, Doubles>> expected{
@@ -129,10 +135,15 @@ TEST_CASE("correction weights equal the published vectors") {
     for (size_t i = 0; i < 6; ++i) CHECK(weights(text)[i] == Approx(values[i]).margin(5e-6));
   }
   CHECK(weights("tis")[2] == 1.0);
-  Doubles result(6);
-  CHECK(ParseCorrection("tis").Weigh(log_ratios, behaviour, result) == 2);
-  CHECK(ParseCorrection("icepop").Weigh(log_ratios, behaviour, result) == 2);
-  CHECK(ParseCorrection("seq:100").Weigh(log_ratios, behaviour, result) == 0);
+  const auto bounded = [&](const char* text) {
+    Doubles result(6);
+    std::vector<uint8_t> is_bounded(6);
+    ParseCorrection(text).Weigh(log_ratios, behaviour, result, is_bounded);
+    return is_bounded;
+  };
+  CHECK(bounded("tis") == std::vector<uint8_t>{0, 0, 0, 0, 1, 1});
+  CHECK(bounded("icepop") == std::vector<uint8_t>{1, 0, 0, 0, 0, 1});
+  CHECK(bounded("seq:100") == std::vector<uint8_t>(6, 0));
 }
 
 TEST_CASE("a correction that makes no sense is refused") {
@@ -147,7 +158,7 @@ TEST_CASE("a correction that makes no sense is refused") {
 }
 
 TEST_CASE("loss and gradients of a claim equal the reference on every axis") {
-  const Json& reference = Reference();
+  const Json& reference = Golden();
   const auto& sequences = reference["sequences"];
   ClaimTotals totals;
   totals.budget_tokens = reference["budget"];
@@ -234,7 +245,7 @@ TEST_CASE("on policy, every correction equals none bit for bit and every gradien
     SequenceLoss(RulesOf({{"correction", rule.name}}), inputs, &corrected);
     CHECK(none.gradients == corrected.gradients);
     CHECK(none.loss == corrected.loss);
-    CHECK(corrected.num_bounded == 0);
+    CHECK(corrected.bounded == std::vector<uint8_t>(logprobs.size(), 0));
   }
 }
 
@@ -254,13 +265,16 @@ TEST_CASE("at ratio 1 all losses have the same gradient, bit for bit") {
 }
 
 TEST_CASE("learning rates equal the reference") {
-  for (const auto& row : Reference()["schedules"]) {
+  std::map<std::string, int> seen_rules;
+  for (const auto& row : Golden()["schedules"]) {
     const Schedule schedule{&FindRule(ScheduleRules(), "lr-schedule", row["name"]), row["lr"], row["floor"], row["warmup"], row["total"]};
     INFO(row["name"]);
+    ++seen_rules[row["name"].get<std::string>()];
     int64_t step = 0;
     for (const double expected : row["rates"].get<Doubles>()) CHECK(LearningRate(schedule, step++) == Approx(expected).epsilon(1e-14));
   }
   for (const ScheduleRule& rule : ScheduleRules()) {  // it begins at --lr and ends at the floor, exactly
+    CHECK(seen_rules[rule.name] > 0);  // no row without its reference value
     const Schedule schedule{&rule, 1e-5, 1e-6, 0, 7};
     CHECK(LearningRate(schedule, 0) == 1e-5);
     if (rule.height != nullptr) CHECK(LearningRate(schedule, 7) == 1e-6);

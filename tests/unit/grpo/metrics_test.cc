@@ -39,9 +39,7 @@ Json Trained(const ScratchDirectory& scratch, const std::string& name, const Cla
   options.precision = "f32";
   if (change) change(&options);
   Session session(options, 1);
-  record::Header header;
-  header.run = "test";
-  session.CheckHeader(header);
+  session.CheckHeader(TestHeader());
   return session.Train(claim).metrics;
 }
 
@@ -130,6 +128,76 @@ TEST_CASE("entropies and ratios of a step") {
   CHECK(Number(metrics, "advantage_min") < 0);
   CHECK(Number(metrics, "advantage_max") > 0);
   CHECK(Number(metrics, "matrix_gflops") > 0);
+}
+
+TEST_CASE("loss and norms are means over the optimiser steps that had anything to train, at most one a group") {
+  ScratchDirectory scratch;
+  WriteTinyModel(scratch / "model");
+  Claim equal = MakeMixedClaim(0);  // the middle one of three groups has equal rewards
+  Claim alone = equal;
+  alone.groups.erase(alone.groups.begin() + 1, alone.groups.end());
+  const auto in_steps = [](int64_t steps) {
+    return [steps](SessionOptions* options) { options->method.optimizer_steps = steps, options->optimizer.lr = 0; };
+  };
+  const Json three = Trained(scratch, "three", equal, in_steps(3)), many = Trained(scratch, "many", equal, in_steps(100));
+  const Json one = Trained(scratch, "one", alone, in_steps(1)), split = Trained(scratch, "split", alone, in_steps(4));
+  CHECK(three["optimizer_steps"] == 2);
+  CHECK(split["optimizer_steps"] == 1);
+  for (const char* key : {"loss", "grad_norm", "grad_norm_mlp"}) {
+    CHECK(many[key] == three[key]);
+    CHECK(split[key] == one[key]);
+  }
+  Claim last = equal;
+  last.groups.erase(last.groups.begin(), last.groups.begin() + 2);
+  const Json other = Trained(scratch, "other", last, in_steps(1));
+  CHECK(Number(three, "grad_norm") == Approx((Number(one, "grad_norm") + Number(other, "grad_norm")) / 2).epsilon(1e-12));
+}
+
+TEST_CASE("shares by age, and effective sample sizes, by hand") {
+  // Six tokens: ages 2, 2, 1, 0, 0, 0; the first member's; the second member has one of age 0.
+  std::vector<record::Rollout> rollouts = {MakeRollout(1, 0, 6, 1, 5), MakeRollout(1, 1, 1, 0, 5)};
+  rollouts[0].weight_versions = {{3, 22, 0, 2, {}}, {4, 33, 2, 3, {}}, {5, 55, 3, 6, {}}};
+  rollouts[1].weight_versions = {{5, 55, 0, 1, {}}};
+  rollouts[0].logprobs = {-2, -1, -1, -1, -1, -1};
+  rollouts[1].logprobs = {-1};
+  const Claim claim = MakeClaim(5, {rollouts});
+  MethodOptions options;
+  options.is_correction = "tis:2";
+  const Method method = ParseMethod(options);
+  const Batch batch = MakeBatch(claim, method, {64, 128, 5, 55, ""});
+  Metrics metrics;
+  metrics.AddBatch(batch);
+  const std::vector<std::vector<double>> current = {{-1, -1, -1 + std::log(0.5), -1, -1, -1}, {-1}};  // ratios e, 1, 1/2, 1, 1, 1; 1
+  for (size_t s = 0; s < 2; ++s) {
+    const TrainingSequence& sequence = batch.groups[0].sequences[s];
+    const std::vector<double> entropies(current[s].size(), 0.0);
+    SequenceTerms terms;
+    SequenceLoss(method.loss, {current[s], current[s], sequence.behaviour, {}, entropies, sequence.advantage, 1}, &terms);
+    metrics.AddSequence(method, sequence, current[s], current[s], entropies, terms);
+  }
+  const Json json = metrics.ToJson();
+  CHECK(Number(json, "stale_share") == Approx(3.0 / 7));
+  CHECK(Number(json["token_share_by_age"], "0") == Approx(4.0 / 7));
+  CHECK(Number(json["token_share_by_age"], "1") == Approx(1.0 / 7));
+  CHECK(Number(json["token_share_by_age"], "2") == Approx(2.0 / 7));
+  CHECK(Number(json, "correction_capped_share") == Approx(1.0 / 7));
+  CHECK(Number(json["correction_capped_share_by_age"], "2") == Approx(1.0 / 2));
+  CHECK(Number(json["correction_capped_share_by_age"], "0") == 0);
+  CHECK(Number(json["correction_weight_mean_by_age"], "2") == Approx((2 + 1) / 2.0));
+  CHECK(Number(json["correction_weight_mean_by_age"], "1") == Approx(0.5));
+  CHECK(Number(json, "correction_weight_mean") == Approx((2 + 1 + 0.5 + 4) / 7));
+  CHECK(Number(json, "effective_token_share") == Approx(7.5 * 7.5 / (7 * (4 + 1 + 0.25 + 4))));
+  const double e = std::exp(1.0);
+  CHECK(Number(json, "behaviour_effective_token_share") == Approx((e + 5.5) * (e + 5.5) / (7 * (e * e + 1 + 0.25 + 4))));
+  CHECK(Number(json["clip_share_by_age"], "0") == 0);
+  CHECK(Number(json, "masked_share") == 0);
+
+  options.token_filter = "off-policy-mask";
+  Metrics masked;
+  masked.AddBatch(MakeBatch(claim, ParseMethod(options), {64, 128, 5, 55, ""}));
+  CHECK(Number(masked.ToJson(), "masked_share") == Approx(3.0 / 7));
+  CHECK(Number(masked.ToJson()["masked_share_by_age"], "2") == 1);
+  CHECK(Number(masked.ToJson()["masked_share_by_age"], "0") == 0);
 }
 
 TEST_CASE("a rollout went on when other weights sampled some of it, or when it was resumed; other tokens in between are no interruption") {

@@ -54,6 +54,21 @@ TEST_CASE("every preset goes with every advantage that is given beside it, whose
   }
 }
 
+TEST_CASE("a loss that is given beside a preset keeps its own clip bounds") {
+  for (const Preset& preset : Presets()) {
+    for (const PolicyRule& rule : PolicyRules()) {
+      INFO(preset.name << " --loss " << rule.name);
+      MethodOptions options;
+      options.loss = rule.name;
+      const Method alone = ParseMethod(options), method = Applied(preset.name, {"loss"}, options), own = Applied(preset.name);
+      CHECK(method.loss.policy == &rule);
+      const ClipBounds& bounds = own.loss.policy == &rule ? own.loss.clip : alone.loss.clip;
+      CHECK(method.loss.clip.low == bounds.low);
+      CHECK(method.loss.clip.high == bounds.high);
+    }
+  }
+}
+
 TEST_CASE("every option of a preset exists, and takes its value") {
   for (const Preset& preset : Presets()) {
     for (const auto& [name, value] : preset.options) {
@@ -63,6 +78,11 @@ TEST_CASE("every option of a preset exists, and takes its value") {
           changed.kl = "other";
       changed.kl_coef = 77;
       changed.optimizer_steps = 77;
+      if (std::string_view(name).starts_with("clip-")) {
+        for (const auto& [other, own] : preset.options) {
+          if (other == std::string("loss")) changed.loss = own;
+        }
+      }
       const auto only = [name = std::string(name)](const std::string& other) { return other != name; };
       changed.preset = preset.name;
       CHECK(ApplyPreset(only, &changed) == "--" + std::string(name) + " " + value);

@@ -24,8 +24,8 @@ using namespace april::grpo;
 
 namespace {
 
-struct Rig {
-  Rig() { WriteTinyModel(scratch / "model"); }
+struct RanksRig {
+  RanksRig() { WriteTinyModel(scratch / "model"); }
   SessionOptions Options(const std::string& name) const {
     SessionOptions options;
     options.from = scratch / (name + "/checkpoints");
@@ -68,9 +68,7 @@ std::vector<StepReport> Train(int num_ranks, const SessionOptions& options, int6
       return;
     }
     Session session(options, 1, all);
-    record::Header header;
-    header.run = "test";
-    session.CheckHeader(header);
+    session.CheckHeader(TestHeader());
     while (session.step() < end) {
       reports.push_back(session.Train(claim_of(session.step())));
       session.Settle(&reports.back());
@@ -112,7 +110,7 @@ double LargestDifference(const std::string& path, const std::string& other, cons
 }  // namespace
 
 TEST_CASE("two and three ranks agree with one, and twice the same ranks give the same bits") {
-  Rig rig;
+  RanksRig rig;
   SessionOptions plain = rig.Options("plain");
   std::vector<int> sizes = {2};
   SECTION("the default method") { sizes = {2, 3}; }
@@ -161,7 +159,7 @@ TEST_CASE("two and three ranks agree with one, and twice the same ranks give the
 }
 
 TEST_CASE("another number of ranks goes on from a checkpoint, which does not show how many wrote it") {
-  Rig rig;
+  RanksRig rig;
   for (const auto& [before, after] : {std::pair(2, 1), std::pair(1, 2), std::pair(2, 3)}) {
     const std::string name = std::to_string(before) + "-" + std::to_string(after);
     const SessionOptions options = rig.Options(name), same = rig.Options(name + "-same");
@@ -176,7 +174,7 @@ TEST_CASE("another number of ranks goes on from a checkpoint, which does not sho
 }
 
 TEST_CASE("a loss that is not finite on one rank stops the step on all, and nothing is saved") {
-  Rig rig;
+  RanksRig rig;
   SessionOptions options = rig.Options("infinite");
   options.method.old = "behaviour";
   // A response of rank 1's first group is worse than its group, and its recorded probability is next to nothing: the ratio is infinite.
@@ -204,7 +202,7 @@ TEST_CASE("a loss that is not finite on one rank stops the step on all, and noth
 }
 
 TEST_CASE("rank 0's wait for a slower rank is time of the backward pass") {
-  Rig rig;
+  RanksRig rig;
   const Claim claim = MakeClaimOf(0);
   double backward_s = 0;
   const auto failures = ranks::RunRanks(2, [&](const ranks::Place& place) {

@@ -17,7 +17,7 @@ namespace april::model {
 namespace {
 
 constexpr size_t kPrompt = 40, kResponses[] = {56, 9};
-constexpr double kTemperature = 0.8;
+constexpr double kSamplingTemperature = 0.8;
 
 // ---- what the script makes, too ----
 
@@ -136,8 +136,8 @@ double Generate(const weights::ModelFiles& files, const Chat& chat, const kernel
     for (size_t i = 0; i < response.size(); ++i) {
       forward.Run(*policy, cache, rows, logits.data());
       float entropy = 0;
-      const float log_sum_exp = RowLogSumExp(kernels, logits.data(), config.vocab, kTemperature, &entropy);
-      logprobs.push_back(TokenLogprob(logits.data(), response[i], kTemperature, log_sum_exp));
+      const float log_sum_exp = RowLogSumExp(kernels, logits.data(), config.vocab, kSamplingTemperature, &entropy);
+      logprobs.push_back(TokenLogprob(logits.data(), response[i], kSamplingTemperature, log_sum_exp));
       entropies.push_back(entropy);
       rows = {{response[i], static_cast<int32_t>(kPrompt + i), &sequence, true}};
     }
@@ -165,7 +165,7 @@ double Train(const weights::ModelFiles& files, const Chat& chat, const std::stri
   TrainingGroup group{chat.prompt, {}};
   for (const auto& response : chat.responses) group.responses.push_back(response);
   std::vector<float> logprobs(chat.targets), entropies(chat.targets);
-  pass.Forward(*policy, {&group, 1}, kTemperature, logprobs, entropies, true);
+  pass.Forward(*policy, {&group, 1}, kSamplingTemperature, logprobs, entropies, true);
   Gradients gradients(config);
   gradients.Zero(pool);
   pass.Backward(*policy, Units(name + ".loss", chat.targets), Units(name + ".entropy-loss", chat.targets), &gradients);

@@ -56,12 +56,13 @@ TEST_CASE("RANK and WORLD_SIZE go before Slurm, options before both") {
   CHECK(place.size == 2);
   CHECK(place.host == "a");
   CHECK(place.port == 1234);
-  place = Find(variables, {"2/3", "[::1]:77", 5});
+  place = Find(variables, {"2/3", "[::1]:77", 5, 90});
   CHECK(place.rank == 2);
   CHECK(place.size == 3);
   CHECK(place.host == "[::1]");
   CHECK(place.port == 77);
   CHECK(place.timeout_ms == 5'000);
+  CHECK(place.patience_ms == 90'000);
   CHECK(Find({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}}).port == 29500);
 }
 

@@ -166,7 +166,7 @@ TEST_CASE("a rank that lives and does not come is waited for until a limit, and 
 }
 
 TEST_CASE("a rank that waits for the end is told for whom") {
-  const stream::Map join = {{"names", stream::Array{"a", "b", "c"}}}, beat = {{"over", false}, {"waits_for", 2}};
+  const stream::Map join = {{"names", stream::Array{"a", "b", "c"}}, {"address", "127.0.0.1"}}, beat = {{"over", false}, {"waits_for", 2}};
   Place place{1, 3, "127.0.0.1", FreePort(), 20'000};
   place.patience_ms = 1'000;
   const auto server = stream::RpcServer::Bind("zmq+tcp://127.0.0.1:" + std::to_string(place.port));
@@ -220,12 +220,13 @@ TEST_CASE("a message that lacks something, or has something else, is answered an
 }
 
 TEST_CASE("answers that rank 0 would not give end a rank with an error, and later ones count as silence") {
-  const stream::Map good_join = {{"names", stream::Array{"a", "b"}}}, good_beat = {{"over", true}};
+  const stream::Map good_join = {{"names", stream::Array{"a", "b"}}, {"address", "127.0.0.1"}}, good_beat = {{"over", true}};
   const auto [to_join, to_beat] = GENERATE_COPY(table<stream::Map, stream::Map>({{stream::Map{}, good_beat},
                                                                                  {{{"refused", 4}}, good_beat},
                                                                                  {{{"refused", "no"}}, good_beat},
                                                                                  {{{"names", 1}}, good_beat},
                                                                                  {{{"names", stream::Array{1}}}, good_beat},
+                                                                                 {{{"names", stream::Array{"a", "b"}}}, good_beat},
                                                                                  {{{"waits_for", 1}}, good_beat},
                                                                                  {good_join, {}},
                                                                                  {good_join, {{"over", 1}}},

@@ -15,13 +15,13 @@
 namespace april::rollout {
 namespace {
 
-struct Kept : Sink {
+struct Finished : Sink {
   std::vector<record::Rollout> rollouts;
   void Write(const record::Record& record) override { rollouts.push_back(std::get<record::Rollout>(record)); }
   void Flush() override {}
 };
 
-record::Rollout Queued(uint64_t uid, uint64_t group = 0, size_t prompt_tokens = 4) {
+record::Rollout Waiting(uint64_t uid, uint64_t group = 0, size_t prompt_tokens = 4) {
   record::Rollout rollout;
   rollout.run = "r";
   rollout.prompt_id = std::to_string(group);
@@ -33,7 +33,7 @@ record::Rollout Queued(uint64_t uid, uint64_t group = 0, size_t prompt_tokens = 
   return rollout;
 }
 
-ScheduleOptions Options() {
+ScheduleOptions SimulationOptions() {
   ScheduleOptions options;
   options.progress_every = 0;
   options.stop_tokens = {2};
@@ -41,9 +41,9 @@ ScheduleOptions Options() {
 }
 
 double VirtualSeconds(SimEngine& engine, int64_t rollouts, size_t prompt_tokens, Counters* counters = nullptr) {
-  Kept sink;
-  Scheduler scheduler(Options(), engine, sink, nullptr);
-  for (int64_t i = 0; i < rollouts; ++i) scheduler.Give(Queued(static_cast<uint64_t>(i) + 1, 0, prompt_tokens));
+  Finished sink;
+  Scheduler scheduler(SimulationOptions(), engine, sink, nullptr);
+  for (int64_t i = 0; i < rollouts; ++i) scheduler.Give(Waiting(static_cast<uint64_t>(i) + 1, 0, prompt_tokens));
   const double begin = engine.clock().MonotonicSeconds();
   CHECK(scheduler.Run() == ScheduleEnd::kDone);
   if (counters) *counters = scheduler.counters();
@@ -97,9 +97,9 @@ TEST_CASE("With work waiting, no slot is ever idle, whatever the lengths; sync i
   SimProfile profile;
   profile.lengths = ParseLengths("lognormal:80,1.2");
   SimEngine engine(profile, 16, false);
-  Kept sink;
-  Scheduler scheduler(Options(), engine, sink, nullptr);
-  for (uint64_t i = 1; i <= 400; ++i) scheduler.Give(Queued(i));
+  Finished sink;
+  Scheduler scheduler(SimulationOptions(), engine, sink, nullptr);
+  for (uint64_t i = 1; i <= 400; ++i) scheduler.Give(Waiting(i));
   int64_t steps = 0, busy = 0, full_until = 0;
   scheduler.set_observer([&] {
     if (busy == 16 * steps && scheduler.counters().busy_slot_steps == 16 * scheduler.counters().steps) full_until = scheduler.counters().finished;
@@ -112,13 +112,13 @@ TEST_CASE("With work waiting, no slot is ever idle, whatever the lengths; sync i
 
   // One wave of 16: as long as the longest, and idle by exactly what the others lack.
   SimEngine wave(profile, 16, false);
-  Kept out;
-  Scheduler sync(Options(), wave, out, nullptr);
+  Finished out;
+  Scheduler sync(SimulationOptions(), wave, out, nullptr);
   int64_t longest = 0, sum = 0;
   for (uint64_t i = 1; i <= 16; ++i) {
-    sync.Give(Queued(i));
-    longest = std::max(longest, wave.Length(Queued(i)));
-    sum += wave.Length(Queued(i));
+    sync.Give(Waiting(i));
+    longest = std::max(longest, wave.Length(Waiting(i)));
+    sum += wave.Length(Waiting(i));
   }
   REQUIRE(sync.Run() == ScheduleEnd::kDone);
   CHECK(sync.counters().steps == longest);
@@ -147,11 +147,11 @@ TEST_CASE("A round ends with the step in which its token budget is reached, and 
     SimProfile profile;
     profile.lengths = ParseLengths("lognormal:60,0.8");
     SimEngine engine(profile, 8, false);
-    Kept sink;
-    ScheduleOptions options = Options();
+    Finished sink;
+    ScheduleOptions options = SimulationOptions();
     options.round_tokens = budget;
     Scheduler scheduler(options, engine, sink, nullptr);
-    for (uint64_t i = 1; i <= 20; ++i) scheduler.Give(Queued(i));
+    for (uint64_t i = 1; i <= 20; ++i) scheduler.Give(Waiting(i));
     const ScheduleEnd end = scheduler.Run();
     const Counters& counters = scheduler.counters();
     CHECK(sink.rollouts.size() == 20);
@@ -175,10 +175,10 @@ TEST_CASE("The same seed gives the same run; another gives other lengths") {
     profile.lengths = ParseLengths("heavy-tail:20,1.5");
     profile.lengths.longest = 2000;
     SimEngine engine(profile, 5, false);
-    Kept sink;
-    Scheduler scheduler(Options(), engine, sink, nullptr);
+    Finished sink;
+    Scheduler scheduler(SimulationOptions(), engine, sink, nullptr);
     for (uint64_t i = 1; i <= 30; ++i) {
-      record::Rollout rollout = Queued(i);
+      record::Rollout rollout = Waiting(i);
       rollout.seed = seed;
       scheduler.Give(rollout);
     }
@@ -195,9 +195,9 @@ TEST_CASE("Generated tokens are below the vocabulary, and the stop token comes a
   profile.lengths.tokens = {200};
   for (const std::vector<uint32_t>& own : {std::vector<uint32_t>{}, {7, 8, 9}}) {
     SimEngine engine(profile, 1, false);
-    Kept sink;
-    Scheduler scheduler(Options(), engine, sink, nullptr);
-    record::Rollout rollout = Queued(1);
+    Finished sink;
+    Scheduler scheduler(SimulationOptions(), engine, sink, nullptr);
+    record::Rollout rollout = Waiting(1);
     rollout.sampling.stop_tokens = own;
     scheduler.Give(rollout);
     scheduler.Run();
@@ -234,7 +234,7 @@ TEST_CASE("A table of step times is interpolated, goes on beyond its end and nev
 TEST_CASE("Lengths are distributed as they say") {
   const auto lengths = [](const LengthDistribution& distribution) {
     std::vector<double> drawn;
-    for (uint64_t uid = 1; uid <= 20'000; ++uid) drawn.push_back(static_cast<double>(distribution.Of(Queued(uid))));
+    for (uint64_t uid = 1; uid <= 20'000; ++uid) drawn.push_back(static_cast<double>(distribution.Of(Waiting(uid))));
     std::sort(drawn.begin(), drawn.end());
     return drawn;
   };
@@ -263,7 +263,7 @@ TEST_CASE("Rollouts of a group have in common what group_share says") {
     lengths.group_share = group_share;
     double xy = 0, xx = 0;
     for (uint64_t group = 1; group <= 5000; ++group) {
-      const auto log_of = [&](uint64_t index) { return std::log(static_cast<double>(lengths.Of(Queued(group * 10 + index, group))) / 1000); };
+      const auto log_of = [&](uint64_t index) { return std::log(static_cast<double>(lengths.Of(Waiting(group * 10 + index, group))) / 1000); };
       const double x = log_of(1), y = log_of(2);
       xy += x * y;
       xx += (x * x + y * y) / 2;
@@ -349,10 +349,10 @@ TEST_CASE("Measuring an engine finds the times that it has") {
 
 TEST_CASE("Metrics and summary say that time is simulated") {
   SimEngine engine(SimProfile(), 2, false);
-  Kept sink;
-  Scheduler scheduler(Options(), engine, sink, nullptr);
+  Finished sink;
+  Scheduler scheduler(SimulationOptions(), engine, sink, nullptr);
   Meter meter(engine, scheduler, 0);
-  scheduler.Give(Queued(1));
+  scheduler.Give(Waiting(1));
   scheduler.Run();
   CHECK(meter.TakeMetrics().at("simulated") == true);
   CHECK(meter.Summary().ends_with(" in simulated time"));

@@ -20,17 +20,17 @@ using april::test::TempDir;
 
 namespace {
 
-std::string Header(uint64_t tokenizer = 7) {
+std::string HeaderOf(uint64_t tokenizer = 7) {
   return Encode(Map{{"type", "header"}, {"format", "april-stream"}, {"version", Array{1, 0}}, {"purpose", "train"}, {"tokenizer", tokenizer}});
 }
 
-std::string Record(uint64_t number, size_t size) {
+std::string Thing(uint64_t number, size_t size) {
   return Encode(Map{{"type", "thing"}, {"uid", number}, {"data", Bin{std::string(size, static_cast<char>(number))}}});
 }
 
 std::vector<std::string> Records(uint64_t first, uint64_t count, size_t max_size) {
   std::vector<std::string> records;
-  for (uint64_t i = 0; i < count; ++i) records.push_back(Record(first + i, RandomBits(3, RandomUse::kTest, first, i) % (max_size + 1)));
+  for (uint64_t i = 0; i < count; ++i) records.push_back(Thing(first + i, RandomBits(3, RandomUse::kTest, first, i) % (max_size + 1)));
   return records;
 }
 
@@ -48,7 +48,7 @@ ReaderOptions Reading(int64_t peer_timeout_ms = 5000, int64_t sources = 1) {
 }
 
 void WriteAll(const std::string& endpoint, const std::vector<std::string>& records, const WriterOptions& options, uint64_t tokenizer = 7) {
-  auto writer = Writer::Open(endpoint, Header(tokenizer), options);
+  auto writer = Writer::Open(endpoint, HeaderOf(tokenizer), options);
   for (const std::string& record : records) writer->Write(record);
   writer->Finish(EndStatus::kOk);
 }
@@ -84,7 +84,7 @@ TEST_CASE("A stream passes whole, whoever binds, over ipc and tcp") {
     options.mark_bytes = 100'000;
     std::thread producer([&, to = out] { WriteAll(to, records, options); });
     auto reader = Reader::Open(in, Reading());
-    CHECK(reader->header() == Header());
+    CHECK(reader->header() == HeaderOf());
     CHECK(ReadAll(*reader) == records);
     CHECK(reader->end_status() == EndStatus::kOk);
     producer.join();
@@ -132,14 +132,14 @@ TEST_CASE("A writer more than expected is refused, and the stream goes on") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("socket");
   std::unique_ptr<Writer> first;
-  std::thread producer([&] { first = Writer::Open(endpoint, Header(), Writing()); });
+  std::thread producer([&] { first = Writer::Open(endpoint, HeaderOf(), Writing()); });
   auto reader = Reader::Open("@" + endpoint, Reading());
   producer.join();
   const auto failure = Failure([&] { WriteAll(endpoint, Records(5, 1, 1), Writing()); });
   CHECK(failure.first == kPeer);
   CHECK_THAT(failure.second, Catch::Contains("sources already"));
   std::thread end([&] {
-    first->Write(Record(1, 1));
+    first->Write(Thing(1, 1));
     first->Finish(EndStatus::kStopped);
   });
   CHECK(ReadAll(*reader).size() == 1);
@@ -152,10 +152,10 @@ TEST_CASE("Both sides may be slower than the time limit while they are alive", "
   const std::string endpoint = "zmq+ipc://" + dir.Path("socket");
   const auto nap = [] { std::this_thread::sleep_for(std::chrono::milliseconds(900)); };
   std::thread producer([&] {
-    auto writer = Writer::Open(endpoint, Header(), Writing(500));
-    writer->Write(Record(1, 10));
+    auto writer = Writer::Open(endpoint, HeaderOf(), Writing(500));
+    writer->Write(Thing(1, 10));
     nap();
-    writer->Write(Record(2, 10));
+    writer->Write(Thing(2, 10));
     writer->Finish(EndStatus::kOk);
   });
   auto reader = Reader::Open("@" + endpoint, Reading(500));
@@ -169,10 +169,10 @@ TEST_CASE("Both sides may be slower than the time limit while they are alive", "
 TEST_CASE("A slow reader holds the writer back instead of filling memory") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("socket");
-  const std::string record = Record(1, 1 << 20);
+  const std::string record = Thing(1, 1 << 20);
   std::atomic<int> written = 0;
   std::thread producer([&] {
-    auto writer = Writer::Open(endpoint, Header(), Writing());
+    auto writer = Writer::Open(endpoint, HeaderOf(), Writing());
     for (int i = 0; i < 100; ++i, ++written) writer->Write(record);
     writer->Finish(EndStatus::kOk);
   });
@@ -197,8 +197,8 @@ TEST_CASE("A killed writer is a lost peer within the time limit; so is a killed 
     ::_exit(0);
   };
   const pid_t writer_child = start_child([&] {
-    auto writer = Writer::Open(endpoint, Header(), Writing());
-    writer->Write(Record(1, 10));
+    auto writer = Writer::Open(endpoint, HeaderOf(), Writing());
+    writer->Write(Thing(1, 10));
     ::sleep(60);
   });
   {
@@ -217,8 +217,8 @@ TEST_CASE("A killed writer is a lost peer within the time limit; so is a killed 
     reader->Next();
     ::sleep(60);
   });
-  auto writer = Writer::Open(endpoint, Header(), Writing(600));
-  writer->Write(Record(1, 10));
+  auto writer = Writer::Open(endpoint, HeaderOf(), Writing(600));
+  writer->Write(Thing(1, 10));
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   ::kill(reader_child, SIGKILL);
   ::waitpid(reader_child, nullptr, 0);
@@ -231,7 +231,7 @@ TEST_CASE("Whoever gives up tells the other side at once") {
   const TempDir dir;
   const std::string endpoint = "zmq+ipc://" + dir.Path("socket");
   {
-    std::thread producer([&] { Writer::Open(endpoint, Header(), Writing())->Write(Record(1, 1)); });
+    std::thread producer([&] { Writer::Open(endpoint, HeaderOf(), Writing())->Write(Thing(1, 1)); });
     const auto failure = Failure([&] { ReadAll(*Reader::Open("@" + endpoint, Reading(10'000))); });
     CHECK(failure.first == kPeer);
     CHECK_THAT(failure.second, Catch::Contains("gave up"));
@@ -265,8 +265,8 @@ TEST_CASE("A reader that takes another's place, and a message that went missing,
     const auto send = [&](uint64_t seq, const std::string& bytes) {
       while (!socket.Send({EncodeEnvelope({99, seq, false}), bytes})) socket.Wait(true, false, 100);
     };
-    if (second_seq > 0) send(0, Header());
-    send(second_seq > 0 ? second_seq : 5, Record(1, 1));
+    if (second_seq > 0) send(0, HeaderOf());
+    send(second_seq > 0 ? second_seq : 5, Thing(1, 1));
     consumer.join();
     return failure;
   };
@@ -286,7 +286,7 @@ TEST_CASE("A changed byte on the way is damage") {
   ZmqSocket socket(ZmqSocket::Kind::kDealer, Endpoint::Parse(endpoint));
   const std::string end = Encode(Map{{"type", "end"}, {"records", 1}, {"digest", 123}, {"status", "ok"}});
   uint64_t seq = 0;
-  for (const std::string& bytes : {Header(), Record(1, 1), end}) {
+  for (const std::string& bytes : {HeaderOf(), Thing(1, 1), end}) {
     while (!socket.Send({EncodeEnvelope({99, seq, false}), bytes})) socket.Wait(true, false, 100);
     ++seq;
   }

@@ -132,7 +132,7 @@ GgufWriter AsGgufOfScores(const TokenizerSpec& spec) {
   return writer;
 }
 
-std::shared_ptr<const Tokenizer> Small(const std::string& name) {
+std::shared_ptr<const Tokenizer> SmallModel(const std::string& name) {
   return Tokenizer::Load(std::string(APRIL_SOURCE_DIR) + "/tests/unit/text/data/" + name + ".tokenizer.json");
 }
 
@@ -151,7 +151,7 @@ struct ScratchFile {
 TEST_CASE("a tokenizer from GGUF is the one from tokenizer.json") {
   for (const auto& [name, pre] : std::vector<std::pair<std::string, std::string>>{{"llama3", "llama-bpe"}, {"qwen2", "qwen2"}}) {
     INFO(name);
-    TokenizerSpec spec = Small(name)->spec();
+    TokenizerSpec spec = SmallModel(name)->spec();
     for (AddedToken& token : spec.added) token.normalized = false;  // which GGUF cannot say
     const auto wanted = Tokenizer::FromSpec(spec);
     const ScratchFile file;
@@ -166,7 +166,7 @@ TEST_CASE("a tokenizer from GGUF is the one from tokenizer.json") {
 }
 
 TEST_CASE("a SentencePiece tokenizer from GGUF is the one from tokenizer.json") {
-  TokenizerSpec spec = Small("llama2")->spec();
+  TokenizerSpec spec = SmallModel("llama2")->spec();
   for (AddedToken& token : spec.added) {
     token.normalized = token.lstrip = token.rstrip = false;  // which GGUF cannot say
     spec.tokens[token.id] = token.content;
@@ -214,7 +214,7 @@ TEST_CASE("the length of a model's context is known from both kinds of model") {
 }
 
 TEST_CASE("GGUF metadata that cannot be used is refused") {
-  const TokenizerSpec spec = Small("llama3")->spec();
+  const TokenizerSpec spec = SmallModel("llama3")->spec();
   const ScratchFile file;
   AsGguf(spec, "falcon").Write(file.path);
   CHECK_THROWS_WITH(Tokenizer::Load(file.path), Catch::Contains("'falcon' is not supported"));

@@ -12,7 +12,7 @@ using namespace april::text;
 
 namespace {
 
-const Json& Reference() {
+const Json& ChatReference() {
   static const Json reference = Json::parse(ReadFile(SystemFiles(), std::string(APRIL_SOURCE_DIR) + "/tests/parity/chat_reference.json"));
   return reference;
 }
@@ -51,9 +51,9 @@ ErrorKind KindOf(const std::string& source) {
 }  // namespace
 
 TEST_CASE("chats are rendered as transformers renders them") {
-  const Json& cases = Reference()["cases"];
-  for (const auto& [name, wanted] : Reference()["templates"].items()) {
-    const auto chat_template = ChatTemplate::FromSource(wanted["source"], Reference()["special_tokens"]);
+  const Json& cases = ChatReference()["cases"];
+  for (const auto& [name, wanted] : ChatReference()["templates"].items()) {
+    const auto chat_template = ChatTemplate::FromSource(wanted["source"], ChatReference()["special_tokens"]);
     for (size_t i = 0; i < cases.size(); ++i) {
       INFO(name << ", case " << i);
       const Json rendered = Render(*chat_template, cases[i]);
@@ -75,13 +75,13 @@ TEST_CASE("SmolLM2's chats have the reference's text and ids", "[model]") {
   if (path == nullptr) FAIL("APRIL_MODEL is not set; tests/run.sh sets it, or: export APRIL_MODEL=…/smollm2.gguf");
   const auto tokenizer = Tokenizer::Load(path);
   const auto chat_template = ChatTemplate::Load(path);
-  const Json& cases = Reference()["cases"];
+  const Json& cases = ChatReference()["cases"];
   for (size_t i = 0; i < cases.size(); ++i) {
     INFO("case " << i);
-    if (Reference()["smollm2"]["ids"][i].is_null()) continue;  // a content that is null
-    CHECK(Render(*chat_template, cases[i]) == Reference()["smollm2"]["rendered"][i]);
+    if (ChatReference()["smollm2"]["ids"][i].is_null()) continue;  // a content that is null
+    CHECK(Render(*chat_template, cases[i]) == ChatReference()["smollm2"]["rendered"][i]);
     const bool prompt = cases[i]["add_generation_prompt"];
-    CHECK(Json(chat_template->RenderTokens(*tokenizer, Messages(cases[i]), prompt, cases[i]["variables"])) == Reference()["smollm2"]["ids"][i]);
+    CHECK(Json(chat_template->RenderTokens(*tokenizer, Messages(cases[i]), prompt, cases[i]["variables"])) == ChatReference()["smollm2"]["ids"][i]);
   }
 }
 
