@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,7 @@ ARMS = {
     "april-tis": ["--trainer", "--is-correction tis:2"],
     "april-icepop": ["--trainer", "--is-correction icepop:0.5,5"],
 }
+KEPT = ("reward_mean", "stale_share", "effective_token_share", "behaviour_effective_token_share", "response_mean_tokens", "trained_tokens")  # of each step
 WINDOW = 5  # steps whose mean reward is a point of the curve
 REACH = (0.5, 0.8, 0.9)
 
@@ -54,35 +56,46 @@ def follow(process, path):
         time.sleep(0.1)
 
 
-def run(root, options, arm, seed, directory):
-    """One run's steps, from its file when it is finished."""
-    done = os.path.join(directory, "learning.json")
-    if os.path.exists(done):
-        return json.load(open(done))
-    subprocess.run(["rm", "-rf", directory], check=True)
+def finished_runs(path, options):
+    """The runs that the file holds, by arm and seed. Others' settings are no part of this comparison."""
+    runs = {}
+    for line in open(path) if os.path.exists(path) else []:
+        result = json.loads(line)
+        if (result["groups"], len(result["steps"])) != (options.groups, options.steps):
+            sys.exit(f"{path} holds runs of {len(result['steps'])} steps of {result['groups']} groups: give --steps and --groups as there, or another OUT")
+        runs[result["arm"], result["seed"]] = result
+    return runs
+
+
+def machine():
+    """The processor's name and the number of its threads that may be used."""
+    names = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    return f"{names[0] if names else 'unknown'}, {len(os.sched_getaffinity(0))} threads"
+
+
+def run(root, options, arm, seed):
+    """One run's steps, and how many of the answers are right at its end."""
+    directory = os.path.abspath(os.path.join(options.out, "running"))
+    shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory)
     prompts = os.path.join(directory, "questions.jsonl")
     with open(prompts, "w") as out:
         for name, prompt, label in {"addition": addition, "words": words}[options.task]():
             out.write(json.dumps({"id": name, "prompt": prompt, "label": str(label)}) + "\n")
-    command = [f"{root}/pipelines/april.sh", "--dir", directory, "--model", options.model, "--prompts", prompts, "--steps", str(options.steps), "--seed", str(seed),
+    command = [f"{root}/pipelines/april.sh", "--dir", directory, "--model", options.model, "--prompts", prompts, "--steps", str(options.steps), "--seed", seed,
                "--groups", str(options.groups), "--checkpoint-every", "100000", *ARMS[arm]]
     with open(os.path.join(directory, "log"), "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         steps = follow(process, os.path.join(directory, "metrics/grpo-step.jsonl"))
     if process.returncode != 0:
         sys.exit(f"{arm}, seed {seed}: exit {process.returncode}; {directory}/log says why")
-    kept = ("step", "reward_mean", "stale_share", "effective_token_share", "response_mean_tokens", "trained_tokens")
     newest = open(os.path.join(directory, "weights/LATEST")).read().strip()
     evaluated = subprocess.run([f"{root}/pipelines/evaluate.sh", "--model", f"{directory}/weights/v{int(newest):08d}", "--prompts", prompts, "--seeds", "4", "--json"],
                                stdout=subprocess.PIPE, check=True, text=True).stdout
     sampled = next(line for line in map(json.loads, evaluated.splitlines()) if "sampled" in line.values())
-    result = {"arm": arm, "seed": seed, "accuracy": sampled["pass_at_1"],
-              "steps": [{"s": round(seconds, 2), **{key: line.get(key) for key in kept}} for seconds, line in steps]}
-    json.dump(result, open(done, "w"))
-    for folder in ("weights", "checkpoints", "buffer"):
-        subprocess.run(["rm", "-rf", os.path.join(directory, folder)], check=True)
-    return result
+    shutil.rmtree(directory)
+    return {"arm": arm, "seed": seed, "groups": options.groups, "machine": machine(), "timed": not options.busy, "accuracy": sampled["pass_at_1"],
+            "steps": [{"s": round(seconds, 2), **{key: line.get(key) for key in KEPT}} for seconds, line in steps]}
 
 
 def curve(result):
@@ -106,10 +119,10 @@ def spread(values, digits=2):
 class Comparison:
     """The runs of all arms with the seeds that are finished. Times are told in steps of the synchronous run of the same seed: machine and hour cancel."""
 
-    def __init__(self, results, arms, seeds, untimed):
+    def __init__(self, results, arms, seeds):
         self.results, self.arms, self.seeds = results, arms, seeds
-        self.timed = [seed for seed in seeds if seed not in untimed]
-        self.unit = {seed: results["sync", seed]["steps"][-1]["s"] / len(results["sync", seed]["steps"]) for seed in self.timed} if "sync" in arms else {}
+        timed = [seed for seed in seeds if "sync" in arms and all(results[arm, seed]["timed"] for arm in arms)]
+        self.unit = {seed: results["sync", seed]["steps"][-1]["s"] / len(results["sync", seed]["steps"]) for seed in timed}
 
     def runs(self, arm):
         return [self.results[arm, seed] for seed in self.seeds]
@@ -117,7 +130,7 @@ class Comparison:
     def row(self, arm):
         runs = self.runs(arm)
         cells = [arm, spread([r["accuracy"] for r in runs], 3)]
-        if self.unit:
+        if "sync" in self.arms:
             cells.append(spread([r["accuracy"] - s["accuracy"] for r, s in zip(runs, self.runs("sync"))], 3))
         cells.append(spread([curve(r)[-1] for r in runs], 3))
         for level in REACH:
@@ -131,11 +144,12 @@ class Comparison:
         return cells
 
     def table(self):
-        titles = ["arm", "accuracy at the end"] + (["above sync's of the same seed"] if self.unit else []) + [f"mean reward of the last {WINDOW} steps"]
+        titles = ["arm", "accuracy at the end"] + (["above sync's of the same seed"] if "sync" in self.arms else []) + [f"mean reward of the last {WINDOW} steps"]
         titles += [f"steps to {level}" + ("; time" if self.unit else "") for level in REACH] + ["stale tokens"] + (["time of the run"] if self.unit else [])
         lines = ["| " + " | ".join(row) + " |" for row in [titles] + [self.row(arm) for arm in self.arms]]
         lines.insert(1, "|---" * len(titles) + "|")
-        text = "\n".join(lines) + f"\n\nSeeds {', '.join(self.seeds)}: mean (smallest to largest)."
+        machines = sorted({self.results[arm, seed]["machine"] for arm in self.arms for seed in self.seeds})
+        text = "\n".join(lines) + f"\n\nSeeds {', '.join(self.seeds)}: mean (smallest to largest). {'; '.join(machines)}."
         if self.unit:
             text += (f" Time in steps of the synchronous run of the same seed, seeds {', '.join(self.unit)}: one took " +
                      ", ".join(f"{seconds:.1f}" for seconds in self.unit.values()) + " s.")
@@ -162,14 +176,6 @@ class Comparison:
         os.remove(base + ".curve")
 
     def write(self, base):
-        with open(base + ".tsv", "w") as out:
-            out.write("arm\tseed\tstep\tseconds\treward\tstale_share\teffective_token_share\taccuracy_at_the_end\n")
-            for arm in self.arms:
-                for seed in self.seeds:
-                    result = self.results[arm, seed]
-                    for step in result["steps"]:
-                        out.write(f"{arm}\t{seed}\t{step['step']}\t{step['s']}\t{step['reward_mean']}\t{step['stale_share']}\t"
-                                  f"{step['effective_token_share']}\t{result['accuracy']}\n")
         with open(base + ".md", "w") as out:
             out.write(self.table())
         self.picture(base)
@@ -185,17 +191,21 @@ def main():
     parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--seeds", default="1 2 3")
     parser.add_argument("--arms", default=" ".join(ARMS))
-    parser.add_argument("--untimed", default="", help="seeds whose runs had other work beside them: their times count nowhere")
+    parser.add_argument("--busy", action="store_true")
     options = parser.parse_args()
     os.makedirs(options.out, exist_ok=True)
-    results, arms, seeds = {}, options.arms.split(), options.seeds.split()
+    arms, seeds = options.arms.split(), options.seeds.split()
+    base = os.path.join(options.out, options.task)
+    results = finished_runs(base + ".jsonl", options)
     for i, seed in enumerate(seeds):  # all arms of a seed, one behind the other: what changes on the machine meets all
         for arm in arms:
-            directory = os.path.abspath(os.path.join(options.out, "runs", options.task, f"{arm}-{seed}"))
-            results[arm, seed] = run(options.root, options, arm, seed, directory)
+            if (arm, seed) not in results:
+                results[arm, seed] = run(options.root, options, arm, seed)
+                with open(base + ".jsonl", "a") as out:
+                    out.write(json.dumps(results[arm, seed]) + "\n")
             print(f"{options.task}, {arm}, seed {seed}: accuracy {results[arm, seed]['accuracy']:.3f}, "
                   f"{results[arm, seed]['steps'][-1]['s'] / 60:.1f} minutes", file=sys.stderr, flush=True)
-        Comparison(results, arms, seeds[:i + 1], options.untimed.split()).write(os.path.join(options.out, options.task))
+        Comparison(results, arms, seeds[:i + 1]).write(base)
 
 
 main()
