@@ -130,18 +130,6 @@ void Follow(const Options& options, cli::Context& context, ranks::Ranks& ranks) 
   if (follower.stopped()) context.ExitWith(static_cast<int>(ErrorKind::kStopped));
 }
 
-std::shared_ptr<ranks::Ranks> JoinRanks(const Options& options) {
-  const ranks::Place place = ranks::FindPlace(options.ranks, ranks::ProcessEnvironment());
-  if (place.size == 1) return ranks::Ranks::Alone();
-  if (options.session.adapter.rank > 0) {
-    throw Error::Usage("--lora is for one rank, and this is rank " + std::to_string(place.rank) + " of " + std::to_string(place.size),
-                       "an adapter's optimiser state is too small to be worth dividing: train it in one process");
-  }
-  log::Info("rank " + std::to_string(place.rank) + " of " + std::to_string(place.size) + "; rank 0 is at " + place.host + ":" +
-            std::to_string(place.port));
-  return ranks::Ranks::Join(place, grpo::WorkOf(options.session));
-}
-
 void Replay(const Options& options, cli::Context& context, std::shared_ptr<ranks::Ranks> ranks) {
   context.Exclude("replay", {"out", "checkpoint-every", "keep", "keep-versions"}, "a replay writes no stream, checkpoint or version");
   grpo::Session session(SessionOptions(options, context), static_cast<int>(context.common().threads), std::move(ranks));
@@ -169,7 +157,7 @@ void Run(const Options& given, cli::Context& context) {
   Options options = given;
   const std::string set = grpo::ApplyPreset([&](const std::string& name) { return context.Given(name); }, &options.session.method);
   if (!set.empty()) log::Info("--preset " + options.session.method.preset + " sets " + set);
-  const std::shared_ptr<ranks::Ranks> ranks = JoinRanks(options);
+  const std::shared_ptr<ranks::Ranks> ranks = grpo::JoinRanks(options.ranks, options.session);
   if (!ranks->IsFirst()) return Follow(options, context, *ranks);
   if (options.session.replay >= 0) return Replay(options, context, ranks);
   grpo::Session session(SessionOptions(options, context), static_cast<int>(context.common().threads), ranks);

@@ -32,8 +32,9 @@ Manifest ParseManifest(const std::string& directory, std::string text) {
     if (json.at("format") != "april-buffer")
       throw Error::Data(path + ": format is " + json.at("format").dump() + ", expected \"april-buffer\"", RepairHint(directory));
     if (const uint64_t min_reader = Whole(json, "min_reader"); min_reader > kManifestMajor) {
-      throw Error::Incompatible(path + ": needs a reader of version " + std::to_string(min_reader) + ", this build reads " + std::to_string(kManifestMajor),
-                                "use the build that wrote it");
+      throw Error::Incompatible(
+          path + ": needs a reader of version " + std::to_string(min_reader) + ", this build reads " + std::to_string(kManifestMajor),
+          "use the build that wrote it");
     }
     const std::string digest = json.at("digest").get<std::string>();
     json.erase("digest");

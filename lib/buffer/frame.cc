@@ -37,8 +37,9 @@ std::optional<FrameHeader> ParseFrameHeader(std::string_view bytes) {
   if (LoadLe<uint32_t>(at) != kSkippableMagic || LoadLe<uint32_t>(at + 4) != kSkippableBytes || bytes.substr(8, 4) != kTag) return std::nullopt;
   if (LoadLe<uint64_t>(at + 64) != Digest(at + 8, 56)) return std::nullopt;
   if (const auto major = LoadLe<uint16_t>(at + 12); major != kFrameMajor) {
-    throw Error::Incompatible("journal frame of format version " + std::to_string(major) + ", this build reads version " + std::to_string(kFrameMajor),
-                              "use the build that wrote it");
+    throw Error::Incompatible(
+        "journal frame of format version " + std::to_string(major) + ", this build reads version " + std::to_string(kFrameMajor),
+        "use the build that wrote it");
   }
   FrameHeader header;
   header.sequence = LoadLe<uint64_t>(at + 16);

@@ -82,8 +82,8 @@ class HistoryReader {
     for (const OpenedGroup& group : entry.groups) {
       Found(group.group_id, group.uids);
       if (!IsOurGroup(group.group_id)) continue;
-      Tell("group " + HexU64(group.group_id) + " opened: prompt number " + std::to_string(group.prompt) + ", epoch " + std::to_string(group.epoch) + ", for step " +
-           std::to_string(entry.step));
+      Tell("group " + HexU64(group.group_id) + " opened: prompt number " + std::to_string(group.prompt) + ", epoch " + std::to_string(group.epoch) +
+           ", for step " + std::to_string(entry.step));
     }
     for (const auto& [uid, epoch] : entry.rollouts) {
       if (IsOurs(uid)) Tell("leased to " + entry.worker + " (" + LeaseText(record::Lease{entry.lease, epoch}) + (entry.hub ? ", hub)" : ")"));
@@ -127,7 +127,8 @@ class HistoryReader {
     for (const auto& [group_id, uids] : entry.groups) {
       if (!IsOurGroup(group_id)) continue;
       const bool named = groups_.contains(group_id) || std::any_of(uids.begin(), uids.end(), [&](uint64_t uid) { return IsOurs(uid); });
-      Tell((named ? "claimed for step " : "its group was claimed, without it, for step ") + std::to_string(entry.step) + " (claim " + entry.claim + ")");
+      Tell((named ? "claimed for step " : "its group was claimed, without it, for step ") + std::to_string(entry.step) + " (claim " + entry.claim +
+           ")");
       claims_[entry.claim] = {entry.step, false, false};
     }
   }
@@ -181,8 +182,9 @@ class HistoryReader {
     const auto group = groups_.find(snapshot_group_);
     if (group != groups_.end()) group->second.push_back(uid);
     if (!IsOurs(uid)) return;
-    TellSnapshot(std::string(Name(entry.rollout.state)) + ", " + std::to_string(entry.rollout.tokens) + " tokens, last changed " + TimeText(entry.changed_ns),
-                 snapshot_group_);
+    TellSnapshot(
+        std::string(Name(entry.rollout.state)) + ", " + std::to_string(entry.rollout.tokens) + " tokens, last changed " + TimeText(entry.changed_ns),
+        snapshot_group_);
     if (!payload_.empty()) Keep();
   }
   template <typename Other>

@@ -17,7 +17,7 @@ struct Projection {
   const char* name;    ///< as the model and PEFT do
 };
 constexpr Projection kProjections[] = {{"q", "q_proj"},       {"k", "k_proj"},   {"v", "v_proj"},      {"o", "o_proj"},
-                               {"gate", "gate_proj"}, {"up", "up_proj"}, {"down", "down_proj"}};
+                                       {"gate", "gate_proj"}, {"up", "up_proj"}, {"down", "down_proj"}};
 
 std::vector<std::string> Split(const std::string& text) {
   std::vector<std::string> parts;

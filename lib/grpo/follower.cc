@@ -5,7 +5,9 @@
 
 #include "base/bytes.h"
 #include "base/digest.h"
+#include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "grpo/memory_need.h"
 #include "grpo/orders.h"
 #include "grpo/sharding.h"
@@ -45,6 +47,18 @@ ranks::Work WorkOf(const SessionOptions& options) {
   work["the program"] = std::string(APRIL_VERSION) + ", digest " + HexU64(Digest(MappedFile("/proc/self/exe").bytes()));
   work["the kernel set"] = KernelsOf(options).name;
   return work;
+}
+
+std::shared_ptr<ranks::Ranks> JoinRanks(const ranks::RankOptions& options, const SessionOptions& session) {
+  const ranks::Place place = ranks::FindPlace(options, ranks::ProcessEnvironment());
+  if (place.size == 1) return ranks::Ranks::Alone();
+  const std::string name = "rank " + std::to_string(place.rank) + " of " + std::to_string(place.size);
+  if (session.adapter.rank > 0) {
+    throw Error::Usage("--lora is for one rank, and this is " + name,
+                       "an adapter's optimiser state is too small to be worth dividing: train it in one process");
+  }
+  log::Info(name + "; rank 0 is at " + place.host + ":" + std::to_string(place.port));
+  return ranks::Ranks::Join(place, WorkOf(session));
 }
 
 struct Follower::Parts {

@@ -5,12 +5,17 @@
 #include <string>
 
 #include "grpo/session.h"
+#include "ranks/place.h"
 #include "ranks/ranks.h"
 
 namespace april::grpo {
 
 /// What all ranks must have in common: program, kernel set and every option that the result depends on.
 ranks::Work WorkOf(const SessionOptions& options);
+
+/// This process's rank by options and variables, connected with the others; Ranks::Alone without any. Throws as FindPlace and Ranks::Join do, and
+/// Usage for an adapter.
+std::shared_ptr<ranks::Ranks> JoinRanks(const ranks::RankOptions& options, const SessionOptions& session);
 
 class Follower {
  public:

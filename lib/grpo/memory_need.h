@@ -11,8 +11,8 @@
 
 namespace april::grpo {
 
-/// Bytes that one of these ranks touches however small its claims are: its shard's master weights and moments, the bf16 weights, gradients, packed
-/// weights. What a micro-batch's tokens take comes on top (model::TrainingPass).
+/// About the bytes that one of these ranks touches however small its claims are: its shard's master weights and moments, the bf16 weights, gradients,
+/// packed weights, and for f32 kernel sets what these are packed from. What a micro-batch's tokens take comes on top (model::TrainingPass).
 uint64_t MemoryNeed(const model::Config& config, const Adapter& adapter, const Method& method, const kernels::Kernels& kernels, int num_ranks);
 
 /// Throws Runtime when that is not there.

@@ -165,7 +165,8 @@ void MethodOptions::Register(OptionsVisitor& options) {
       "groups that get no gradient, such as those with equal rewards: skip = not computed, denominators as with them; train = computed, to "
       "the same weights: for comparisons of speed");
   options.Integer("optimizer-steps", &optimizer_steps, 1, 1024,
-                  "optimiser steps per claim, each on its share of the groups; with 1 and --old current the ratio is 1 and the clip never holds");
+                  "optimiser steps per claim, each on its share of the groups and at most one a group; with 1 and --old current the ratio is 1 and "
+                  "the clip never holds");
   options.Choice("truncated-sampling", &truncated_sampling, {"refuse", "ignore"},
                  "rollouts sampled with top-k, top-p or min-p: refuse them, or train on them as if nothing had been cut off");
 }

@@ -99,7 +99,6 @@ void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence
     ++age.num_tokens;
     age.num_clipped += terms.clips[t] != 0;
     age.num_bounded += terms.bounded[t];
-    num_bounded_ += terms.bounded[t];
     age.weight_sum += weight;
     const double ratio = Exp(current[t] - behaviour);
     ratio_sum_ += ratio;
@@ -204,15 +203,17 @@ void Metrics::AddTokens(Json* json) const {
   (*json)["clip_low_share"] = Share(num_clipped_low_, num_tokens_);
   (*json)["clip_high_share"] = Share(num_clipped_high_, num_tokens_);
   (*json)["correction_weight_mean"] = weight_sum_ / tokens;
+  int64_t num_bounded = 0;
   Json clipped = Json::object(), weights = Json::object(), bounded = Json::object();
   for (const auto& [age, values] : trained_by_age_) {
     clipped[std::to_string(age)] = Share(values.num_clipped, values.num_tokens);
+    num_bounded += values.num_bounded;
     bounded[std::to_string(age)] = Share(values.num_bounded, values.num_tokens);
     weights[std::to_string(age)] = values.weight_sum / static_cast<double>(values.num_tokens);
   }
   (*json)["clip_share_by_age"] = clipped;
   (*json)["correction_weight_mean_by_age"] = weights;
-  (*json)["correction_capped_share"] = Share(num_bounded_, num_tokens_);
+  (*json)["correction_capped_share"] = Share(num_bounded, num_tokens_);
   (*json)["correction_capped_share_by_age"] = bounded;
   (*json)["effective_token_share"] = EffectiveShare(weight_sum_, weight_squares_, num_tokens_);
   (*json)["behaviour_effective_token_share"] = EffectiveShare(ratio_sum_, ratio_squares_, num_tokens_);

@@ -74,7 +74,7 @@ class Metrics {
   std::map<int64_t, ByAge> trained_by_age_;
 
   int64_t num_tokens_ = 0;  ///< trained
-  int64_t num_clipped_low_ = 0, num_clipped_high_ = 0, num_bounded_ = 0;
+  int64_t num_clipped_low_ = 0, num_clipped_high_ = 0;
   double weight_sum_ = 0, weight_squares_ = 0, ratio_sum_ = 0, ratio_squares_ = 0;  ///< ratio: current / behaviour
   double entropy_ = 0, kl_reference_ = 0, kl_behaviour_k1_ = 0, kl_behaviour_k3_ = 0;
   std::vector<double> log_ratios_, behaviour_log_ratios_;  ///< of each trained token

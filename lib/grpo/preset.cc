@@ -81,7 +81,7 @@ std::string ApplyPreset(const std::function<bool(const std::string&)>& given, Me
   for (const auto& [name, value] : preset.options) {
     if (given(name)) continue;
     if (std::string_view(name).starts_with("clip-") && !has_own_loss) continue;  // the bounds are those of the preset's loss
-    if (name == std::string("kl-coef") && options->kl == "off") continue;  // --kl off was given: there is nothing to weigh
+    if (name == std::string("kl-coef") && options->kl == "off") continue;        // --kl off was given: there is nothing to weigh
     Assignment assignment(name, value);
     options->Register(assignment);
     set += (set.empty() ? "--" : " --") + std::string(name) + " " + value;

@@ -341,9 +341,10 @@ StepReport Session::Train(const Claim& claim) {
   report.step.weights = parts.info.weights;
   report.SetMetrics(result, claim.replay);
   if (result.advanced && result.metrics.lr == 0 && parts.options.optimizer.lr > 0) {
-    log::WarnOnce("learning rate 0", "step " + std::to_string(claim.step) + ": the learning rate is 0, and the weights stay as they are: --lr-schedule " +
-                                         parts.options.optimizer.lr_schedule + " was at its end after " +
-                                         std::to_string(parts.options.optimizer.total_steps) + " optimiser steps (give more --total-steps, or a --lr-floor)");
+    log::WarnOnce("learning rate 0",
+                  "step " + std::to_string(claim.step) + ": the learning rate is 0, and the weights stay as they are: --lr-schedule " +
+                      parts.options.optimizer.lr_schedule + " was at its end after " + std::to_string(parts.options.optimizer.total_steps) +
+                      " optimiser steps (give more --total-steps, or a --lr-floor)");
   }
   parts.info.last_steps.push_back(report.step);  // with its metrics: Finish gives it again
   return report;

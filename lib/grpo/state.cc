@@ -21,12 +21,6 @@ weights::TensorView View(std::string name, weights::DType dtype, const std::vect
   return view;
 }
 
-size_t NumElements(const model::ParameterSpec& spec) {
-  size_t size = 1;
-  for (const int64_t extent : spec.shape) size *= static_cast<size_t>(extent);
-  return size;
-}
-
 }  // namespace
 
 void State::Places::Add(size_t size) {
@@ -41,8 +35,8 @@ State::State(const model::Config& config, Adapter adapter, const ranks::Ranks& r
       parameters_(model::Parameters(config)),
       trainables_(adapter_.exists() ? FactorSpecs(adapter_, parameters_) : parameters_),
       rank_(static_cast<size_t>(ranks.rank())) {
-  for (const model::ParameterSpec& parameter : parameters_) rounded_places_.Add(NumElements(parameter));
-  for (const model::ParameterSpec& trainable : trainables_) places_.Add(NumElements(trainable));
+  for (const model::ParameterSpec& parameter : parameters_) rounded_places_.Add(parameter.NumElements());
+  for (const model::ParameterSpec& trainable : trainables_) places_.Add(trainable.NumElements());
   for (const Adapter::Target& target : adapter_.targets) base_places_.Add(static_cast<size_t>(target.n * target.k));
   Divide(ranks);
   master_ = kernels::Memory(ShardSize() * sizeof(float));

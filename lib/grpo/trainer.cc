@@ -131,9 +131,10 @@ UpdateResult Trainer::Update(const Batch& batch) {
   for (size_t part = 0; part < num_parts; ++part) {
     const size_t begin = begin_of(part), count = begin_of(part + 1) - begin;
     const std::span<const std::vector<float>> old_part(old_logprobs);
-    result.advanced |= TrainGroups({groups.subspan(begin, count), std::span<const int>(owners).subspan(begin, count),
-                                    part == 0 || old_part.empty() ? std::span<const std::vector<float>>() : old_part.subspan(begin - first_old, count)},
-                                   &result);
+    result.advanced |=
+        TrainGroups({groups.subspan(begin, count), std::span<const int>(owners).subspan(begin, count),
+                     part == 0 || old_part.empty() ? std::span<const std::vector<float>>() : old_part.subspan(begin - first_old, count)},
+                    &result);
     if (result.failure) return result;
   }
   result.metrics.FinishParts();

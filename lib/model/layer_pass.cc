@@ -18,7 +18,6 @@ static_assert(kernels::kVocabChunk % 64 == 0, "a chunk is whole column blocks");
 constexpr int64_t kFewRows = 64;     // up to here a layer's time is reading its weights
 constexpr int64_t kStreamUnits = 8;  // column blocks, or heads, that are worth a task of their own when there are few rows
 
-
 /// Units that a task takes when few rows make reading the weights the work: long streams, but something for every thread, and spare tasks when there
 /// is much.
 int64_t StreamLength(int64_t units, int num_threads) {

@@ -2,6 +2,12 @@
 
 namespace april::model {
 
+size_t ParameterSpec::NumElements() const {
+  size_t size = 1;
+  for (const int64_t extent : shape) size *= static_cast<size_t>(extent);
+  return size;
+}
+
 std::vector<ParameterSpec> Parameters(const Config& config) {
   std::vector<ParameterSpec> specs;
   const int64_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;

@@ -17,6 +17,7 @@ namespace april::model {
 struct ParameterSpec {
   std::string name;
   std::vector<int64_t> shape;
+  size_t NumElements() const;
 };
 std::vector<ParameterSpec> Parameters(const Config& config);
 

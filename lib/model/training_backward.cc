@@ -11,7 +11,6 @@ namespace {
 constexpr int64_t kRows = 8;           // of elementwise work that a thread takes at once
 constexpr int64_t kScratchRows = 128;  // of a product that is used up at once
 
-
 }  // namespace
 
 BackwardPass::Indices::Indices(const Config& config)

@@ -12,7 +12,6 @@ namespace {
 constexpr int64_t kTargetsAtOnce = 128;
 static_assert(kTargetsAtOnce <= kHeadTiles * kernels::kGradientTile);
 
-
 }  // namespace
 
 int64_t TrainingPass::State::PlaceLogits(int64_t bytes) {

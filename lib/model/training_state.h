@@ -56,8 +56,8 @@ struct TrainingPass::State {
   std::optional<TrainingPlan> plan;
   double temperature = 1;
   bool kept = false;
-  void RequireRoom(int64_t bytes);   ///< of activations; throws Runtime when what is not touched yet is not there
-  int64_t activation_room = 0;       ///< bytes, the most so far
+  void RequireRoom(int64_t bytes);                  ///< of activations; throws Runtime when what is not touched yet is not there
+  int64_t activation_room = 0;                      ///< bytes, the most so far
   int64_t num_whole = 0;                            ///< layers that keep all their activations
   int64_t num_kept_targets = 0;                     ///< the first ones, which keep their logits
   std::vector<Activations> layers;                  ///< what each layer's forward writes to

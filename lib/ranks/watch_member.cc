@@ -18,7 +18,7 @@ using stream::NowMs;
 
 constexpr int64_t kPollMs = 20;         // while there is something to wait for
 constexpr int64_t kBeatMs = 1'000;      // while there is nothing
-constexpr int64_t kPartingMs = 2'000;  // for rank 0 to learn why this rank ends
+constexpr int64_t kPartingMs = 2'000;   // for rank 0 to learn why this rank ends
 constexpr int64_t kJoinCallMs = 5'000;  // then it says that it waits, and asks again
 constexpr int64_t kBeatCallMs = 1'000;
 

@@ -267,15 +267,11 @@ MathAnswers::MathAnswers(int64_t timeout_ms)
     : timeout_ms_(timeout_ms), patterns_(std::make_unique<AnswerPatterns>(text::RegexLimits{.timeout_ms = timeout_ms})) {}
 MathAnswers::~MathAnswers() = default;
 
-bool MathAnswers::Same(const std::string& answer, const std::string& label) const {
-  return Comparison(*patterns_, timeout_ms_).Same(answer, label);
-}
+bool MathAnswers::Same(const std::string& answer, const std::string& label) const { return Comparison(*patterns_, timeout_ms_).Same(answer, label); }
 
 std::string MathAnswers::NormaliseLatex(const std::string& answer) const { return Comparison(*patterns_, timeout_ms_).Latex(answer); }
 
-std::string MathAnswers::NormaliseExpression(const std::string& answer) const {
-  return Comparison(*patterns_, timeout_ms_).Expression(answer);
-}
+std::string MathAnswers::NormaliseExpression(const std::string& answer) const { return Comparison(*patterns_, timeout_ms_).Expression(answer); }
 
 std::optional<std::string> LastBoxed(std::string_view text) {
   constexpr std::string_view kOpen = "\\boxed{";

@@ -274,7 +274,7 @@ TEST_CASE("learning rates equal the reference") {
     for (const double expected : row["rates"].get<Doubles>()) CHECK(LearningRate(schedule, step++) == Approx(expected).epsilon(1e-14));
   }
   for (const ScheduleRule& rule : ScheduleRules()) {  // it begins at --lr and ends at the floor, exactly
-    CHECK(seen_rules[rule.name] > 0);  // no row without its reference value
+    CHECK(seen_rules[rule.name] > 0);                 // no row without its reference value
     const Schedule schedule{&rule, 1e-5, 1e-6, 0, 7};
     CHECK(LearningRate(schedule, 0) == 1e-5);
     if (rule.height != nullptr) CHECK(LearningRate(schedule, 7) == 1e-6);

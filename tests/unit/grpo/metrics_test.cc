@@ -154,7 +154,7 @@ TEST_CASE("loss and norms are means over the optimiser steps that had anything t
 }
 
 TEST_CASE("shares by age, and effective sample sizes, by hand") {
-  // Six tokens: ages 2, 2, 1, 0, 0, 0; the first member's; the second member has one of age 0.
+  // Seven tokens: the first member's are of ages 2, 2, 1, 0, 0, 0, the second member's one of age 0.
   std::vector<record::Rollout> rollouts = {MakeRollout(1, 0, 6, 1, 5), MakeRollout(1, 1, 1, 0, 5)};
   rollouts[0].weight_versions = {{3, 22, 0, 2, {}}, {4, 33, 2, 3, {}}, {5, 55, 3, 6, {}}};
   rollouts[1].weight_versions = {{5, 55, 0, 1, {}}};

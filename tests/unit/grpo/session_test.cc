@@ -132,8 +132,7 @@ TEST_CASE("a checkpoint tells the optimiser's numbers, and behind a schedule's e
   CHECK(rig.Weights("run", 3) == rig.Weights("run", 2));
   CHECK(rig.Weights("run", 2) != rig.Weights("run", 1));
   const Json manifest = Json::parse(ReadFile(SystemFiles(), rig.scratch / "run/checkpoints/step-00000002/manifest.json"));
-  CHECK(manifest["optimizer"] ==
-        "lr=0.01 schedule=cosine total-steps=2 floor=0 warmup-steps=1 betas=0.9,0.999 epsilon=1e-08 max-grad-norm=1");
+  CHECK(manifest["optimizer"] == "lr=0.01 schedule=cosine total-steps=2 floor=0 warmup-steps=1 betas=0.9,0.999 epsilon=1e-08 max-grad-norm=1");
 }
 
 TEST_CASE("micro-batch size and threads never change a bit", "[heavy]") {
@@ -202,7 +201,8 @@ TEST_CASE("identity settings: what is off changes no bit") {
       if (on_policy) {
         const uint64_t digest = rig.Digest(name, step);
         for (auto& group : claim.groups) {
-          for (auto& rollout : group.rollouts) rollout.weight_versions[0] = {static_cast<uint64_t>(step), digest, 0, rollout.weight_versions[0].end, {}};
+          for (auto& rollout : group.rollouts)
+            rollout.weight_versions[0] = {static_cast<uint64_t>(step), digest, 0, rollout.weight_versions[0].end, {}};
         }
       }
       session.Train(claim);
