@@ -199,8 +199,9 @@ struct RowSpan {
 };
 
 /// Gradient of attention for one key head and the queries of one sequence: those of its last span. The sequence's positions are its spans' rows, one
-/// span after another (a shared prompt, then its own rows); each query sees all earlier spans and its own span up to itself. dq is overwritten; dk
-/// and dv are added to, in a fixed order, so call it for a group's prompt and then for each member in order, on one thread per key head.
+/// span after another (a shared prompt, then its own rows); each query sees all earlier spans and its own span up to itself. dq is overwritten. dk
+/// and dv are added to, each row once; of earlier spans `shared_shift` rows further: members of a group may be computed in any order and at once
+/// where each has a place of its own for what it adds to the prompt, which is then added up in the members' order.
 ///   Source  Dao, "FlashAttention-2", algorithm 2.
 struct AttentionBackwardArgs {
   const void* q;  ///< elem [micro-batch rows, heads * head_dim]
@@ -223,6 +224,7 @@ struct AttentionBackwardArgs {
   float* dk;  ///< [micro-batch rows, kv_heads * head_dim]
   float* dv;
   int64_t dkv_stride;
+  int64_t shared_shift;
   void* scratch;  ///< attention_backward_bytes(positions, queries, head_dim), 64-byte aligned; one per thread
 };
 

@@ -10,6 +10,21 @@
 #include "model/training_state.h"
 
 namespace april::model {
+namespace {
+
+/// Inputs that are held at once: the kept ones, and those between two of them.
+int64_t InputPlaces(int64_t layers, int64_t distance) { return DivideUp(layers, distance) + distance - 1; }
+
+/// The smallest distance whose inputs number at most `places`; without such, the one with the fewest.
+int64_t InputDistance(int64_t layers, int64_t places) {
+  int64_t best = 1;
+  for (int64_t distance = 2; InputPlaces(layers, best) > places && distance <= layers; ++distance) {
+    if (InputPlaces(layers, distance) < InputPlaces(layers, best)) best = distance;
+  }
+  return best;
+}
+
+}  // namespace
 
 void TrainingPass::State::Plan(std::span<const TrainingGroup> groups, double sampling_temperature, bool keep) {
   kept = false;
@@ -31,13 +46,16 @@ void TrainingPass::State::PlaceActivations(bool keep) {
   Activations unused;
   const auto layer_bytes = static_cast<int64_t>(whole.Place(nullptr, &unused)),
              input_bytes = rows * config.hidden * static_cast<int64_t>(sizeof(float));
+  input_distance =
+      keep ? InputDistance(config.layers, (static_cast<int64_t>(activation_bytes) - layer_bytes) / std::max<int64_t>(1, input_bytes)) : 1;
+  const int64_t num_inputs = keep ? InputPlaces(config.layers, input_distance) : 0;
   const int64_t budget = static_cast<int64_t>(activation_bytes) - config.layers * input_bytes;
   // Whole layers first: a byte of them spares more work than a byte of logits.
   num_whole = keep ? std::clamp<int64_t>(budget / std::max<int64_t>(1, layer_bytes), 0, config.layers) : 0;
   if (keep && num_whole < config.layers) num_whole = std::max<int64_t>(0, num_whole - 1);  // one is where layers are computed again
   const int64_t logits_bytes = PlaceLogits(keep && num_whole == config.layers ? budget - num_whole * layer_bytes : 0);
   const int64_t shared_bytes = num_whole == config.layers ? 0 : keep ? layer_bytes : static_cast<int64_t>(light.Place(nullptr, &unused));
-  RequireRoom(num_whole * layer_bytes + logits_bytes + shared_bytes + (keep ? config.layers * input_bytes : 0));
+  RequireRoom(num_whole * layer_bytes + logits_bytes + shared_bytes + num_inputs * input_bytes);
   layers.assign(static_cast<size_t>(config.layers), {});
   again = {};
   if (num_whole < config.layers) {
@@ -48,11 +66,15 @@ void TrainingPass::State::PlaceActivations(bool keep) {
   char* base = Room<char>(&whole_memory, num_whole * layer_bytes + logits_bytes);
   kept_logits = reinterpret_cast<float*>(base + num_whole * layer_bytes);
   for (int64_t i = 0; i < num_whole; ++i) whole.Place(base + i * layer_bytes, &layers[static_cast<size_t>(i)]);
-  float* inputs = keep ? Room<float>(&inputs_memory, config.layers * rows * config.hidden) : nullptr;
   again.h = h;
+  for (Activations& layer : layers) layer.h = h;
+  inputs.clear();
+  if (!keep) return;
+  float* first = Room<float>(&inputs_memory, num_inputs * rows * config.hidden);
   for (int64_t i = 0; i < config.layers; ++i) {
-    layers[static_cast<size_t>(i)].h = h;
-    if (keep) layers[static_cast<size_t>(i)].x_in = inputs + i * rows * config.hidden;
+    const int64_t behind = i % input_distance, place = behind == 0 ? i / input_distance : num_inputs - behind;
+    inputs.push_back(first + place * rows * config.hidden);
+    if (behind == 0) layers[static_cast<size_t>(i)].x_in = inputs.back();
   }
 }
 
@@ -60,7 +82,8 @@ void TrainingPass::State::RequireRoom(int64_t bytes) {
   if (bytes <= activation_room) return;
   RequireMemory(static_cast<uint64_t>(bytes - activation_room), "a micro-batch of " + std::to_string(plan->tokens.size()) + " tokens",
                 "a smaller --micro-batch-tokens or --activation-memory; a group is never cut, and keeps " +
-                    HumanBytes(static_cast<uint64_t>(config.layers * config.hidden) * sizeof(float)) + " a token at least");
+                    HumanBytes(static_cast<uint64_t>(InputPlaces(config.layers, InputDistance(config.layers, 0)) * config.hidden) * sizeof(float)) +
+                    " a token at least");
   activation_room = bytes;
 }
 

@@ -43,8 +43,8 @@ BackwardPass::BackwardPass(TrainingPass::State& state, const PackedPolicy& polic
   Room<char>(&s_.dattended, rows_ * q_ * elem);
   Room<float>(&s_.delta, rows_ * config_.heads);
   Room<float>(&s_.dq, rows_ * q_);
-  Room<float>(&s_.dk, rows_ * kv_);
-  Room<float>(&s_.dv, rows_ * kv_);
+  Room<float>(&s_.dk, (rows_ + plan_.num_shared_rows) * kv_);
+  Room<float>(&s_.dv, (rows_ + plan_.num_shared_rows) * kv_);
   const auto packed = [&](int64_t tiles, int64_t n) { return static_cast<int64_t>(kernels_.packed_rows_bytes(kernels::kGradientTile, n)) * tiles; };
   const int64_t head_tiles = std::min(kHeadTiles, plan_.target_tiles.count());
   Room<char>(&s_.packed_dy, std::max(packed(row_tiles, std::max({inner_, hidden_, q_})), packed(head_tiles, kHeadSlice)));
@@ -66,9 +66,10 @@ void BackwardPass::Run(Worker& worker) {
   RunHead(worker);
   for (int64_t i = config_.layers; i-- > 0;) {
     const PackedLayer& layer = policy_.layer(i);
+    if ((i + 1 == config_.layers || (i + 1) % s_.input_distance == 0) && i % s_.input_distance != 0) InputsAgain(worker, i);
     if (i >= s_.num_whole) ComputeAgain(worker, i);
     Activations saved = i < s_.num_whole ? s_.layers[static_cast<size_t>(i)] : s_.again;
-    saved.x_in = s_.layers[static_cast<size_t>(i)].x_in;
+    saved.x_in = s_.inputs[static_cast<size_t>(i)];
     const size_t parameter = 1 + static_cast<size_t>(i) * at.count;
     Mlp(worker, layer, saved, parameter);
     Attention(worker, layer, saved, parameter);
@@ -76,14 +77,27 @@ void BackwardPass::Run(Worker& worker) {
   Lookups(worker);
 }
 
-void BackwardPass::ComputeAgain(Worker& worker, int64_t layer) {
-  const float* x_in = s_.layers[static_cast<size_t>(layer)].x_in;
-  float* x = s_.x_again.as<float>();
+void BackwardPass::CopyRows(Worker& worker, const float* from, float* to) {
   for (int64_t task; (task = worker.NextTask(DivideUp(rows_, kRows))) >= 0;) {
     const int64_t row = task * kRows;
-    std::memcpy(x + row * hidden_, x_in + row * hidden_, static_cast<size_t>(std::min(kRows, rows_ - row) * hidden_) * sizeof(float));
+    std::memcpy(to + row * hidden_, from + row * hidden_, static_cast<size_t>(std::min(kRows, rows_ - row) * hidden_) * sizeof(float));
   }
   worker.Barrier();
+}
+
+void BackwardPass::InputsAgain(Worker& worker, int64_t last) {
+  const int64_t first = last - last % s_.input_distance;
+  float* x = s_.x_again.as<float>();
+  CopyRows(worker, s_.inputs[static_cast<size_t>(first)], x);
+  for (int64_t layer = first; layer < last; ++layer) {
+    s_.pass.Layer(worker, policy_.layer(layer), plan_.batch(), s_.Kv(), s_.layers[static_cast<size_t>(layer)], x);
+    CopyRows(worker, x, s_.inputs[static_cast<size_t>(layer) + 1]);
+  }
+}
+
+void BackwardPass::ComputeAgain(Worker& worker, int64_t layer) {
+  float* x = s_.x_again.as<float>();
+  CopyRows(worker, s_.inputs[static_cast<size_t>(layer)], x);
   s_.pass.Layer(worker, policy_.layer(layer), plan_.batch(), s_.Kv(), s_.again, x, false);
 }
 
@@ -154,8 +168,8 @@ void BackwardPass::Attention(Worker& worker, const PackedLayer& layer, const Act
   NormGradient(worker, saved.x_in, layer.norm1, parameter + at.norm1);
 }
 
-/// Through the output product and attention itself: dq, dk, dv of rotated queries and keys. A group's prompt comes first, then its responses, in
-/// order.
+/// Through the output product and attention itself: dq, dk, dv of rotated queries and keys. Sequences are computed at once; what they add to their
+/// prompts' keys and values is added up afterwards, the prompt's own first, then the responses' in order.
 void BackwardPass::AttendedGradient(Worker& worker, const PackedLayer& layer, const Activations& saved) {
   const int64_t block = kernels_.column_block, at_once = std::max<int64_t>(1, kScratchColumns / block), stride = at_once * block;
   const int64_t blocks = DivideUp(q_, block), tasks = DivideUp(blocks, at_once);
@@ -172,44 +186,48 @@ void BackwardPass::AttendedGradient(Worker& worker, const PackedLayer& layer, co
     const int64_t row = task * kRows, rows = std::min(kRows, rows_ - row);
     kernels_.attention_delta(
         {At(saved.attended, row * q_), At(s_.dattended.data(), row * q_), q_, rows, heads, head_dim, s_.delta.as<float>() + row * heads, heads});
-    std::memset(s_.dk.as<float>() + row * kv_, 0, static_cast<size_t>(rows * kv_) * sizeof(float));
-    std::memset(s_.dv.as<float>() + row * kv_, 0, static_cast<size_t>(rows * kv_) * sizeof(float));
+  }
+  const int64_t with_shared = rows_ + plan_.num_shared_rows;
+  for (int64_t row = worker.index() * kRows; row < with_shared; row += worker.num_threads() * kRows) {
+    for (float* gradient : {s_.dk.as<float>(), s_.dv.as<float>()})
+      std::memset(gradient + row * kv_, 0, static_cast<size_t>(std::min(kRows, with_shared - row) * kv_) * sizeof(float));
   }
   worker.Barrier();
   const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim)));
-  for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(plan_.groups.size()) * config_.kv_heads)) >= 0;) {
-    const GroupRows& group = plan_.groups[static_cast<size_t>(task / config_.kv_heads)];
-    kernels::RowSpan spans[2] = {group.prompt, {}};
-    const auto run = [&](int64_t num_spans) {
-      kernels_.attention_backward({saved.q,
-                                   q_,
-                                   saved.k,
-                                   kv_,
-                                   saved.v,
-                                   kv_,
-                                   s_.dattended.data(),
-                                   q_,
-                                   saved.lse,
-                                   s_.delta.as<float>(),
-                                   heads,
-                                   spans,
-                                   num_spans,
-                                   heads,
-                                   config_.kv_heads,
-                                   head_dim,
-                                   task % config_.kv_heads,
-                                   scale,
-                                   s_.dq.as<float>(),
-                                   q_,
-                                   s_.dk.as<float>(),
-                                   s_.dv.as<float>(),
-                                   kv_,
-                                   s_.scratch.Of(worker)});
-    };
-    run(1);
-    for (const kernels::RowSpan& response : group.responses) {
-      spans[1] = response;
-      if (response.count > 0) run(2);
+  for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(plan_.attended.size()) * config_.kv_heads)) >= 0;) {
+    const AttendedSpan& attended = plan_.attended[static_cast<size_t>(task / config_.kv_heads)];
+    kernels_.attention_backward({saved.q,
+                                 q_,
+                                 saved.k,
+                                 kv_,
+                                 saved.v,
+                                 kv_,
+                                 s_.dattended.data(),
+                                 q_,
+                                 saved.lse,
+                                 s_.delta.as<float>(),
+                                 heads,
+                                 attended.spans,
+                                 attended.num_spans,
+                                 heads,
+                                 config_.kv_heads,
+                                 head_dim,
+                                 task % config_.kv_heads,
+                                 scale,
+                                 s_.dq.as<float>(),
+                                 q_,
+                                 s_.dk.as<float>(),
+                                 s_.dv.as<float>(),
+                                 kv_,
+                                 rows_ + attended.shared_shift,
+                                 s_.scratch.Of(worker)});
+  }
+  worker.Barrier();
+  for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(plan_.shared_rows.size()))) >= 0;) {
+    const SharedRows& shared = plan_.shared_rows[static_cast<size_t>(task)];
+    for (float* gradient : {s_.dk.as<float>(), s_.dv.as<float>()}) {
+      float* sum = gradient + shared.rows.begin * kv_;
+      for (const int64_t shift : shared.shifts) kernels_.add(sum + (rows_ + shift) * kv_, sum, shared.rows.count * kv_);
     }
   }
   worker.Barrier();

@@ -31,6 +31,26 @@ TrainingPlan::TrainingPlan(const Config& config, std::span<const TrainingGroup> 
     row_tiles.Add(first_row, static_cast<int64_t>(tokens.size()));
     target_tiles.Add(first_target, num_targets());
   }
+  std::stable_sort(attended.begin(), attended.end(), [](const AttendedSpan& a, const AttendedSpan& b) { return a.Work() > b.Work(); });
+}
+
+double AttendedSpan::Work() const {
+  const auto own = static_cast<double>(spans[num_spans - 1].count), before = num_spans == 2 ? static_cast<double>(spans[0].count) : 0.0;
+  return own * (before + own / 2);
+}
+
+/// Attention's backward of a group: each sequence by itself, then the prompt's gradients together.
+void TrainingPlan::ShareOut(std::span<const kernels::RowSpan> responses, const kernels::RowSpan& prompt) {
+  attended.push_back({{prompt, {}}, 1, 0});
+  std::vector<int64_t> shifts;
+  for (const kernels::RowSpan& response : responses) {
+    if (response.count == 0) continue;
+    shifts.push_back(num_shared_rows - prompt.begin);
+    attended.push_back({{prompt, response}, 2, shifts.back()});
+    num_shared_rows += prompt.count;
+  }
+  for (int64_t row = 0; row < prompt.count; row += kSharedRows)
+    shared_rows.push_back({{prompt.begin + row, std::min(kSharedRows, prompt.count - row)}, shifts});
 }
 
 void TrainingPlan::AddRows(const Config& config, std::span<const uint32_t> from, int64_t position) {
@@ -49,7 +69,8 @@ void TrainingPlan::AddGroup(const Config& config, const TrainingGroup& group) {
   if (group.prompt.empty()) throw Error::Data("a group has no prompt tokens");
   const auto prompt_length = static_cast<int64_t>(group.prompt.size());
   const int64_t whole = prompt_length / kernels::kKvBlock, tail = prompt_length % kernels::kKvBlock;
-  GroupRows rows{{static_cast<int64_t>(tokens.size()), prompt_length}, {}};
+  const kernels::RowSpan prompt_rows{static_cast<int64_t>(tokens.size()), prompt_length};
+  std::vector<kernels::RowSpan> response_rows;
   AddRows(config, group.prompt, 0);
   const auto new_table = [&](std::span<const int32_t> shared, int64_t length) {
     std::vector<int32_t>& table = block_tables_.emplace_back(shared.begin(), shared.end());
@@ -57,28 +78,28 @@ void TrainingPlan::AddGroup(const Config& config, const TrainingGroup& group) {
     return std::span<const int32_t>(table);
   };
   const std::span<const int32_t> prompt_table = new_table({}, prompt_length);
-  const Span prompt{rows.prompt.begin, prompt_length, 0, prompt_table.data()};
+  const Span prompt{prompt_rows.begin, prompt_length, 0, prompt_table.data()};
   AppendCut(prompt, &stores);
   AppendCut(prompt, &reads);
   for (const std::span<const uint32_t> response : group.responses) {
     const auto length = std::max<int64_t>(0, static_cast<int64_t>(response.size()) - 1);
     const auto begin = static_cast<int64_t>(tokens.size());
     for (size_t i = 0; i < response.size(); ++i) {
-      target_rows.push_back(i == 0 ? rows.prompt.begin + prompt_length - 1 : begin + static_cast<int64_t>(i) - 1);
+      target_rows.push_back(i == 0 ? prompt_rows.begin + prompt_length - 1 : begin + static_cast<int64_t>(i) - 1);
       target_tokens.push_back(response[i]);
       if (response[i] >= config.vocab) AddRows(config, response.subspan(i, 1), 0);  // throws
     }
-    rows.responses.push_back({begin, length});
+    response_rows.push_back({begin, length});
     if (length == 0) continue;
     AddRows(config, response.first(static_cast<size_t>(length)), prompt_length);
     const int32_t* table = new_table(prompt_table.first(static_cast<size_t>(whole)), prompt_length + length).data();
     // The prompt's partly filled block is each response's own: its first rows are stored there once more.
-    if (tail > 0) stores.push_back({rows.prompt.begin + whole * kernels::kKvBlock, tail, whole * kernels::kKvBlock, table});
+    if (tail > 0) stores.push_back({prompt_rows.begin + whole * kernels::kKvBlock, tail, whole * kernels::kKvBlock, table});
     const Span own{begin, length, prompt_length, table};
     AppendCut(own, &stores);
     AppendCut(own, &reads);
   }
-  groups.push_back(std::move(rows));
+  ShareOut(response_rows, prompt_rows);
 }
 
 }  // namespace april::model

@@ -28,11 +28,21 @@ struct Tiles {
   Tiles Part(int64_t first, int64_t count) const;
 };
 
-/// A group's rows: its prompt, then each response but for its last token, whose row nothing needs.
-struct GroupRows {
-  kernels::RowSpan prompt;
-  std::vector<kernels::RowSpan> responses;
+/// One sequence's queries in attention's backward: a group's prompt, or one of its responses behind it.
+struct AttendedSpan {
+  kernels::RowSpan spans[2];
+  int64_t num_spans = 1;
+  int64_t shared_shift = 0;  ///< of a response: from the prompt's rows to the shared ones, where it leaves its part of their gradients
+
+  double Work() const;  ///< about how long it takes, in any unit
 };
+
+/// At most kSharedRows rows of a prompt, and the shifts of its responses, in order.
+struct SharedRows {
+  kernels::RowSpan rows;
+  std::vector<int64_t> shifts;
+};
+inline constexpr int64_t kSharedRows = 32;
 
 struct TrainingPlan {
   TrainingPlan(const Config& config, std::span<const TrainingGroup> groups);
@@ -43,7 +53,9 @@ struct TrainingPlan {
   std::vector<uint32_t> tokens;
   std::vector<int32_t> positions;
   std::vector<Span> stores, reads;
-  std::vector<GroupRows> groups;
+  std::vector<AttendedSpan> attended;  ///< the longest work first, so that threads end together
+  std::vector<SharedRows> shared_rows;
+  int64_t num_shared_rows = 0;          ///< for what each response adds to the gradients of its prompt's keys and values
   std::vector<int64_t> target_rows;     ///< of each response token, in output order: the row whose logits predict it
   std::vector<uint32_t> target_tokens;  ///< and the token
   Tiles row_tiles, target_tiles;
@@ -51,6 +63,7 @@ struct TrainingPlan {
 
  private:
   void AddGroup(const Config& config, const TrainingGroup& group);
+  void ShareOut(std::span<const kernels::RowSpan> responses, const kernels::RowSpan& prompt);
   void AddRows(const Config& config, std::span<const uint32_t> from, int64_t position);
 
   std::deque<std::vector<int32_t>> block_tables_;

@@ -37,7 +37,8 @@ struct TrainingPass::State {
       : config(model_config), kernels(kernel_set), pool(threads), pass(model_config, kernel_set, threads.num_threads()), activation_bytes(bytes) {}
 
   void Plan(std::span<const TrainingGroup> groups, double sampling_temperature, bool keep);
-  /// Lays out the kept activations: of every layer its input, of the first `num_whole` layers all, of the first `num_kept_targets` their logits.
+  /// Lays out the kept activations: of one in `input_distance` layers its input, of the first `num_whole` layers all, of the first `num_kept_targets`
+  /// their logits.
   void PlaceActivations(bool keep);
   /// Decides whose logits are kept in at most that much memory, and makes room for the others'. Returns the bytes that the kept ones take.
   int64_t PlaceLogits(int64_t bytes);
@@ -59,9 +60,11 @@ struct TrainingPass::State {
   void RequireRoom(int64_t bytes);                  ///< of activations; throws Runtime when what is not touched yet is not there
   int64_t activation_room = 0;                      ///< bytes, the most so far
   int64_t num_whole = 0;                            ///< layers that keep all their activations
+  int64_t input_distance = 1;                       ///< between layers that keep their input; 1 where any layer keeps more
   int64_t num_kept_targets = 0;                     ///< the first ones, which keep their logits
   std::vector<Activations> layers;                  ///< what each layer's forward writes to
   Activations again;                                ///< where a layer is computed again
+  std::vector<float*> inputs;                       ///< where Backward finds each layer's input; not kept ones share places
   std::vector<float> log_sum_exps, entropy_values;  ///< by target; entropies only when asked for
   std::vector<kernels::ChunkSums> chunks;           ///< of the logits at hand
 
@@ -96,7 +99,10 @@ class BackwardPass {
   void RunHeadTiles(Worker& worker, int64_t first, const Tiles& tiles);
   void HeadSlice(Worker& worker, int64_t slice, int64_t first, const Tiles& tiles);
   void ScatterHidden(Worker& worker, int64_t first, int64_t count);
+  /// The inputs of the layers up to `last` that were not kept, from the kept one before them.
+  void InputsAgain(Worker& worker, int64_t last);
   void ComputeAgain(Worker& worker, int64_t layer);
+  void CopyRows(Worker& worker, const float* from, float* to);
   void Mlp(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter);
   void ActivationGradient(Worker& worker, const PackedLayer& layer, const Activations& saved);
   void Attention(Worker& worker, const PackedLayer& layer, const Activations& saved, size_t parameter);

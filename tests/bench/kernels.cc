@@ -226,9 +226,10 @@ void BenchAttention(const Kernels& kernels, const Limits& limits) {
     const RowSpan span{0, context};
     const double s = Best([&] {
       for (int64_t h = 0; h < kv_heads; ++h) {
-        kernels.attention_backward({row.data(), heads * dim,  row.data(), heads * dim, row.data(), heads * dim, row.data(),  heads * dim,
-                                    lse.data(), delta.data(), heads,      &span,       1,          heads,       kv_heads,    dim,
-                                    h,          0.125f,       dq.data(),  heads * dim, dk.data(),  dv.data(),   heads * dim, scratch.data()});
+        kernels.attention_backward(
+            {row.data(),   heads * dim, row.data(), heads * dim, row.data(),  heads * dim, row.data(),    heads * dim, lse.data(),
+             delta.data(), heads,       &span,      1,           heads,       kv_heads,    dim,           h,           0.125f,
+             dq.data(),    heads * dim, dk.data(),  dv.data(),   heads * dim, 0,           scratch.data()});
       }
     });
     Report(kernels, "attention backward of " + std::to_string(context), s, 5.0 * static_cast<double>(context * context * heads * dim), 0, limits);

@@ -166,7 +166,8 @@ void AttentionBackward(const AttentionBackwardArgs& a) {
   }
   position = 0;
   for (int64_t i = 0; i < a.num_spans; ++i) {
-    for (int64_t r = a.spans[i].begin; r < a.spans[i].begin + a.spans[i].count; ++r, ++position) {
+    const int64_t begin = a.spans[i].begin + (i + 1 < a.num_spans ? a.shared_shift : 0);
+    for (int64_t r = begin; r < begin + a.spans[i].count; ++r, ++position) {
       float* dk = a.dk + r * a.dkv_stride + a.kv_head * head_dim;
       float* dv = a.dv + r * a.dkv_stride + a.kv_head * head_dim;
       for (int64_t d = 0; d < head_dim; d += kLanes) {

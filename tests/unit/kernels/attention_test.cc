@@ -166,19 +166,21 @@ struct BackwardResult {
   std::vector<float> dq, dk, dv;
 };
 
-/// A group: rows [0, prompt) shared, then one span a member. dk and dv are summed over the prompt's and all members' calls.
+/// A group: rows [0, prompt) shared, then one span a member. dk and dv are summed over the prompt's and all members' calls; with `apart` each member
+/// has rows of its own for what it adds to the prompt's, and members are computed last to first.
 BackwardResult RunBackward(const Sequence& s, const std::vector<RowSpan>& members, int64_t prompt, const Elements& dout, const Elements& out,
-                           const std::vector<float>& lse) {
+                           const std::vector<float>& lse, bool apart = false) {
   const Shape& h = s.shape;
   BackwardResult result;
   result.dq.resize(static_cast<size_t>(h.positions * h.q_width()));
-  result.dk.resize(static_cast<size_t>(h.positions * h.kv_width()));
+  const auto num_shared = apart ? prompt * static_cast<int64_t>(members.size()) : 0;
+  result.dk.resize(static_cast<size_t>((h.positions + num_shared) * h.kv_width()));
   result.dv.resize(result.dk.size());
   std::vector<float> delta(lse.size());
   s.kernels->attention_delta({out.data(), dout.data(), h.q_width(), h.positions, h.heads, h.head_dim, delta.data(), h.heads});
   for (int64_t kv = 0; kv < h.kv_heads; ++kv) {
     Memory scratch(s.kernels->attention_backward_bytes(h.positions, h.positions, h.head_dim));
-    auto call = [&](const std::vector<RowSpan>& spans) {
+    auto call = [&](const std::vector<RowSpan>& spans, int64_t shift) {
       s.kernels->attention_backward({s.q.data(),
                                      h.q_width(),
                                      s.k.data(),
@@ -202,11 +204,21 @@ BackwardResult RunBackward(const Sequence& s, const std::vector<RowSpan>& member
                                      result.dk.data(),
                                      result.dv.data(),
                                      h.kv_width(),
+                                     shift,
                                      scratch.data()});
     };
-    if (prompt > 0) call({{0, prompt}});
-    for (const RowSpan& member : members) prompt > 0 ? call({{0, prompt}, member}) : call({member});
+    if (prompt > 0) call({{0, prompt}}, 0);
+    for (size_t i = 0; i < members.size(); ++i) {
+      const size_t m = apart ? members.size() - 1 - i : i;
+      const int64_t shift = apart ? h.positions + static_cast<int64_t>(m) * prompt : 0;
+      prompt > 0 ? call({{0, prompt}, members[m]}, shift) : call({members[m]}, shift);
+    }
   }
+  for (int64_t m = 0; m * prompt < num_shared; ++m) {
+    for (std::vector<float>* gradient : {&result.dk, &result.dv})
+      s.kernels->add(gradient->data() + (h.positions + m * prompt) * h.kv_width(), gradient->data(), prompt * h.kv_width());
+  }
+  for (std::vector<float>* gradient : {&result.dk, &result.dv}) gradient->resize(static_cast<size_t>(h.positions * h.kv_width()));
   return result;
 }
 
@@ -263,7 +275,7 @@ double RelativeNorm(const std::vector<float>& a, const std::vector<double>& b) {
 
 }  // namespace
 
-TEST_CASE("attention backward: a group with a shared prompt, against double, and the same bits in every set") {
+TEST_CASE("attention backward: a group with a shared prompt, against double, and the same bits in every set and order of members") {
   FlushDenormals flush;
   const int64_t prompt = 37;
   const std::vector<RowSpan> members = {{37, 70}, {107, 1}, {108, 42}};
@@ -283,19 +295,19 @@ TEST_CASE("attention backward: a group with a shared prompt, against double, and
       std::vector<double> out, lse, dq, dk, dv;
       const std::vector<float> random = RandomFloats(150 * shape.q_width(), 7);
       ReferenceBackward(Sequence(*portable, shape, 4), seen, Elements(*portable, random).Floats(), &out, &lse, &dq, &dk, &dv);
-      auto run = [&](const Kernels& set) {
+      auto run = [&](const Kernels& set, bool apart) {
         Elements rounded(set, std::vector<float>(out.begin(), out.end())), dout(set, random);
-        return RunBackward(Sequence(set, shape, 4), members, prompt, dout, rounded, std::vector<float>(lse.begin(), lse.end()));
+        return RunBackward(Sequence(set, shape, 4), members, prompt, dout, rounded, std::vector<float>(lse.begin(), lse.end()), apart);
       };
-      const BackwardResult expected = run(*portable);
+      const BackwardResult expected = run(*portable, false);
       const double tolerance = portable->element_bytes == 2 ? 5e-3 : 1e-5;
       REQUIRE(RelativeNorm(expected.dq, dq) < tolerance);
       REQUIRE(RelativeNorm(expected.dk, dk) < tolerance);
       REQUIRE(RelativeNorm(expected.dv, dv) < tolerance);
       for (const Kernels* kernels : AvailableKernels()) {
-        if (kernels == portable || &PortableLike(*kernels) != portable) continue;
+        if (&PortableLike(*kernels) != portable) continue;
         INFO(kernels->name << " head size " << shape.head_dim);
-        const BackwardResult result = run(*kernels);
+        const BackwardResult result = run(*kernels, true);
         REQUIRE(SameBits(result.dq, expected.dq));
         REQUIRE(SameBits(result.dk, expected.dk));
         REQUIRE(SameBits(result.dv, expected.dv));

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "model/forward.h"
+#include "model/layer_pass.h"
 #include "row_log_sum_exp.h"
 #include "training_work.h"
 
@@ -50,6 +51,24 @@ TEST_CASE("logits that are kept, all or some, change no bit", "[heavy]") {
       different += std::memcmp(seen.gradients[i].data(), none.gradients[i].data(), none.gradients[i].size() * 4) != 0;
     }
     CHECK(different == 0);
+  }
+}
+
+TEST_CASE("layers whose inputs are not kept compute them again, to the same bits") {
+  Config config = TinyConfig();
+  config.layers = 11;
+  const Work work(config, {{40, 30, 1}, {5, 17}});
+  const kernels::Kernels& kernels = kernels::ChooseKernels("auto", kernels::Precision::kAuto);
+  const Result kept = Train(config, kernels, work, 2, 2, uint64_t{1} << 30);
+  const ActivationLayout whole{config, kernels, 90, true};
+  Activations unused;
+  const uint64_t layer = whole.Place(nullptr, &unused), input = 90 * static_cast<uint64_t>(config.hidden) * sizeof(float);
+  for (const uint64_t bytes : {uint64_t{0}, layer + 7 * input, layer + 11 * input}) {  // 6, 7 and 11 inputs: of every third, second and each layer
+    INFO(bytes << " bytes for activations");
+    const Result seen = Train(config, kernels, work, 2, 2, bytes);
+    CHECK(seen.logprobs == kept.logprobs);
+    for (size_t i = 0; i < kept.gradients.size(); ++i)
+      CHECK(std::memcmp(seen.gradients[i].data(), kept.gradients[i].data(), kept.gradients[i].size() * 4) == 0);
   }
 }
 
