@@ -81,8 +81,7 @@ double Optimizer::Step(TrainableGradients gradients, double norm, State* state) 
     args.out = rounds ? state->Rounded(chunk.tensor).data() + chunk.begin : nullptr;
     kernels_.adamw(args);
   });
-  if (!rounds) state->Round(pool_);
-  state->ShareRounded(ranks_);
+  state->RoundAndShare(ranks_, pool_, rounds);
   return lr;
 }
 

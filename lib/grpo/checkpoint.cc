@@ -296,7 +296,7 @@ CheckpointInfo CheckpointStore::Read(const std::string& name, State* state, kern
   const std::string path = PathOf(name);
   return WithJson("checkpoint " + path, [&] {
     const Json manifest = ManifestOf(name);
-    if (state->adapter().exists()) {  // one rank alone has them, and has them whole
+    if (state->adapter().exists()) {  // rank 0 has them whole
       const weights::SafetensorsFile factors(JoinPath(path, kAdapterModel));
       const std::vector<weights::TensorView> views = state->FactorViews();
       for (size_t i = 0; i < views.size(); ++i) std::memcpy(state->Master(i).data(), FindTensor(factors, views[i]), views[i].num_bytes);

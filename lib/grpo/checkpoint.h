@@ -2,7 +2,7 @@
 // checkpoint before, and last manifest.json, which makes it whole. Named by the index of the next claim. With an adapter, the model is the merged
 // one, and adapter/ holds the factors as PEFT loads them: a directory of its own, because transformers puts factors that lie beside a model on top of
 // it. A checkpoint does not show how many ranks wrote it: rank 0 alone has the store, and while it writes or reads the others call SendOptimizer or
-// ReceiveOptimizer.
+// ReceiveOptimizer (an adapter's it reads alone).
 #pragma once
 
 #include <cstdint>

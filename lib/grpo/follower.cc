@@ -5,7 +5,6 @@
 
 #include "base/bytes.h"
 #include "base/digest.h"
-#include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "grpo/memory_need.h"
@@ -53,10 +52,6 @@ std::shared_ptr<ranks::Ranks> JoinRanks(const ranks::RankOptions& options, const
   const ranks::Place place = ranks::FindPlace(options, ranks::ProcessEnvironment());
   if (place.size == 1) return ranks::Ranks::Alone();
   const std::string name = "rank " + std::to_string(place.rank) + " of " + std::to_string(place.size);
-  if (session.adapter.rank > 0) {
-    throw Error::Usage("--lora is for one rank, and this is " + name,
-                       "an adapter's optimiser state is too small to be worth dividing: train it in one process");
-  }
   log::Info(name + "; rank 0 is at " + place.host + ":" + std::to_string(place.port));
   return ranks::Ranks::Join(place, WorkOf(session));
 }
@@ -81,14 +76,17 @@ Follower::Follower(const SessionOptions& options, int num_threads, ranks::Ranks&
   const Json start = Share(ranks, {});
   const auto config = model::Config::FromJson(start.at("config"));
   model::ProveKernels(config, parts.kernels, parts.pool, model::ProofDirectory());
-  RequireMemoryToTrain(config, {}, parts.method, parts.kernels, ranks);
-  parts.state = std::make_unique<State>(config, Adapter{}, ranks);
-  if (start.at("checkpoint")) {
+  const Adapter adapter = MakeAdapter(options.adapter, config);
+  RequireMemoryToTrain(config, adapter, parts.method, parts.kernels, ranks);
+  parts.state = std::make_unique<State>(config, adapter, ranks);
+  if (adapter.exists()) {
+    parts.state->ShareBase(ranks);
+  } else if (start.at("checkpoint")) {
     ReceiveOptimizer(parts.state.get(), parts.pool, ranks);
   } else {
     LoadModel(nullptr, parts.state.get(), options.seed, parts.pool, ranks);
   }
-  parts.state->ShareRounded(ranks);
+  parts.state->RoundAndShare(ranks, parts.pool, /*is_rounded=*/!adapter.exists());
   const Json counters = Share(ranks, {});
   parts.state->step = counters.at("step");
   parts.state->version = counters.at("version");

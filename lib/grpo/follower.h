@@ -13,8 +13,7 @@ namespace april::grpo {
 /// What all ranks must have in common: program, kernel set and every option that the result depends on.
 ranks::Work WorkOf(const SessionOptions& options);
 
-/// This process's rank by options and variables, connected with the others; Ranks::Alone without any. Throws as FindPlace and Ranks::Join do, and
-/// Usage for an adapter.
+/// This process's rank by options and variables, connected with the others; Ranks::Alone without any. Throws as FindPlace and Ranks::Join do.
 std::shared_ptr<ranks::Ranks> JoinRanks(const ranks::RankOptions& options, const SessionOptions& session);
 
 class Follower {

@@ -131,7 +131,8 @@ void Session::Parts::Load() {
     info.tokenizer = TokenizerDigest(path);
     origin = "model " + path;
   }
-  state->ShareRounded(*ranks);
+  state->ShareBase(*ranks);
+  state->RoundAndShare(*ranks, pool, /*is_rounded=*/true);
   Share(*ranks, {{"step", state->step}, {"version", state->version}, {"optimizer_steps", state->optimizer_steps}});
   info.method = method.Text();
   info.optimizer = Text(options.optimizer);

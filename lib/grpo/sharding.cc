@@ -50,7 +50,7 @@ void Collect(const State& state, size_t view, ranks::Ranks& ranks, const std::fu
 }
 
 void LoadModel(const weights::ModelFiles* files, State* state, uint64_t seed, kernels::ThreadPool& pool, ranks::Ranks& ranks) {
-  if (ranks.size() == 1) return state->LoadModel(*files, seed, pool);
+  if (ranks.size() == 1 || state->adapter().exists()) return state->LoadModel(*files, seed, pool);
   std::vector<float> whole;
   for (size_t i = 0; i < state->trainables().size(); ++i) {
     if (files != nullptr) {

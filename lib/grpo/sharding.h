@@ -1,5 +1,5 @@
-// How the optimiser's state comes into its shards and out of them: rank 0 alone reads and writes files, and never has all of the state at once.
-// All ranks call each function, in the same order.
+// How the optimiser's state comes into its shards and out of them: rank 0 alone reads and writes files, and never has all of the state at once, but
+// for an adapter's, which is its own. All ranks call each function, in the same order.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,10 @@ void Scatter(State* state, size_t view, const float* whole, ranks::Ranks& ranks)
 /// Gives rank 0 such a tensor from its beginning to its end, in pieces.
 void Collect(const State& state, size_t view, ranks::Ranks& ranks, const std::function<void(const void* data, uint64_t num_bytes)>& append);
 
-/// State::LoadModel over all ranks; rank 0 has the files, the others give nullptr. Throws as it does.
+/// State::LoadModel over all ranks; rank 0 has the files, the others give nullptr. An adapter's model is loaded by rank 0 alone. Throws as it does.
 void LoadModel(const weights::ModelFiles* files, State* state, uint64_t seed, kernels::ThreadPool& pool, ranks::Ranks& ranks);
-/// The other ranks' side of CheckpointStore::Read and Write. Counters are not among what is read.
+/// The other ranks' side of CheckpointStore::Read (without an adapter, whose checkpoint rank 0 reads alone) and Write. Counters are not among what is
+/// read.
 void ReceiveOptimizer(State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks);
 void SendOptimizer(const State& state, ranks::Ranks& ranks);
 

@@ -39,20 +39,20 @@ State::State(const model::Config& config, Adapter adapter, const ranks::Ranks& r
   for (const model::ParameterSpec& trainable : trainables_) places_.Add(trainable.NumElements());
   for (const Adapter::Target& target : adapter_.targets) base_places_.Add(static_cast<size_t>(target.n * target.k));
   Divide(ranks);
-  master_ = kernels::Memory(ShardSize() * sizeof(float));
+  master_ = kernels::Memory((adapter_.exists() ? places_.total : ShardSize()) * sizeof(float));
   ClearMoments();
   rounded_ = kernels::Memory(rounded_places_.total * sizeof(uint16_t));
   if (adapter_.exists()) base_ = kernels::Memory(base_places_.total * sizeof(uint16_t));
 }
 
 void State::Divide(const ranks::Ranks& ranks) {
-  const auto num_ranks = static_cast<size_t>(ranks.size());
+  const auto num_ranks = static_cast<size_t>(ranks.size()), num_owners = adapter_.exists() ? 1 : num_ranks;
   const std::vector<size_t>&sizes = places_.sizes, &offsets = places_.offsets;
   size_t all = 0, before = 0;  // elements
   for (const size_t size : sizes) all += size;
   for (size_t trainable = 0; trainable < sizes.size(); ++trainable) {
     for (size_t begin = 0; begin < sizes[trainable]; begin += kChunk) {
-      const size_t count = std::min(kChunk, sizes[trainable] - begin), owner = before * num_ranks / all;
+      const size_t count = std::min(kChunk, sizes[trainable] - begin), owner = before * num_owners / all;
       while (bounds_.size() <= owner) bounds_.push_back(offsets[trainable] + begin);
       if (!parts_.empty() && parts_.back().trainable == trainable && parts_.back().owner == static_cast<int>(owner)) {
         parts_.back().count += count;
@@ -110,9 +110,25 @@ void State::Round(kernels::ThreadPool& pool) {
   });
 }
 
-void State::ShareRounded(ranks::Ranks& ranks) {
-  if (ranks.size() == 1) return;
+void State::ShareBase(ranks::Ranks& ranks) {
+  if (!adapter_.exists()) return;
   std::vector<ranks::Transfer> transfers;
+  std::vector<std::span<uint16_t>> values;
+  for (size_t i = 0; i < parameters_.size(); ++i) values.push_back(Rounded(i));
+  for (size_t t = 0; t < adapter_.targets.size(); ++t) values[adapter_.targets[t].parameter] = Tensor(base_, base_places_, t);
+  for (const std::span<uint16_t> tensor : values) transfers.push_back({0, ranks::kEveryOther, tensor.data(), tensor.size_bytes()});
+  ranks.Move(transfers);
+}
+
+void State::RoundAndShare(ranks::Ranks& ranks, kernels::ThreadPool& pool, bool is_rounded) {
+  std::vector<ranks::Transfer> transfers;
+  if (adapter_.exists()) {
+    transfers.push_back({0, ranks::kEveryOther, master_.data(), master_.size()});
+    ranks.Move(transfers);
+    if (!is_rounded) Round(pool);
+    return;
+  }
+  if (!is_rounded) Round(pool);
   for (size_t rank = 0; rank + 1 < bounds_.size(); ++rank) {
     const size_t count = bounds_[rank + 1] - bounds_[rank];
     transfers.push_back({static_cast<int>(rank), ranks::kEveryOther, rounded_.as<uint16_t>() + bounds_[rank], count * sizeof(uint16_t)});
@@ -124,7 +140,7 @@ void State::MergeAdapter(kernels::ThreadPool& pool) {
   std::vector<MergeArgs> matrices;
   for (size_t t = 0; t < adapter_.targets.size(); ++t) {
     const Adapter::Target& target = adapter_.targets[t];
-    matrices.push_back({target.n, target.k, Tensor(base_, base_places_, t).data(), Master(2 * t).data(), Master(2 * t + 1).data(),
+    matrices.push_back({target.n, target.k, Tensor(base_, base_places_, t).data(), Factor(2 * t).data(), Factor(2 * t + 1).data(),
                         Rounded(target.parameter).data()});
   }
   Merge(matrices, adapter_.rank, adapter_.scale(), pool);

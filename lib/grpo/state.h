@@ -1,6 +1,7 @@
 // Everything that an update changes: f32 master weights, AdamW's moments, the bf16 weights that are published, and the counters; with an adapter,
 // also the matrices that its factors are merged into. Among several ranks each has the masters and moments of its own shard, and all of the bf16
-// weights.
+// weights. An adapter is too small to be worth dividing: rank 0 moves it, and the others have its factors and base, and merge them too, so that after
+// the start only factors travel.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,7 @@ namespace april::grpo {
 
 class State {
  public:
-  /// All zero. Without an adapter the parameters themselves are trained, with one its factors, which one rank alone has. `ranks` is not kept.
+  /// All zero. Without an adapter the parameters themselves are trained, with one its factors. `ranks` is not kept.
   explicit State(const model::Config& config, Adapter adapter = {}, const ranks::Ranks& ranks = *ranks::Ranks::Alone());
   State(const State&) = delete;
   State& operator=(const State&) = delete;
@@ -35,8 +36,11 @@ class State {
   void LoadBase(const weights::ModelFiles& files);
   /// The weights to publish: the shard's masters rounded to bf16, to nearest even, or the factors merged into the base.
   void Round(kernels::ThreadPool& pool);
-  /// Every shard's rounded weights, to all ranks. All of them call it.
-  void ShareRounded(ranks::Ranks& ranks);
+  /// With an adapter: rank 0's base, on every rank. All of them call it, before the first RoundAndShare.
+  void ShareBase(ranks::Ranks& ranks);
+  /// The weights to publish, on every rank: Round, unless it was done since the masters changed, and what ranks need of each other for it. All of
+  /// them call it.
+  void RoundAndShare(ranks::Ranks& ranks, kernels::ThreadPool& pool, bool is_rounded);
 
   int64_t step = 0;             ///< index of the next claim
   uint64_t version = 0;         ///< policy version of these weights
@@ -55,19 +59,22 @@ class State {
     size_t trainable = 0, begin = 0, count = 0;
     int owner = 0;
   };
-  /// Of all ranks: in the trainables' order, owners ascending, each a near equal share in whole chunks of kernels::kSumChunk.
+  /// Of all ranks: in the trainables' order, owners ascending, each a near equal share in whole chunks of kernels::kSumChunk; an adapter's are rank
+  /// 0's.
   const std::vector<Part>& parts() const { return parts_; }
-  bool IsWhole() const { return bounds_.size() == 2; }  ///< whether one rank has it all
+  bool IsWhole() const { return ShardSize() == places_.total; }  ///< whether this rank has it all
   /// The own part of a trainable; empty when it is others'.
   std::span<float> Master(size_t trainable) { return OwnPart(master_, trainable); }
   std::span<float> FirstMoment(size_t trainable) { return OwnPart(first_moment_, trainable); }
   std::span<float> SecondMoment(size_t trainable) { return OwnPart(second_moment_, trainable); }
   size_t PartBegin(size_t trainable) const { return own_[trainable].begin; }
+  /// An adapter's factor, whole on every rank.
+  std::span<const float> Factor(size_t trainable) const { return {master_.as<float>() + places_.offsets[trainable], places_.sizes[trainable]}; }
 
   std::vector<weights::TensorView> RoundedViews() const;  ///< bf16, by Hugging Face name
   std::vector<weights::TensorView> FactorViews() const;   ///< f32, the adapter's
   /// f32 "first_moment.NAME", "second_moment.NAME" and, when the parameters themselves are trained, before them "master.NAME", each for all
-  /// trainables. Among several ranks no rank has them whole: without data.
+  /// trainables. Without data on a rank that has not all of them.
   std::vector<weights::TensorView> OptimizerViews() const;
   /// The own part of such a tensor.
   std::span<float> OptimizerPart(size_t view) { return OwnPart(*OptimizerValues()[view / trainables_.size()], view % trainables_.size()); }
@@ -102,9 +109,10 @@ class State {
   std::vector<model::ParameterSpec> parameters_, trainables_;
   Places rounded_places_, places_, base_places_;  ///< of parameters, of trainables, of the adapter's targets
   size_t rank_ = 0;
-  std::vector<Part> parts_, own_;                                           ///< `own_` by trainable
-  std::vector<size_t> bounds_;                                              ///< where each rank's shard begins in `places_`, and the end
-  kernels::Memory master_, first_moment_, second_moment_, rounded_, base_;  ///< f32, f32, f32, bf16, bf16; the first three are the own shard
+  std::vector<Part> parts_, own_;                          ///< `own_` by trainable
+  std::vector<size_t> bounds_;                             ///< where each rank's shard begins in `places_`, and the end
+  kernels::Memory master_, first_moment_, second_moment_;  ///< f32, the own shard; an adapter's masters are whole on every rank
+  kernels::Memory rounded_, base_;                         ///< bf16
 };
 
 }  // namespace april::grpo

@@ -94,6 +94,8 @@ Trainer::MicroBatch Trainer::Gather(std::span<const BatchGroup> groups, const st
     const BatchGroup& group = groups[index];
     model::TrainingGroup input;
     input.prompt = group.sequences.front().rollout->prompt_tokens;
+    // Also those without a gradient of their own: without their rows the others' would lie in other tiles, and have sums of other bits than with
+    // --zero-advantage train.
     for (const TrainingSequence& sequence : group.sequences) {
       input.responses.emplace_back(sequence.rollout->tokens);
       micro.num_response_tokens += sequence.rollout->tokens.size();
@@ -223,10 +225,13 @@ std::vector<std::span<float>> Trainer::CollectGradients() {
   std::vector<FactorGradientArgs> matrices;
   for (size_t t = 0; t < adapter.targets.size(); ++t) {
     const Adapter::Target& target = adapter.targets[t];
-    matrices.push_back({target.n, target.k, gradients_.Tensor(target.parameter).data(), state_->Master(2 * t).data(),
-                        state_->Master(2 * t + 1).data(), gradients[2 * t].data(), gradients[2 * t + 1].data()});
+    matrices.push_back({target.n, target.k, gradients_.Tensor(target.parameter).data(), state_->Factor(2 * t).data(),
+                        state_->Factor(2 * t + 1).data(), gradients[2 * t].data(), gradients[2 * t + 1].data()});
   }
   FactorGradients(matrices, adapter.rank, adapter.scale(), pool_);
+  // Of the factors, since the matrices' gradients would be hundreds of times as much to send.
+  const ranks::Reduction all{0, {factor_gradients_.as<float>(), next}};
+  ranks_.Add({&all, 1});
   return gradients;
 }
 
@@ -258,7 +263,8 @@ void Trainer::AddOtherRanks(const Part& part, const ClaimTotals& totals, std::ve
     for (size_t i = 0; i < others.size(); ++i) {
       Loss(others[i], totals, part, theirs[i], metrics);
       metrics->forward_tokens += others[i].num_tokens;
-      metrics->matrix_operations += (reference_.policy() != nullptr ? 4 : 3) * ForwardOperations(state_->config(), others[i].inputs);
+      metrics->matrix_operations += (has_reference ? 2 : 1) * ForwardOperations(state_->config(), others[i].inputs) +
+                                    BackwardOperations(state_->config(), state_->adapter(), others[i].inputs);
     }
   }
   const ranks::Transfer loss{0, ranks::kEveryOther, &metrics->loss, sizeof metrics->loss};

@@ -119,6 +119,10 @@ TEST_CASE("two and three ranks agree with one, and twice the same ranks give the
     plain.method.kl_coef = 0.1;
   }
   SECTION("two optimiser steps a claim") { plain.method.optimizer_steps = 2; }
+  SECTION("an adapter") {
+    plain.adapter.rank = 4;
+    sizes = {2, 3};
+  }
   const auto named = [&](const std::string& name) {
     SessionOptions options = plain;
     options.from = rig.scratch / (name + "/checkpoints");
@@ -142,10 +146,17 @@ TEST_CASE("two and three ranks agree with one, and twice the same ranks give the
         LargestDifference(CheckpointFile(one, 1, "optimizer.safetensors"), CheckpointFile(first, 1, "optimizer.safetensors"), "first_moment.");
     INFO("largest difference of a gradient tensor between 1 and " << num_ranks << " ranks: " << gradient);
     CHECK(gradient < 1e-6);
-    CHECK(LargestDifference(CheckpointFile(one, 2, "optimizer.safetensors"), CheckpointFile(first, 2, "optimizer.safetensors"), "master.") < 1e-4);
+    const char* weights = plain.adapter.rank > 0 ? "adapter/adapter_model.safetensors" : "optimizer.safetensors";
+    const char* prefix = plain.adapter.rank > 0 ? "" : "master.";
+    CHECK(LargestDifference(CheckpointFile(one, 2, weights), CheckpointFile(first, 2, weights), prefix) < 1e-4);
     // Rank 0's numbers are those of all.
     CHECK(reports[0].num_trained == alone[0].num_trained);
     CHECK(reports[0].step.outcomes == alone[0].step.outcomes);
+    const auto operations = [](const Json& metrics) {
+      return metrics.at("matrix_gflops").get<double>() *
+             (metrics.at("forward_s").get<double>() + metrics.at("backward_s").get<double>() + metrics.at("optimizer_s").get<double>());
+    };
+    CHECK(operations(reports[0].metrics) == Approx(operations(alone[0].metrics)).epsilon(1e-6));
     for (const auto& [key, value] : alone[0].metrics.items()) {
       INFO(key);
       if (key.ends_with("_s") || key.find("memory") != std::string::npos || key.find("per_s") != std::string::npos ||
@@ -160,9 +171,11 @@ TEST_CASE("two and three ranks agree with one, and twice the same ranks give the
 
 TEST_CASE("another number of ranks goes on from a checkpoint, which does not show how many wrote it") {
   RanksRig rig;
+  const int64_t lora = GENERATE(0, 4);
   for (const auto& [before, after] : {std::pair(2, 1), std::pair(1, 2), std::pair(2, 3)}) {
     const std::string name = std::to_string(before) + "-" + std::to_string(after);
-    const SessionOptions options = rig.Options(name), same = rig.Options(name + "-same");
+    SessionOptions options = rig.Options(name), same = rig.Options(name + "-same");
+    options.adapter.rank = same.adapter.rank = lora;
     Train(before, options, 1);
     Train(before, same, 1);
     CHECK(Bytes(CheckpointFile(options, 1, "optimizer.safetensors")) == Bytes(CheckpointFile(same, 1, "optimizer.safetensors")));
@@ -212,7 +225,7 @@ TEST_CASE("rank 0's wait for a slower rank is time of the backward pass") {
     kernels::ThreadPool pool(1);
     State state(model::Config::FromJson(files->config()), Adapter{}, *all);
     LoadModel(all->IsFirst() ? files.get() : nullptr, &state, 0, pool, *all);
-    state.ShareRounded(*all);
+    state.RoundAndShare(*all, pool, /*is_rounded=*/true);
     Trainer trainer({ParseMethod({}), {}}, kernels, pool, &state, nullptr, *all);
     const Batch batch = MakeBatch(claim, ParseMethod({}), {64, 128, 0, 0, ""});
     all->Broadcast("");  // both have come so far
@@ -245,8 +258,7 @@ TEST_CASE("masters and moments are spread in whole chunks, and come together aga
       kernels::ThreadPool own_pool(1);
       State state(config, Adapter{}, *ranks);
       for (size_t view = 0; view < values.size(); ++view) Scatter(&state, view, ranks->IsFirst() ? values[view].data() : nullptr, *ranks);
-      state.Round(own_pool);
-      state.ShareRounded(*ranks);
+      state.RoundAndShare(*ranks, own_pool, /*is_rounded=*/false);
       for (size_t i = 0; i < state.parameters().size(); ++i) {
         if (!std::ranges::equal(state.Rounded(i), whole.Rounded(i))) throw Error::Data("other weights in " + state.parameters()[i].name);
         owned[static_cast<size_t>(place.rank)] += state.Master(i).size();
