@@ -17,9 +17,19 @@ need_programs() {
   done
 }
 
-# value_of KEY FILE: that key's number on every line of a file of flat JSON objects, one a line; "nan" where it is missing.
+# value_of KEY FILE: that key's number on every line of a file of JSON objects, one a line; "nan" where it is missing. MAP.KEY: a number of a map in it.
 value_of() {
-  awk -v key="\"$1\":" '{ at = index($0, key); if (!at) { print "nan"; next } rest = substr($0, at + length(key)); match(rest, /^ *[-+0-9.eE]+/); print (RLENGTH > 0 ? substr(rest, 1, RLENGTH) + 0 : "nan") }' "$2"
+  awk -v key="$1" '
+    BEGIN { parts = split(key, name, ".") }
+    { rest = $0
+      for (i = 1; i <= parts; i++) {
+        at = index(rest, "\"" name[i] "\":")
+        if (!at) { print "nan"; next }
+        rest = substr(rest, at + length(name[i]) + 3)
+        if (i < parts) rest = substr(rest, 1, index(rest, "}"))
+      }
+      match(rest, /^ *[-+0-9.eE]+/)
+      print (RLENGTH > 0 ? substr(rest, 1, RLENGTH) + 0 : "nan") }' "$2"
 }
 
 # now: seconds since the epoch, with milliseconds.

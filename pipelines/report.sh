@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # report.sh RUN: draws a run's curves as RUN/report.svg and report.png and says in RUN/summary.txt what it made.
 #
-# Reward, lengths, speed, staleness, buffer, entropy, divergences, ratios, clipping, gradients, loss, time and memory over the steps, from
+# Reward, lengths, speed, staleness, buffer, entropy, divergences, ratios, clipping, weights, gradients, loss, time and memory over the steps, from
 # RUN/metrics/*.jsonl; formats/metrics.md says what each number means. A run that still goes on can be drawn, too.
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in "" | -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; [ "${1:-}" ] && exit 0 || exit 2 ;; esac
@@ -27,7 +27,9 @@ by_step() {
   (IFS=$'\t'; echo "step"$'\t'"$*")
   paste "${columns[@]}" | awk -F'\t' '{ row[$1] = $0 } END { for (step in row) print row[step] }' | sort -n
 }
-by_step $trainer reward_mean reward_std response_mean_tokens tokens_per_s stale_share truncated_share zero_advantage_group_share entropy_nats kl_behaviour_k3_nats \
+ages='0 1 2 3'  # policy versions behind the trainer's, the usual ones
+by_age() { for age in $ages; do printf '%s.%s ' "$1" "$age"; done; }
+by_step $trainer $(by_age token_share_by_age) $(by_age clip_share_by_age) effective_token_share behaviour_effective_token_share reward_mean reward_std response_mean_tokens tokens_per_s stale_share truncated_share zero_advantage_group_share entropy_nats kl_behaviour_k3_nats \
   kl_reference_nats ratio_min ratio_p01 ratio_p50 ratio_p99 ratio_max behaviour_ratio_p01 behaviour_ratio_p50 behaviour_ratio_p99 clip_low_share clip_high_share \
   masked_share correction_capped_share grad_norm grad_norm_embedding grad_norm_attention grad_norm_mlp grad_norm_norms grad_norm_head loss lr advantage_std advantage_min \
   advantage_max forward_s backward_s optimizer_s publish_s checkpoint_s wait_s peak_share memory_bytes peak_memory_bytes >"$steps"
@@ -88,7 +90,18 @@ curve ratio_min $grey 'smallest, largest' "$steps" 'with lines dt 3 lw 1'
 if has "$steps" ratio_max; then plots+=("\"$steps\" using 1:\"ratio_max\" with lines dt 3 lw 1 lc rgb \"$grey\" notitle"); fi
 panel 'ratio of probabilities' 'set yrange [0:3 < *]'
 
-curve clip_low_share $blue 'clipped, A < 0'; curve clip_high_share $orange 'clipped, A > 0'; curve correction_capped_share $red 'weight cut'; curve masked_share $grey masked
+curves_by_age() {  # KEY: with points, since not every step has tokens of every age
+  local age colours=("$green" "$blue" "$purple" "$red")
+  for age in $ages; do curve "$1.$age" "${colours[age]}" "$age behind" "$steps" 'with linespoints pt 7 ps 0.4 lw 1'; done
+}
+curves_by_age token_share_by_age
+panel 'tokens, by versions behind' 'set yrange [0:1]'
+curves_by_age clip_share_by_age
+panel 'clipped, by versions behind' 'set yrange [0:*]'
+curve behaviour_effective_token_share $orange 'of current / sampled'; curve effective_token_share $blue 'of the weights that count'
+panel 'effective sample size, share' 'set yrange [0:1]'
+
+curve clip_low_share $blue 'at the lower bound'; curve clip_high_share $orange 'at an upper bound'; curve correction_capped_share $red 'weight cut'; curve masked_share $grey masked
 panel 'share of tokens' 'set yrange [0:*]'
 curve grad_norm black all; curve grad_norm_embedding $green embedding; curve grad_norm_attention $blue attention; curve grad_norm_mlp $orange MLP
 curve grad_norm_norms $purple norms; curve grad_norm_head $red head
@@ -131,15 +144,15 @@ set datafile separator tab
 set datafile missing "nan"
 set datafile columnheaders
 set xrange [0:$((last > 0 ? last : 1))]
-set multiplot layout 5,3 title "$(basename "$run")" font ",16"
+set multiplot layout 6,3 title "$(basename "$run")" font ",16"
 set grid lc rgb "#dddddd"; set border lc rgb "#777777"; set xlabel "step" offset 0, 0.5; set key above left font ",10" samplen 2; set tics font ",10"; set offsets 0, 0, graph 0.05, 0
 set lmargin 10; set rmargin 4; set tmargin 3.3; set bmargin 2.6
 $panels
 unset multiplot
 PLOT
 }
-draw 'svg size 1500,1800 background rgb "white"' report.svg
-draw 'pngcairo size 1500,1800' report.png
+draw 'svg size 1500,2160 background rgb "white"' report.svg
+draw 'pngcairo size 1500,2160' report.png
 
 # total FILE KEY: the sum of that key's column; a step that was trained again after a restart counts once.
 total() { by_step "$1" "$2" | tail -n +2 | awk -F'\t' '$2 != "nan" { sum += $2 } END { printf "%d", sum }'; }

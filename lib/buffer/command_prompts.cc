@@ -251,6 +251,8 @@ void RunInit(const InitOptions& options, Invocation& invocation) {
   if (options.max_resumes >= 0) config.max_resumes = options.max_resumes;
   config.filter = *ParseFilter(options.filter);
   CheckPolicies(config);
+  if (config.purpose == "train" && config.group_size == 1)
+    log::Warn("--group-size 1: grpo-step leaves out groups of one, which have nobody to be better than");
   Store::Init(SystemFiles(), SystemClock(), options.store.store, config);
   bool first = true;
   for (const std::string& line : SettingsLines(ToJson(SettingsMap(config))))

@@ -9,6 +9,8 @@ prompts 20 >prompts.jsonl
 partial-buffer init -s b --model copied --group-size 4 --groups-per-step 2 --in-flight 16 --max-tokens 64 --retain-steps 1000 --admission window:4 --seed 1 2>log
 grep -q "settings: --group-size 4 --groups-per-step 2 --in-flight 16" log && grep -q -- "--admission window:4" log && grep -q "model $PWD/copied" log ||
   { cat log; exit 1; }
+partial-buffer init -s lonely --model copied --group-size 1 --max-tokens 64 2>log
+grep -q "warning: --group-size 1: grpo-step leaves out groups of one" log || { cat log; exit 1; }
 mkdir elsewhere
 (cd elsewhere && partial-buffer add -q -s ../b --prompts ../prompts.jsonl)
 mv copied moved

@@ -13,10 +13,10 @@ for run in plain every one; do
   [ ! -s log ] || { echo "it complains about $run:"; cat log; exit 1; }
   [ -s $run/report.svg ] && [ -s $run/report.png ] && [ -s $run/summary.txt ] || { echo "$run is not drawn"; exit 1; }
 done
-curves() { grep -o 'from the reference\|from the policies that sampled\|clipped, A &lt; 0\|standard deviation\|MLP\|entropy' $1/report.svg | sort -u | wc -l; }
-expect "$(curves plain) $(curves every)" "5 6" "curves that are named"
+curves() { grep -o 'from the reference\|from the policies that sampled\|at the lower bound\|1 behind\|of the weights that count\|standard deviation\|MLP\|entropy' $1/report.svg | sort -u | wc -l; }
+expect "$(curves plain) $(curves every)" "7 8" "curves that are named"
 grep -q '^rollouts  *35 trained in 4 steps' plain/summary.txt || { cat plain/summary.txt; exit 1; }
 # Every key that it takes from the trainer's lines.
-for key in $(sed -n '/^by_step \$trainer/,/>"\$steps"/p' "$APRIL_SOURCE/pipelines/report.sh" | tr -d '\\' | sed 's/by_step \$trainer//; s/>.*//'); do
+for key in $(sed -n '/^by_step \$trainer/,/>"\$steps"/p; s/^curves_by_age \([a-z_]*\)$/\1/p' "$APRIL_SOURCE/pipelines/report.sh" | tr -d '\\' | sed 's/by_step \$trainer\( \$(by_age [a-z_]*)\)*//; s/>.*//'); do
   grep -q "^| \`$key\` |" "$APRIL_SOURCE/formats/metrics.md" || { echo "report.sh reads $key, which formats/metrics.md does not have"; exit 1; }
 done
