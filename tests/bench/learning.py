@@ -103,6 +103,10 @@ def curve(result):
     return [statistics.mean(rewards[max(0, i - WINDOW + 1):i + 1]) for i in range(len(rewards))]
 
 
+def whole(result):
+    return statistics.mean(step["reward_mean"] for step in result["steps"])
+
+
 def reached(result, level):
     """Steps and seconds until the curve passes the level."""
     for i, value in enumerate(curve(result)):
@@ -112,7 +116,9 @@ def reached(result, level):
 
 
 def spread(values, digits=2):
-    """Mean, smallest and largest."""
+    """Mean, smallest and largest; of one its value."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
     return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
@@ -131,7 +137,9 @@ class Comparison:
         runs = self.runs(arm)
         cells = [arm, spread([r["accuracy"] for r in runs], 3)]
         if "sync" in self.arms:
-            cells.append(spread([r["accuracy"] - s["accuracy"] for r, s in zip(runs, self.runs("sync"))], 3))
+            pairs = list(zip(runs, self.runs("sync")))
+            cells.append(spread([r["accuracy"] - s["accuracy"] for r, s in pairs], 3))
+            cells.append(spread([whole(r) - whole(s) for r, s in pairs], 3))
         cells.append(spread([curve(r)[-1] for r in runs], 3))
         for level in REACH:
             hits = [hit for hit in (reached(r, level) for r in runs) if hit]
@@ -144,34 +152,35 @@ class Comparison:
         return cells
 
     def table(self):
-        titles = ["arm", "accuracy at the end"] + (["above sync's of the same seed"] if "sync" in self.arms else []) + [f"mean reward of the last {WINDOW} steps"]
+        titles = ["arm", "accuracy at the end"] + (["above sync's of the same seed", "mean reward of all steps above sync's"] if "sync" in self.arms else []) + [f"mean reward of the last {WINDOW} steps"]
         titles += [f"steps to {level}" + ("; time" if self.unit else "") for level in REACH] + ["stale tokens"] + (["time of the run"] if self.unit else [])
         lines = ["| " + " | ".join(row) + " |" for row in [titles] + [self.row(arm) for arm in self.arms]]
         lines.insert(1, "|---" * len(titles) + "|")
         machines = sorted({self.results[arm, seed]["machine"] for arm in self.arms for seed in self.seeds})
-        text = "\n".join(lines) + f"\n\nSeeds {', '.join(self.seeds)}: mean (smallest to largest). {'; '.join(machines)}."
+        text = "\n".join(lines) + f"\n\nSeed {', '.join(self.seeds)}: mean (smallest to largest). {'; '.join(machines)}."
         if self.unit:
-            text += (f" Time in steps of the synchronous run of the same seed, seeds {', '.join(self.unit)}: one took " +
+            text += (f" Time in steps of the synchronous run of the same seed, seed {', '.join(self.unit)}: one took " +
                      ", ".join(f"{seconds:.1f}" for seconds in self.unit.values()) + " s.")
         return text + "\n"
 
     def picture(self, base):
-        """By step and by time: each arm's mean over the seeds, and a band from the smallest to the largest."""
+        """By step, of all seeds, and by time, of those that count: each arm's mean, and a band from the smallest to the largest."""
         with open(base + ".curve", "w") as out:
-            for arm in self.arms:
-                curves = [curve(r) for r in self.runs(arm)]
-                for i in range(min(map(len, curves))):
-                    at = [c[i] for c in curves]
-                    times = [self.results[arm, seed]["steps"][i]["s"] / self.unit[seed] for seed in self.unit]
-                    out.write(f"{i + 1} {statistics.mean(times) if times else i + 1} {statistics.mean(at)} {min(at)} {max(at)}\n")
-                out.write("\n\n")
-        plots = lambda column: ", ".join(
-            f"'{base}.curve' index {i} using {column}:4:5 with filledcurves fillstyle transparent solid 0.12 lc {i + 1} notitle, "
-            f"'' index {i} using {column}:3 with lines lw 2 lc {i + 1} title '{arm}'" for i, arm in enumerate(self.arms))
-        by_time = f"set xlabel 'time, in steps of the synchronous run'; plot {plots(2)};" if self.unit else ""
+            for seeds in (self.seeds, self.unit):  # the first blocks are by step, the others by time
+                for arm in self.arms:
+                    curves = [curve(self.results[arm, seed]) for seed in seeds]
+                    for i in range(min(map(len, curves), default=0)):
+                        at = [c[i] for c in curves]
+                        times = [self.results[arm, seed]["steps"][i]["s"] / self.unit[seed] for seed in self.unit]
+                        out.write(f"{statistics.mean(times) if seeds is self.unit else i + 1} {statistics.mean(at)} {min(at)} {max(at)}\n")
+                    out.write("\n\n")
+        plots = lambda first: ", ".join(
+            f"'{base}.curve' index {first + i} using 1:3:4 with filledcurves fillstyle transparent solid 0.12 lc {i + 1} notitle, "
+            f"'' index {first + i} using 1:2 with lines lw 2 lc {i + 1} title '{arm}'" for i, arm in enumerate(self.arms))
+        by_time = f"set xlabel 'time, in steps of the synchronous run'; plot {plots(len(self.arms))};" if self.unit else ""
         script = (f"set terminal svg size {1000 if self.unit else 500},420 background 'white'; set output '{base}.svg'; "
                   f"set multiplot layout 1,{2 if self.unit else 1}; set key bottom right; set yrange [0:1]; set grid; "
-                  f"set ylabel 'mean reward, {WINDOW} steps'; set xlabel 'step'; plot {plots(1)}; {by_time} unset multiplot")
+                  f"set ylabel 'mean reward, {WINDOW} steps'; set xlabel 'step'; plot {plots(0)}; {by_time} unset multiplot")
         subprocess.run(["gnuplot", "-e", script], check=True)
         os.remove(base + ".curve")
 
