@@ -22,6 +22,7 @@ PY
 "$here/update.sh" "$peers" "$rounds"
 "$here/prefix.sh" "$peers" "$rounds"
 "$here/training_memory.sh" "$peers"
+"$here/loads.sh" "$peers"
 if [ -n "${3:-}" ]; then
   "$here/april.sh" "$peers/model/smollm2.gguf" "$3"
 else

@@ -9,7 +9,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 
 "$here/../../../pipelines/get-model.sh" "$dir/model" >/dev/null
 
-if ! "$dir/venv/bin/python" -c 'import torch, transformers, trl, gguf, datasets, msgpack' 2>/dev/null; then
+if ! "$dir/venv/bin/python" -c 'import torch, transformers, trl, peft, gguf, datasets, msgpack' 2>/dev/null; then
   say "Python packages (torch and what it brings are most of it)"
   python3 -m venv "$dir/venv"
   "$dir/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
