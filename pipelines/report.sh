@@ -29,7 +29,8 @@ by_step() {
 }
 ages='0 1 2 3'  # policy versions behind the trainer's, the usual ones
 by_age() { for age in $ages; do printf '%s.%s ' "$1" "$age"; done; }
-by_step $trainer $(by_age token_share_by_age) $(by_age clip_share_by_age) effective_token_share behaviour_effective_token_share reward_mean reward_std response_mean_tokens tokens_per_s stale_share truncated_share zero_advantage_group_share entropy_nats kl_behaviour_k3_nats \
+by_step $trainer $(by_age token_share_by_age) $(by_age clip_share_by_age) effective_token_share behaviour_effective_token_share \
+  reward_mean reward_std response_mean_tokens tokens_per_s stale_share truncated_share zero_advantage_group_share entropy_nats kl_behaviour_k3_nats \
   kl_reference_nats ratio_min ratio_p01 ratio_p50 ratio_p99 ratio_max behaviour_ratio_p01 behaviour_ratio_p50 behaviour_ratio_p99 clip_low_share clip_high_share \
   masked_share correction_capped_share grad_norm grad_norm_embedding grad_norm_attention grad_norm_mlp grad_norm_norms grad_norm_head loss lr advantage_std advantage_min \
   advantage_max forward_s backward_s optimizer_s publish_s checkpoint_s wait_s peak_share memory_bytes peak_memory_bytes >"$steps"
@@ -95,9 +96,9 @@ curves_by_age() {  # KEY: with points, since not every step has tokens of every 
   for age in $ages; do curve "$1.$age" "${colours[age]}" "$age behind" "$steps" 'with linespoints pt 7 ps 0.4 lw 1'; done
 }
 curves_by_age token_share_by_age
-panel 'tokens, by versions behind' 'set yrange [0:1]'
+panel 'tokens, by versions behind (0 to 3)' 'set yrange [0:1]'
 curves_by_age clip_share_by_age
-panel 'clipped, by versions behind' 'set yrange [0:*]'
+panel 'clipped, by versions behind (0 to 3)' 'set yrange [0:*]'
 curve behaviour_effective_token_share $orange 'of current / sampled'; curve effective_token_share $blue 'of the weights that count'
 panel 'effective sample size, share' 'set yrange [0:1]'
 

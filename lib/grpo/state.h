@@ -1,7 +1,7 @@
 // Everything that an update changes: f32 master weights, AdamW's moments, the bf16 weights that are published, and the counters; with an adapter,
 // also the matrices that its factors are merged into. Among several ranks each has the masters and moments of its own shard, and all of the bf16
-// weights. An adapter is too small to be worth dividing: rank 0 moves it, and the others have its factors and base, and merge them too, so that after
-// the start only factors travel.
+// weights. An adapter is too small to be worth dividing: rank 0 moves it, and the others have its factors and base, and merge them too, so that of
+// the weights only factors travel after the start.
 #pragma once
 
 #include <cstdint>

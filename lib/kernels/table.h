@@ -199,9 +199,9 @@ struct RowSpan {
 };
 
 /// Gradient of attention for one key head and the queries of one sequence: those of its last span. The sequence's positions are its spans' rows, one
-/// span after another (a shared prompt, then its own rows); each query sees all earlier spans and its own span up to itself. dq is overwritten. dk
-/// and dv are added to, each row once; of earlier spans `shared_shift` rows further: members of a group may be computed in any order and at once
-/// where each has a place of its own for what it adds to the prompt, which is then added up in the members' order.
+/// span after another (a shared prompt, then its own rows); each query sees all earlier spans and its own span up to itself. dq, dk and dv are
+/// overwritten, dk and dv of a prompt not at its own rows but `addend_shift` further: what these queries add to it. So the sequences of a group may
+/// be computed in any order and at once, and the prompt's gradients added up afterwards, in one order.
 ///   Source  Dao, "FlashAttention-2", algorithm 2.
 struct AttentionBackwardArgs {
   const void* q;  ///< elem [micro-batch rows, heads * head_dim]
@@ -224,8 +224,8 @@ struct AttentionBackwardArgs {
   float* dk;  ///< [micro-batch rows, kv_heads * head_dim]
   float* dv;
   int64_t dkv_stride;
-  int64_t shared_shift;
-  void* scratch;  ///< attention_backward_bytes(positions, queries, head_dim), 64-byte aligned; one per thread
+  int64_t addend_shift;  ///< from rows of all spans but the last to where their dk and dv go
+  void* scratch;         ///< attention_backward_bytes(positions, queries, head_dim), 64-byte aligned; one per thread
 };
 
 /// out = round(silu(gate) * up), silu(x) = x / (1 + exp(-x)).

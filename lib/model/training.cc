@@ -55,7 +55,8 @@ void TrainingPass::State::PlaceActivations(bool keep) {
   if (keep && num_whole < config.layers) num_whole = std::max<int64_t>(0, num_whole - 1);  // one is where layers are computed again
   const int64_t logits_bytes = PlaceLogits(keep && num_whole == config.layers ? budget - num_whole * layer_bytes : 0);
   const int64_t shared_bytes = num_whole == config.layers ? 0 : keep ? layer_bytes : static_cast<int64_t>(light.Place(nullptr, &unused));
-  RequireRoom(num_whole * layer_bytes + logits_bytes + shared_bytes + num_inputs * input_bytes);
+  const int64_t addend_bytes = keep ? plan->num_addend_rows * 2 * config.kv_heads * config.head_dim * static_cast<int64_t>(sizeof(float)) : 0;
+  RequireRoom(num_whole * layer_bytes + logits_bytes + shared_bytes + num_inputs * input_bytes + addend_bytes);
   layers.assign(static_cast<size_t>(config.layers), {});
   again = {};
   if (num_whole < config.layers) {

@@ -44,8 +44,8 @@ class Gradients {
 ///   Memory  What Backward needs is kept up to `activation_bytes`; of the layers beyond that only the input is kept and the rest computed again: same
 ///           bits. Where all inputs are too much, some layers' are kept and the others' come from one more forward: of n layers at least about
 ///           2 sqrt(n) inputs (Chen et al., arXiv 1604.06174, section 4.1).
-///           Beside it about 40 KiB a row of working memory at 576 hidden units; for each response its prompt's rows once more, keys' and values'
-///           gradients only.
+///           Beside it about 40 KiB a row of working memory at 576 hidden units; for each response also 8 bytes a row of its prompt and
+///           column of keys.
 class TrainingPass {
  public:
   TrainingPass(const Config& config, const kernels::Kernels& kernels, kernels::ThreadPool& pool, uint64_t activation_bytes = uint64_t{2} << 30);

@@ -43,8 +43,8 @@ BackwardPass::BackwardPass(TrainingPass::State& state, const PackedPolicy& polic
   Room<char>(&s_.dattended, rows_ * q_ * elem);
   Room<float>(&s_.delta, rows_ * config_.heads);
   Room<float>(&s_.dq, rows_ * q_);
-  Room<float>(&s_.dk, (rows_ + plan_.num_shared_rows) * kv_);
-  Room<float>(&s_.dv, (rows_ + plan_.num_shared_rows) * kv_);
+  Room<float>(&s_.dk, (rows_ + plan_.num_addend_rows) * kv_);
+  Room<float>(&s_.dv, (rows_ + plan_.num_addend_rows) * kv_);
   const auto packed = [&](int64_t tiles, int64_t n) { return static_cast<int64_t>(kernels_.packed_rows_bytes(kernels::kGradientTile, n)) * tiles; };
   const int64_t head_tiles = std::min(kHeadTiles, plan_.target_tiles.count());
   Room<char>(&s_.packed_dy, std::max(packed(row_tiles, std::max({inner_, hidden_, q_})), packed(head_tiles, kHeadSlice)));
@@ -187,11 +187,6 @@ void BackwardPass::AttendedGradient(Worker& worker, const PackedLayer& layer, co
     kernels_.attention_delta(
         {At(saved.attended, row * q_), At(s_.dattended.data(), row * q_), q_, rows, heads, head_dim, s_.delta.as<float>() + row * heads, heads});
   }
-  const int64_t with_shared = rows_ + plan_.num_shared_rows;
-  for (int64_t row = worker.index() * kRows; row < with_shared; row += worker.num_threads() * kRows) {
-    for (float* gradient : {s_.dk.as<float>(), s_.dv.as<float>()})
-      std::memset(gradient + row * kv_, 0, static_cast<size_t>(std::min(kRows, with_shared - row) * kv_) * sizeof(float));
-  }
   worker.Barrier();
   const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim)));
   for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(plan_.attended.size()) * config_.kv_heads)) >= 0;) {
@@ -219,15 +214,15 @@ void BackwardPass::AttendedGradient(Worker& worker, const PackedLayer& layer, co
                                  s_.dk.as<float>(),
                                  s_.dv.as<float>(),
                                  kv_,
-                                 rows_ + attended.shared_shift,
+                                 attended.addend_shift,
                                  s_.scratch.Of(worker)});
   }
   worker.Barrier();
-  for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(plan_.shared_rows.size()))) >= 0;) {
-    const SharedRows& shared = plan_.shared_rows[static_cast<size_t>(task)];
+  for (int64_t task; (task = worker.NextTask(static_cast<int64_t>(plan_.prompt_sums.size()))) >= 0;) {
+    const PromptSum& prompt = plan_.prompt_sums[static_cast<size_t>(task)];
     for (float* gradient : {s_.dk.as<float>(), s_.dv.as<float>()}) {
-      float* sum = gradient + shared.rows.begin * kv_;
-      for (const int64_t shift : shared.shifts) kernels_.add(sum + (rows_ + shift) * kv_, sum, shared.rows.count * kv_);
+      float* sum = gradient + prompt.rows.begin * kv_;
+      for (const int64_t shift : prompt.addend_shifts) kernels_.add(sum + shift * kv_, sum, prompt.rows.count * kv_);
     }
   }
   worker.Barrier();

@@ -31,6 +31,10 @@ TrainingPlan::TrainingPlan(const Config& config, std::span<const TrainingGroup> 
     row_tiles.Add(first_row, static_cast<int64_t>(tokens.size()));
     target_tiles.Add(first_target, num_targets());
   }
+  for (AttendedSpan& span : attended) span.addend_shift += num_rows();
+  for (PromptSum& sum : prompt_sums) {
+    for (int64_t& shift : sum.addend_shifts) shift += num_rows();
+  }
   std::stable_sort(attended.begin(), attended.end(), [](const AttendedSpan& a, const AttendedSpan& b) { return a.Work() > b.Work(); });
 }
 
@@ -45,12 +49,12 @@ void TrainingPlan::ShareOut(std::span<const kernels::RowSpan> responses, const k
   std::vector<int64_t> shifts;
   for (const kernels::RowSpan& response : responses) {
     if (response.count == 0) continue;
-    shifts.push_back(num_shared_rows - prompt.begin);
+    shifts.push_back(num_addend_rows - prompt.begin);
     attended.push_back({{prompt, response}, 2, shifts.back()});
-    num_shared_rows += prompt.count;
+    num_addend_rows += prompt.count;
   }
-  for (int64_t row = 0; row < prompt.count; row += kSharedRows)
-    shared_rows.push_back({{prompt.begin + row, std::min(kSharedRows, prompt.count - row)}, shifts});
+  for (int64_t row = 0; row < prompt.count; row += kPromptSumRows)
+    prompt_sums.push_back({{prompt.begin + row, std::min(kPromptSumRows, prompt.count - row)}, shifts});
 }
 
 void TrainingPlan::AddRows(const Config& config, std::span<const uint32_t> from, int64_t position) {

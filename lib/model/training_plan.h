@@ -28,34 +28,38 @@ struct Tiles {
   Tiles Part(int64_t first, int64_t count) const;
 };
 
+// Gradients of keys and values lie in rows as the tokens do; behind them, for each response, those of its prompt's rows once more: its addend to
+// them.
+
 /// One sequence's queries in attention's backward: a group's prompt, or one of its responses behind it.
 struct AttendedSpan {
   kernels::RowSpan spans[2];
   int64_t num_spans = 1;
-  int64_t shared_shift = 0;  ///< of a response: from the prompt's rows to the shared ones, where it leaves its part of their gradients
+  int64_t addend_shift = 0;  ///< of a response: from its prompt's rows to its addend
 
   double Work() const;  ///< about how long it takes, in any unit
 };
 
-/// At most kSharedRows rows of a prompt, and the shifts of its responses, in order.
-struct SharedRows {
+/// At most kPromptSumRows rows of a prompt, and the shifts to the addends of its responses, in order.
+struct PromptSum {
   kernels::RowSpan rows;
-  std::vector<int64_t> shifts;
+  std::vector<int64_t> addend_shifts;
 };
-inline constexpr int64_t kSharedRows = 32;
+inline constexpr int64_t kPromptSumRows = 32;
 
 struct TrainingPlan {
   TrainingPlan(const Config& config, std::span<const TrainingGroup> groups);
 
-  Batch batch() const { return {static_cast<int64_t>(tokens.size()), tokens.data(), positions.data(), stores, reads}; }
+  Batch batch() const { return {num_rows(), tokens.data(), positions.data(), stores, reads}; }
+  int64_t num_rows() const { return static_cast<int64_t>(tokens.size()); }
   int64_t num_targets() const { return static_cast<int64_t>(target_tokens.size()); }
 
   std::vector<uint32_t> tokens;
   std::vector<int32_t> positions;
   std::vector<Span> stores, reads;
   std::vector<AttendedSpan> attended;  ///< the longest work first, so that threads end together
-  std::vector<SharedRows> shared_rows;
-  int64_t num_shared_rows = 0;          ///< for what each response adds to the gradients of its prompt's keys and values
+  std::vector<PromptSum> prompt_sums;
+  int64_t num_addend_rows = 0;
   std::vector<int64_t> target_rows;     ///< of each response token, in output order: the row whose logits predict it
   std::vector<uint32_t> target_tokens;  ///< and the token
   Tiles row_tiles, target_tiles;

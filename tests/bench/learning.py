@@ -122,6 +122,10 @@ def spread(values, digits=2):
     return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
+def named(kind, names):
+    return f"{kind}{'' if len(names) == 1 else 's'} {', '.join(names)}"
+
+
 class Comparison:
     """The runs of all arms with the seeds that are finished. Times are told in steps of the synchronous run of the same seed: machine and hour cancel."""
 
@@ -152,14 +156,17 @@ class Comparison:
         return cells
 
     def table(self):
-        titles = ["arm", "accuracy at the end"] + (["above sync's of the same seed", "mean reward of all steps above sync's"] if "sync" in self.arms else []) + [f"mean reward of the last {WINDOW} steps"]
+        titles = ["arm", "accuracy at the end"]
+        if "sync" in self.arms:
+            titles += ["above sync's of the same seed", "mean reward of all steps above sync's"]
+        titles.append(f"mean reward of the last {WINDOW} steps")
         titles += [f"steps to {level}" + ("; time" if self.unit else "") for level in REACH] + ["stale tokens"] + (["time of the run"] if self.unit else [])
         lines = ["| " + " | ".join(row) + " |" for row in [titles] + [self.row(arm) for arm in self.arms]]
         lines.insert(1, "|---" * len(titles) + "|")
         machines = sorted({self.results[arm, seed]["machine"] for arm in self.arms for seed in self.seeds})
-        text = "\n".join(lines) + f"\n\nSeed {', '.join(self.seeds)}: mean (smallest to largest). {'; '.join(machines)}."
+        text = "\n".join(lines) + f"\n\n{named('Seed', self.seeds)}: mean (smallest to largest). {'; '.join(machines)}."
         if self.unit:
-            text += (f" Time in steps of the synchronous run of the same seed, seed {', '.join(self.unit)}: one took " +
+            text += (f" Time in steps of the synchronous run of the same seed, {named('seed', self.unit)}: one took " +
                      ", ".join(f"{seconds:.1f}" for seconds in self.unit.values()) + " s.")
         return text + "\n"
 

@@ -166,13 +166,13 @@ void AttentionBackward(const AttentionBackwardArgs& a) {
   }
   position = 0;
   for (int64_t i = 0; i < a.num_spans; ++i) {
-    const int64_t begin = a.spans[i].begin + (i + 1 < a.num_spans ? a.shared_shift : 0);
+    const int64_t begin = a.spans[i].begin + (i + 1 < a.num_spans ? a.addend_shift : 0);
     for (int64_t r = begin; r < begin + a.spans[i].count; ++r, ++position) {
       float* dk = a.dk + r * a.dkv_stride + a.kv_head * head_dim;
       float* dv = a.dv + r * a.dkv_stride + a.kv_head * head_dim;
       for (int64_t d = 0; d < head_dim; d += kLanes) {
-        Store(dk + d, Add(Load(dk + d), Load(w.dk + position * head_dim + d)));
-        Store(dv + d, Add(Load(dv + d), Load(w.dv + position * head_dim + d)));
+        Store(dk + d, Load(w.dk + position * head_dim + d));
+        Store(dv + d, Load(w.dv + position * head_dim + d));
       }
     }
   }

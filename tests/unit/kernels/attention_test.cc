@@ -166,15 +166,15 @@ struct BackwardResult {
   std::vector<float> dq, dk, dv;
 };
 
-/// A group: rows [0, prompt) shared, then one span a member. dk and dv are summed over the prompt's and all members' calls; with `apart` each member
-/// has rows of its own for what it adds to the prompt's, and members are computed last to first.
+/// A group: rows [0, prompt) shared, then one span a member. dk and dv are summed over the prompt's and all members' calls; `reversed`: the last
+/// member is computed first.
 BackwardResult RunBackward(const Sequence& s, const std::vector<RowSpan>& members, int64_t prompt, const Elements& dout, const Elements& out,
-                           const std::vector<float>& lse, bool apart = false) {
+                           const std::vector<float>& lse, bool reversed) {
   const Shape& h = s.shape;
   BackwardResult result;
   result.dq.resize(static_cast<size_t>(h.positions * h.q_width()));
-  const auto num_shared = apart ? prompt * static_cast<int64_t>(members.size()) : 0;
-  result.dk.resize(static_cast<size_t>((h.positions + num_shared) * h.kv_width()));
+  const auto num_members = static_cast<int64_t>(members.size());
+  result.dk.resize(static_cast<size_t>((h.positions + num_members * prompt) * h.kv_width()));
   result.dv.resize(result.dk.size());
   std::vector<float> delta(lse.size());
   s.kernels->attention_delta({out.data(), dout.data(), h.q_width(), h.positions, h.heads, h.head_dim, delta.data(), h.heads});
@@ -209,12 +209,12 @@ BackwardResult RunBackward(const Sequence& s, const std::vector<RowSpan>& member
     };
     if (prompt > 0) call({{0, prompt}}, 0);
     for (size_t i = 0; i < members.size(); ++i) {
-      const size_t m = apart ? members.size() - 1 - i : i;
-      const int64_t shift = apart ? h.positions + static_cast<int64_t>(m) * prompt : 0;
+      const size_t m = reversed ? members.size() - 1 - i : i;
+      const int64_t shift = h.positions + static_cast<int64_t>(m) * prompt;
       prompt > 0 ? call({{0, prompt}, members[m]}, shift) : call({members[m]}, shift);
     }
   }
-  for (int64_t m = 0; m * prompt < num_shared; ++m) {
+  for (int64_t m = 0; m < num_members; ++m) {
     for (std::vector<float>* gradient : {&result.dk, &result.dv})
       s.kernels->add(gradient->data() + (h.positions + m * prompt) * h.kv_width(), gradient->data(), prompt * h.kv_width());
   }
@@ -295,9 +295,9 @@ TEST_CASE("attention backward: a group with a shared prompt, against double, and
       std::vector<double> out, lse, dq, dk, dv;
       const std::vector<float> random = RandomFloats(150 * shape.q_width(), 7);
       ReferenceBackward(Sequence(*portable, shape, 4), seen, Elements(*portable, random).Floats(), &out, &lse, &dq, &dk, &dv);
-      auto run = [&](const Kernels& set, bool apart) {
+      auto run = [&](const Kernels& set, bool reversed) {
         Elements rounded(set, std::vector<float>(out.begin(), out.end())), dout(set, random);
-        return RunBackward(Sequence(set, shape, 4), members, prompt, dout, rounded, std::vector<float>(lse.begin(), lse.end()), apart);
+        return RunBackward(Sequence(set, shape, 4), members, prompt, dout, rounded, std::vector<float>(lse.begin(), lse.end()), reversed);
       };
       const BackwardResult expected = run(*portable, false);
       const double tolerance = portable->element_bytes == 2 ? 5e-3 : 1e-5;
