@@ -121,14 +121,13 @@ void State::ShareBase(ranks::Ranks& ranks) {
 }
 
 void State::RoundAndShare(ranks::Ranks& ranks, kernels::ThreadPool& pool, bool is_rounded) {
-  std::vector<ranks::Transfer> transfers;
   if (adapter_.exists()) {
-    transfers.push_back({0, ranks::kEveryOther, master_.data(), master_.size()});
-    ranks.Move(transfers);
-    if (!is_rounded) Round(pool);
-    return;
+    const ranks::Transfer factors{0, ranks::kEveryOther, master_.data(), master_.size()};
+    ranks.Move({&factors, 1});
   }
   if (!is_rounded) Round(pool);
+  if (adapter_.exists()) return;  // every rank has merged them
+  std::vector<ranks::Transfer> transfers;
   for (size_t rank = 0; rank + 1 < bounds_.size(); ++rank) {
     const size_t count = bounds_[rank + 1] - bounds_[rank];
     transfers.push_back({static_cast<int>(rank), ranks::kEveryOther, rounded_.as<uint16_t>() + bounds_[rank], count * sizeof(uint16_t)});

@@ -222,7 +222,8 @@ void BackwardPass::AttendedGradient(Worker& worker, const PackedLayer& layer, co
     const PromptSum& prompt = plan_.prompt_sums[static_cast<size_t>(task)];
     for (float* gradient : {s_.dk.as<float>(), s_.dv.as<float>()}) {
       float* sum = gradient + prompt.rows.begin * kv_;
-      for (const int64_t shift : prompt.addend_shifts) kernels_.add(sum + shift * kv_, sum, prompt.rows.count * kv_);
+      for (int64_t i = 0; i < prompt.num_addends; ++i)
+        kernels_.add(sum + (prompt.first_shift + i * prompt.addend_rows) * kv_, sum, prompt.rows.count * kv_);
     }
   }
   worker.Barrier();

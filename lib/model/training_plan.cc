@@ -32,9 +32,7 @@ TrainingPlan::TrainingPlan(const Config& config, std::span<const TrainingGroup> 
     target_tiles.Add(first_target, num_targets());
   }
   for (AttendedSpan& span : attended) span.addend_shift += num_rows();
-  for (PromptSum& sum : prompt_sums) {
-    for (int64_t& shift : sum.addend_shifts) shift += num_rows();
-  }
+  for (PromptSum& sum : prompt_sums) sum.first_shift += num_rows();
   std::stable_sort(attended.begin(), attended.end(), [](const AttendedSpan& a, const AttendedSpan& b) { return a.Work() > b.Work(); });
 }
 
@@ -46,15 +44,15 @@ double AttendedSpan::Work() const {
 /// Attention's backward of a group: each sequence by itself, then the prompt's gradients together.
 void TrainingPlan::ShareOut(std::span<const kernels::RowSpan> responses, const kernels::RowSpan& prompt) {
   attended.push_back({{prompt, {}}, 1, 0});
-  std::vector<int64_t> shifts;
+  const int64_t first_shift = num_addend_rows - prompt.begin;
+  int64_t num_addends = 0;
   for (const kernels::RowSpan& response : responses) {
     if (response.count == 0) continue;
-    shifts.push_back(num_addend_rows - prompt.begin);
-    attended.push_back({{prompt, response}, 2, shifts.back()});
-    num_addend_rows += prompt.count;
+    attended.push_back({{prompt, response}, 2, first_shift + num_addends++ * prompt.count});
   }
+  num_addend_rows += num_addends * prompt.count;
   for (int64_t row = 0; row < prompt.count; row += kPromptSumRows)
-    prompt_sums.push_back({{prompt.begin + row, std::min(kPromptSumRows, prompt.count - row)}, shifts});
+    prompt_sums.push_back({{prompt.begin + row, std::min(kPromptSumRows, prompt.count - row)}, first_shift, num_addends, prompt.count});
 }
 
 void TrainingPlan::AddRows(const Config& config, std::span<const uint32_t> from, int64_t position) {

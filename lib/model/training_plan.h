@@ -40,10 +40,11 @@ struct AttendedSpan {
   double Work() const;  ///< about how long it takes, in any unit
 };
 
-/// At most kPromptSumRows rows of a prompt, and the shifts to the addends of its responses, in order.
+/// At most kPromptSumRows rows of a prompt, and where the addends of its responses lie: one behind the other, each as long as the prompt.
 struct PromptSum {
   kernels::RowSpan rows;
-  std::vector<int64_t> addend_shifts;
+  int64_t first_shift = 0;  ///< from these rows to the first response's addend
+  int64_t num_addends = 0, addend_rows = 0;
 };
 inline constexpr int64_t kPromptSumRows = 32;
 
