@@ -29,6 +29,17 @@ add_library(april_gloo INTERFACE)
 target_include_directories(april_gloo SYSTEM INTERFACE ${GLOO_INCLUDE})
 target_link_libraries(april_gloo INTERFACE ${GLOO_LIBRARY} Threads::Threads)
 
+# Headers alone: the libraries are found when they are asked for (lib/ranks/nccl_library.cc).
+find_path(NCCL_INCLUDE nccl.h HINTS /usr/local/cuda/include)
+find_path(CUDART_INCLUDE cuda_runtime_api.h HINTS /usr/local/cuda/include)
+add_library(april_nccl INTERFACE)
+if(NCCL_INCLUDE AND CUDART_INCLUDE)
+  target_include_directories(april_nccl SYSTEM INTERFACE ${NCCL_INCLUDE} ${CUDART_INCLUDE})
+  target_compile_definitions(april_nccl INTERFACE APRIL_NCCL)
+else()
+  message(STATUS "NCCL's headers are not here: --rank-backend nccl, and its tests, are left out")
+endif()
+
 if(APRIL_TORCH)
   include(cmake/LibTorch.cmake)
 endif()

@@ -27,6 +27,23 @@ foreach(directory ${unit_directories})
   endif()
 endforeach()
 
+# tests/stand_in/nccl.cc under the names that ranks ask for, where only unit_ranks finds it.
+if(TARGET unit_ranks AND NCCL_INCLUDE AND CUDART_INCLUDE)
+  set(stand_in ${CMAKE_BINARY_DIR}/stand_in)
+  file(STRINGS ${CUDART_INCLUDE}/cuda_runtime_api.h cudart_version REGEX "^#define CUDART_VERSION +[0-9]+")
+  if(NOT cudart_version MATCHES "CUDART_VERSION +([0-9]+)[0-9][0-9][0-9]")
+    message(FATAL_ERROR "${CUDART_INCLUDE}/cuda_runtime_api.h tells no CUDART_VERSION")
+  endif()
+  set(cudart_major ${CMAKE_MATCH_1})
+  add_library(nccl_stand_in SHARED ${CMAKE_SOURCE_DIR}/tests/stand_in/nccl.cc)
+  target_link_libraries(nccl_stand_in PRIVATE april_nccl Threads::Threads)
+  set_target_properties(nccl_stand_in PROPERTIES OUTPUT_NAME nccl SOVERSION 2 LIBRARY_OUTPUT_DIRECTORY ${stand_in})
+  add_custom_command(TARGET nccl_stand_in POST_BUILD COMMAND ${CMAKE_COMMAND} -E create_symlink libnccl.so.2 ${stand_in}/libcudart.so.${cudart_major})
+  add_dependencies(unit_ranks nccl_stand_in)
+  set_target_properties(unit_ranks PROPERTIES BUILD_RPATH ${stand_in})
+  target_link_options(unit_ranks PRIVATE -Wl,--disable-new-dtags)  # an RPATH goes before LD_LIBRARY_PATH
+endif()
+
 # tests/bench/NAME.cc: programs that print figures; never run by the tests, which build them (target "benches"), so that they stay buildable.
 file(GLOB bench_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/bench/*.cc)
 if(NOT APRIL_TORCH)

@@ -1,5 +1,7 @@
 // Ranks over Gloo: its connections, its unbound buffers and the thread that serves them. Its collectives are not used: what they add up in which
 // order depends on their version and on sizes, and they cannot be interrupted when a rank elsewhere is lost.
+#include "ranks/gloo_ranks.h"
+
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/store.h>
 #include <gloo/transport/tcp/device.h>
@@ -13,8 +15,7 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "ranks/ranks.h"
-#include "ranks/watch.h"
+#include "ranks/ordered_sum.h"
 
 namespace april::ranks {
 namespace {
@@ -43,7 +44,7 @@ class WatchStore final : public gloo::rendezvous::Store {
 
 class GlooRanks final : public Ranks {
  public:
-  GlooRanks(const Place& place, Work work) : Ranks(place.rank, place.size), limit_(place.patience_ms), watch_(Watch::Start(place, std::move(work))) {
+  GlooRanks(const Place& place, std::unique_ptr<Watch> watch) : Ranks(place.rank, place.size), limit_(place.patience_ms), watch_(std::move(watch)) {
     try {
       gloo::transport::tcp::attr attributes(watch_->local_address().c_str());
       auto device = gloo::transport::tcp::CreateDevice(attributes);
@@ -205,8 +206,12 @@ void GlooRanks::Add(std::span<const Reduction> reductions) {
   // One piece is added up while the next one comes.
   const auto num_ranks = static_cast<size_t>(size()), self = static_cast<size_t>(rank());
   std::vector<std::vector<float>> arrays[2];
+  std::vector<const float*> addends[2];
   std::vector<Message> coming[2];
-  for (auto& set : arrays) set.assign(num_ranks, std::vector<float>(own.empty() ? 0 : kCount));
+  for (size_t set = 0; set < 2; ++set) {
+    arrays[set].assign(num_ranks, std::vector<float>(own.empty() ? 0 : kCount));
+    for (const auto& array : arrays[set]) addends[set].push_back(array.data());
+  }
   const auto receive = [&](size_t index) {
     coming[index % 2].clear();
     for (size_t from = 0; from < num_ranks; ++from) {
@@ -219,22 +224,13 @@ void GlooRanks::Add(std::span<const Reduction> reductions) {
   for (size_t index = 0; index < own.size(); ++index) {
     if (index + 1 < own.size()) receive(index + 1);
     for (const Message& message : coming[index % 2]) Wait(message, limit_);
-    const Piece& piece = own[index];
-    auto& others = arrays[index % 2];
-    std::copy_n(piece.values, piece.count, others[self].begin());
-    std::copy_n(others[0].begin(), piece.count, piece.values);
-    for (size_t from = 1; from < num_ranks; ++from) {
-      for (size_t i = 0; i < piece.count; ++i) piece.values[i] += others[from][i];
-    }
+    AddInOrder(self, addends[index % 2], {own[index].values, own[index].count});
   }
   for (const Message& message : sent) Wait(message, limit_);
 }
 
 }  // namespace
 
-std::unique_ptr<Ranks> Ranks::Join(const Place& place, Work work) {
-  if (place.size == 1) return Alone();
-  return std::make_unique<GlooRanks>(place, std::move(work));
-}
+std::unique_ptr<Ranks> ConnectGloo(const Place& place, std::unique_ptr<Watch> watch) { return std::make_unique<GlooRanks>(place, std::move(watch)); }
 
 }  // namespace april::ranks

@@ -78,6 +78,15 @@ void FindAddress(const RankOptions& options, const Environment& environment, Pla
   place->port = static_cast<int>(port ? ParseNumber("MASTER_PORT", *port, 1, 65535) : default_port);
 }
 
+/// A batch script has SLURM_LOCALID without being a task, too.
+int FindLocalRank(const Environment& environment, int rank) {
+  const bool is_task = environment("SLURM_STEP_NUM_TASKS").has_value();
+  for (const char* name : {"LOCAL_RANK", is_task ? "SLURM_LOCALID" : "LOCAL_RANK"}) {
+    if (const auto value = environment(name)) return static_cast<int>(ParseNumber(name, *value, 0, kMaxRanks));
+  }
+  return rank;
+}
+
 }  // namespace
 
 void RankOptions::Register(OptionsVisitor& options) {
@@ -87,6 +96,10 @@ void RankOptions::Register(OptionsVisitor& options) {
                "them it trains alone, as with 0/1. All ranks are given the same options; rank 0 alone reads, writes and publishes");
   options.Text("rank-address", &address, "HOST:PORT",
                "where rank 0 listens; auto = MASTER_ADDR and MASTER_PORT, or the Slurm step's first node and a port made from its number");
+  options.Choice(
+      "rank-backend", &backend, {"gloo", "nccl"},
+      "what large exchanges between ranks go over: gloo = TCP; nccl = a GPU of each rank's own (LOCAL_RANK or SLURM_LOCALID says which), for "
+      "machines whose fast network is the GPUs'. Small ones go over TCP with either, and sums have the same bits");
   options.Integer(
       "rank-timeout-s", &timeout_s, 1, 86'400,
       "exit 6 when another rank has been silent for so long; one that ends is noticed at once, and one that has not come after five times "
@@ -106,7 +119,11 @@ Place FindPlace(const RankOptions& options, const Environment& environment) {
   Place place;
   place.timeout_ms = options.timeout_s * 1000;
   place.patience_ms = options.patience_s * 1000;
-  if (FindRank(options, environment, &place)) FindAddress(options, environment, &place);
+  if (!FindRank(options, environment, &place)) return place;
+  FindAddress(options, environment, &place);
+  if (options.backend != "nccl") return place;
+  place.backend = Backend::kNccl;
+  place.local_rank = FindLocalRank(environment, place.rank);
   return place;
 }
 

@@ -15,8 +15,12 @@ struct RankOptions {
   std::string address = "auto";
   int64_t timeout_s = 60;
   int64_t patience_s = 30 * 60;
+  std::string backend = "gloo";
   void Register(OptionsVisitor& options);
 };
+
+/// What large exchanges go over.
+enum class Backend { kGloo, kNccl };
 
 struct Place {
   int rank = 0, size = 1;
@@ -24,6 +28,8 @@ struct Place {
   int port = 0;      ///< on which rank 0 listens
   int64_t timeout_ms = 60'000;
   int64_t patience_ms = 30 * 60'000;  ///< how long a rank that lives is waited for
+  Backend backend = Backend::kGloo;
+  int local_rank = 0;  ///< among those of this machine: which of the visible GPUs is its own, counted round
 };
 
 /// A variable's value; nullopt when it is not set.
@@ -32,6 +38,7 @@ using Environment = std::function<std::optional<std::string>(const char* name)>;
 Environment ProcessEnvironment();
 
 /// The option before RANK and WORLD_SIZE before a Slurm step's variables; one rank alone when there is none of them.
+///   Local rank  for nccl: LOCAL_RANK before a Slurm task's SLURM_LOCALID before the rank itself.
 ///   Address  the option before MASTER_ADDR and MASTER_PORT before the step's first node and a port made from the numbers of job and step.
 ///   Throws Usage naming the variable that is missing, is no number or contradicts another, and when an address is given but nothing says how many
 ///   ranks there are.

@@ -1,5 +1,11 @@
 #include "ranks/ranks.h"
 
+#include <utility>
+
+#include "ranks/gloo_ranks.h"
+#include "ranks/nccl_ranks.h"
+#include "ranks/watch.h"
+
 namespace april::ranks {
 namespace {
 
@@ -14,6 +20,16 @@ class AloneRanks final : public Ranks {
 }  // namespace
 
 std::unique_ptr<Ranks> Ranks::Alone() { return std::make_unique<AloneRanks>(); }
+
+std::unique_ptr<Ranks> Ranks::Join(const Place& place, Work work) {
+  if (place.size == 1) return Alone();
+  const bool nccl = place.backend == Backend::kNccl;
+  work["--rank-backend"] = nccl ? FindNccl() : "gloo";
+  auto watch = Watch::Start(place, std::move(work));
+  Watch& watching = *watch;
+  auto gloo = ConnectGloo(place, std::move(watch));
+  return nccl ? ConnectNccl(place, watching, std::move(gloo)) : std::move(gloo);
+}
 
 std::string Ranks::Broadcast(std::string bytes, Patience patience) {
   uint64_t num_bytes = bytes.size();

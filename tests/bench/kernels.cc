@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "kernels/kernels.h"
 #include "kernels/memory.h"
 #include "kernels/peak.h"
@@ -300,12 +301,18 @@ void BenchBarrier() {
 int main(int argc, char** argv) {
   using namespace april::kernels;
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  const Kernels& kernels = ChooseKernels(argc > 1 ? argv[1] : "auto", Precision::kAuto);
-  g_filter = argc > 2 ? argv[2] : "";
-  BenchBarrier();
-  const Limits limits = MeasureLimits();
-  for (int threads : {1, 2}) BenchLinear(kernels, limits, threads);
-  BenchAttention(kernels, limits);
-  BenchGradient(kernels, limits);
-  BenchRows(kernels, limits);
+  try {
+    const Kernels& kernels = ChooseKernels(argc > 1 ? argv[1] : "auto", Precision::kAuto);
+    g_filter = argc > 2 ? argv[2] : "";
+    BenchBarrier();
+    const Limits limits = MeasureLimits();
+    for (int threads : {1, 2}) BenchLinear(kernels, limits, threads);
+    BenchAttention(kernels, limits);
+    BenchGradient(kernels, limits);
+    BenchRows(kernels, limits);
+  } catch (const april::Error& error) {
+    std::fprintf(stderr, "bench_kernels: %s (%s)\nusage: bench_kernels [KERNELS [NAME PART]]\n", error.message().c_str(), error.hint().c_str());
+    return 2;
+  }
+  return 0;
 }

@@ -34,6 +34,7 @@ homes = {
     r"nlohmann/": ["base/json.h"],
     r"pcre2": ["text/", "reward/"],
     r"gloo/": ["ranks/gloo_ranks.cc"],
+    r"nccl|cuda": ["ranks/nccl_library.h"],
     r"(ATen|c10|torch)/": ["kernels/cpu/brgemm.cc"],
 }
 

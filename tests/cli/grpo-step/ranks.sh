@@ -63,3 +63,9 @@ for process in $first $second; do
   expect $status 75 "exit after SIGTERM"
 done
 [ -e stopped/checkpoints/step-00000001/manifest.json ] || { cat stderr; ls stopped/checkpoints; exit 1; }
+
+# Over GPUs where there is none: refused at once, and rank 0 is not waited for.
+status=0
+CUDA_VISIBLE_DEVICES="" apart rank 1/2 nowhere --rank-backend nccl 2>stderr || status=$?
+expect $status 2 "exit without a GPU"
+grep -q 'rank-backend nccl' stderr || { cat stderr; exit 1; }

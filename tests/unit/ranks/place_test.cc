@@ -48,6 +48,24 @@ TEST_CASE("a Slurm step says everything") {
   CHECK(Find(variables).host == "10.0.0.7");
 }
 
+TEST_CASE("which GPU of its machine is a rank's own: LOCAL_RANK before a Slurm task's number before its rank") {
+  std::map<std::string, std::string> variables = {{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"MASTER_ADDR", "a"}};
+  RankOptions options;
+  CHECK(Find(variables, options).backend == Backend::kGloo);
+  options.backend = "nccl";
+  CHECK(Find(variables, options).backend == Backend::kNccl);
+  CHECK(Find(variables, options).local_rank == 5);
+  variables["SLURM_LOCALID"] = "2";  // of a batch script, too
+  CHECK(Find(variables, options).local_rank == 5);
+  variables["SLURM_STEP_NUM_TASKS"] = "8";
+  CHECK(Find(variables, options).local_rank == 2);
+  variables["LOCAL_RANK"] = "1";
+  CHECK(Find(variables, options).local_rank == 1);
+  variables["LOCAL_RANK"] = "x";
+  CHECK_THROWS_WITH(Find(variables, options), "LOCAL_RANK is 'x', expected a number from 0 to 4096");
+  CHECK(Find(variables).rank == 5);  // nothing that Gloo needs
+}
+
 TEST_CASE("RANK and WORLD_SIZE go before Slurm, options before both") {
   auto variables = SlurmTask();
   variables.insert({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}, {"MASTER_PORT", "1234"}});

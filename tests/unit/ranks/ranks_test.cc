@@ -22,6 +22,18 @@ void Sleep(int64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(m
 /// One that rounds at every addition.
 float ValueOf(int rank, size_t index) { return 1.0f + static_cast<float>(rank + 1) * 1e-4f * static_cast<float>(index % 97); }
 
+/// NCCL's is tests/stand_in/nccl.cc.
+#if defined(APRIL_NCCL)
+auto EveryBackend() { return GENERATE(Backend::kGloo, Backend::kNccl); }
+#else
+auto EveryBackend() { return Backend::kGloo; }
+#endif
+
+Place Over(Backend backend, Place place) {
+  place.backend = backend;
+  return place;
+}
+
 }  // namespace
 
 TEST_CASE("one rank alone exchanges nothing") {
@@ -37,12 +49,13 @@ TEST_CASE("one rank alone exchanges nothing") {
 }
 
 TEST_CASE("bytes go where they shall, sums are added in the order of ranks") {
-  constexpr size_t kNum = 3'000'001;  // several messages
-  const auto failures = RunRanks(3, [](const Place& place) {
-    const auto ranks = Ranks::Join(place, kWork);
+  constexpr size_t kNum = 7'000'001;  // several messages, and more than NCCL's buffers take at once
+  const Backend backend = EveryBackend();
+  const auto failures = RunRanks(3, [&](const Place& place) {
+    const auto ranks = Ranks::Join(Over(backend, place), kWork);
     const int self = ranks->rank();
-    const std::string text = ranks->Broadcast(self == 0 ? std::string(kNum, 'x') + "end" : "not this");
-    if (text.size() != kNum + 3 || !text.ends_with("xend")) throw Error::Data("another text");
+    const std::string text = ranks->Broadcast(self == 0 ? std::string(6 * kNum, 'x') + "end" : "not this");
+    if (text.size() != 6 * kNum + 3 || !text.ends_with("xend")) throw Error::Data("another text");
     if (!ranks->Broadcast("").empty()) throw Error::Data("something of nothing");
 
     std::vector<int64_t> numbers = {-1, -1, -1};
@@ -56,10 +69,10 @@ TEST_CASE("bytes go where they shall, sums are added in the order of ranks") {
     const Transfer transfer{2, 0, &secret, sizeof secret};
     ranks->Move({&transfer, 1});
     if (secret != (self == 1 ? 0 : 42)) throw Error::Data("the secret is " + std::to_string(secret));
-    std::string large(self == 1 ? 0 : 2 * kNum, static_cast<char>('a' + self));  // several messages, and nowhere to put them at the rank between
-    const Transfer whole{2, 0, self == 1 ? nullptr : large.data(), 2 * kNum};
+    std::string large(self == 1 ? 0 : 10 * kNum, static_cast<char>('a' + self));  // several messages, and nowhere to put them at the rank between
+    const Transfer whole{2, 0, self == 1 ? nullptr : large.data(), 10 * kNum};
     ranks->Move({&whole, 1});
-    if (self == 0 && large != std::string(2 * kNum, 'c')) throw Error::Data("another large text");
+    if (self == 0 && large != std::string(10 * kNum, 'c')) throw Error::Data("another large text");
 
     for (int round = 0; round < 2; ++round) {
       std::vector<float> values(kNum);
@@ -113,13 +126,16 @@ TEST_CASE("ranks that were started as of another number, or twice, are refused")
 }
 
 TEST_CASE("a rank that fails is named by all others, also by those that wait for somebody else") {
-  const auto failures = RunRanks(3, [](const Place& place) {
-    const auto ranks = Ranks::Join(place, kWork);
+  const Backend backend = EveryBackend();
+  const size_t num_bytes = GENERATE(8, 1'000'000);  // of an order, of weights
+  const auto failures = RunRanks(3, [&](const Place& place) {
+    const auto ranks = Ranks::Join(Over(backend, place), kWork);
     if (place.rank == 1) throw Error::Runtime("disk full");
     // Rank 0 waits for rank 2, which waits for rank 1.
-    int64_t value = 0;
-    const std::vector<Transfer> transfers = {{1, 2, &value, sizeof value}, {2, 0, &value, sizeof value}};
-    for (const Transfer& transfer : transfers) ranks->Move({&transfer, 1}, Ranks::Patience::kWhileAlive);
+    std::string value(num_bytes, '\0');
+    const std::vector<Transfer> transfers = {{1, 2, value.data(), value.size()}, {2, 0, value.data(), value.size()}};
+    const auto patience = num_bytes == 8 ? Ranks::Patience::kWhileAlive : Ranks::Patience::kLimited;
+    for (const Transfer& transfer : transfers) ranks->Move({&transfer, 1}, patience);
     ranks->Finish();
   });
   CHECK(failures[1] == "1 disk full");
@@ -142,17 +158,18 @@ TEST_CASE("rank 0 that fails is named, and a rank that goes before the end is mi
 
 TEST_CASE("a rank that lives and does not come is waited for until a limit, and named") {
   const bool to_the_end = GENERATE(true, false);
+  const Backend backend = EveryBackend();
   std::atomic<int> gone = 0;
   const auto failures = RunRanks(3, [&](Place place) {
     place.patience_ms = 1'000;
-    const auto ranks = Ranks::Join(place, kWork);
+    const auto ranks = Ranks::Join(Over(backend, place), kWork);
     if (place.rank == 2) {
       while (gone < 2) Sleep(10);
       return;
     }
     try {
-      int64_t value = 0;
-      const Transfer transfer{2, kEveryOther, &value, sizeof value};
+      std::string value(100'000, '\0');
+      const Transfer transfer{2, kEveryOther, value.data(), value.size()};
       if (!to_the_end) ranks->Move({&transfer, 1});
       ranks->Finish();
     } catch (const Error&) {
@@ -281,3 +298,69 @@ TEST_CASE("whatever Gloo throws is told as the loss of that rank") {
       /*timeout_ms=*/500);
   CHECK_THAT(failures[0], Catch::StartsWith("6 rank 7 is lost: its connection closed ("));
 }
+
+#if defined(APRIL_NCCL)
+
+namespace {
+
+/// A variable of the stand-in's, while it lives.
+class Setting {
+ public:
+  Setting(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
+  ~Setting() { ::unsetenv(name_); }
+  Setting(const Setting&) = delete;
+  Setting& operator=(const Setting&) = delete;
+
+ private:
+  const char* name_;
+};
+
+/// What three ranks say that exchange something large over NCCL: a sum, or one rank's bytes.
+std::vector<std::string> ExchangeOverNccl(
+    bool sums = true, const std::function<void(Place*)>& change = [](Place*) {}) {
+  return RunRanks(3, [&](Place place) {
+    place.backend = Backend::kNccl;
+    change(&place);
+    const auto ranks = Ranks::Join(place, kWork);
+    std::vector<float> values(100'000);
+    const Reduction reduction{0, values};
+    const Transfer transfer{2, kEveryOther, values.data(), values.size() * sizeof(float)};
+    sums ? ranks->Add({&reduction, 1}) : ranks->Move({&transfer, 1});
+    ranks->Finish();
+  });
+}
+
+}  // namespace
+
+TEST_CASE("a rank on which NCCL fails is named by all, though its end reaches the others as a broken connection") {
+  const bool sums = GENERATE(true, false);
+  const Setting setting("STAND_IN_FAILS", "1");
+  const auto failures = ExchangeOverNccl(sums);
+  const char* why = "is lost: NCCL failed on it: unhandled cuda error (a stand-in)";
+  CHECK_THAT(failures[1], Catch::StartsWith("6 this process, rank 1 (") && Catch::EndsWith(why));
+  for (const size_t rank : {0, 2}) CHECK_THAT(failures[rank], Catch::StartsWith("6 rank 1 (") && Catch::EndsWith(why));
+}
+
+TEST_CASE("an exchange over NCCL that does not end is given up") {
+  const Setting setting("STAND_IN_HANGS", "1");
+  for (const std::string& failure : ExchangeOverNccl(true, [](Place* place) { place->patience_ms = 2'000; }))
+    CHECK_THAT(failure, Catch::StartsWith("6 ") && Catch::EndsWith("NCCL, which all ranks had come to, did not end within 2.0 s"));
+}
+
+TEST_CASE("ranks that would share a GPU are refused by NCCL, and ranks over different backends by each other") {
+  const Setting setting("STAND_IN_GPUS", "2");  // of three ranks the third has the first one's
+  for (const std::string& failure : ExchangeOverNccl())
+    CHECK_THAT(failure, Catch::StartsWith("6 ") && Catch::Contains("each rank needs a GPU of its own"));
+  const auto differs = [](Place* place) { place->backend = place->rank == 1 ? Backend::kGloo : Backend::kNccl; };
+  for (const std::string& failure : ExchangeOverNccl(true, differs))
+    CHECK_THAT(failure, Catch::StartsWith("4 the ranks disagree on --rank-backend: rank 0 (") && Catch::Contains("has nccl 2."));
+}
+
+TEST_CASE("without a GPU --rank-backend nccl is refused before any other rank is waited for") {
+  const Setting setting("STAND_IN_GPUS", "0");
+  Place place{1, 2, "127.0.0.1", FreePort(), 20'000};
+  place.backend = Backend::kNccl;
+  CHECK_THROWS_WITH(Ranks::Join(place, kWork), "--rank-backend nccl: there is no GPU for this process: no CUDA-capable device is detected");
+}
+
+#endif  // APRIL_NCCL

@@ -36,7 +36,9 @@ inline std::vector<std::string> RunRanks(int size, const std::function<void(cons
   for (int rank = 0; rank < size; ++rank) {
     threads.emplace_back([&, rank] {
       try {
-        action({rank, size, "127.0.0.1", port, timeout_ms});
+        Place place{rank, size, "127.0.0.1", port, timeout_ms};
+        place.local_rank = rank;
+        action(place);
       } catch (const Error& error) {
         failures[static_cast<size_t>(rank)] = std::to_string(static_cast<int>(error.kind())) + " " + error.message();
       }
