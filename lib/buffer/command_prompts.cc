@@ -253,6 +253,9 @@ void RunInit(const InitOptions& options, Invocation& invocation) {
   CheckPolicies(config);
   if (config.purpose == "train" && config.group_size == 1)
     log::Warn("--group-size 1: grpo-step leaves out groups of one, which have nobody to be better than");
+  if (config.group_size == 2 && config.filter == GroupFilter::kNonzeroStd)
+    log::Warn(
+        "--filter nonzero-std with --group-size 2: of yes-or-no rewards at least half of the groups are dropped, however hard the questions are");
   Store::Init(SystemFiles(), SystemClock(), options.store.store, config);
   bool first = true;
   for (const std::string& line : SettingsLines(ToJson(SettingsMap(config))))

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "grpo/sharding.h"
+#include "grpo/state_digest.h"
 #include "record/checkpoint_name.h"
 #include "weights/safetensors.h"
 
@@ -78,9 +79,11 @@ class FileWriter {
 Json ToJson(const record::Step& step) {
   Json outcomes = Json::array();
   for (const auto& [uid, outcome] : step.outcomes) outcomes.push_back({HexU64(uid), outcome});
-  return {{"claim", step.claim},       {"step", step.step},
-          {"version", step.version},   {"weights", HexU64(step.weights)},
-          {"advanced", step.advanced}, {"outcomes", std::move(outcomes)}};
+  Json json = {{"claim", step.claim},       {"step", step.step},
+               {"version", step.version},   {"weights", HexU64(step.weights)},
+               {"advanced", step.advanced}, {"outcomes", std::move(outcomes)}};
+  if (const stream::Value* digest = stream::Find(step.metrics, kOptimizerDigest)) json[kOptimizerDigest] = HexU64(digest->AsUint());
+  return json;
 }
 
 record::Step StepFromJson(const Json& json) {
@@ -91,6 +94,7 @@ record::Step StepFromJson(const Json& json) {
   step.weights = ParseHexU64(json.at("weights").get<std::string>());
   step.advanced = json.at("advanced");
   for (const Json& outcome : json.at("outcomes")) step.outcomes.emplace_back(ParseHexU64(outcome.at(0).get<std::string>()), outcome.at(1));
+  if (json.contains(kOptimizerDigest)) stream::Set(step.metrics, kOptimizerDigest, ParseHexU64(json.at(kOptimizerDigest).get<std::string>()));
   return step;
 }
 
@@ -199,7 +203,7 @@ std::string CheckpointStore::Write(const State& state, const CheckpointInfo& inf
     writer.WriteText(kSteps, steps.dump());
     files_.SyncDirectory(path);
     Json manifest = {{"format", "april-checkpoint"},
-                     {"format_version", {1, 3}},
+                     {"format_version", {1, 4}},
                      {"step", state.step},
                      {"version", state.version},
                      {"optimizer_steps", state.optimizer_steps},
@@ -345,6 +349,27 @@ std::optional<std::string> CheckpointStore::ReferenceModel(const std::string& na
 std::optional<uint64_t> CheckpointStore::WeightsOf(const std::string& name) {
   if (!files_.Exists(JoinPath(PathOf(name), kManifest)) || !Look(name).damage.empty()) return std::nullopt;
   return WithJson("checkpoint " + PathOf(name), [&] { return ParseHexU64(ManifestOf(name).at("weights").get<std::string>()); });
+}
+
+std::optional<CheckpointStore::Recorded> CheckpointStore::OptimizerBehind(const std::string& claim) {
+  for (const std::string& name : Names()) {
+    const std::string path = JoinPath(PathOf(name), kSteps);
+    if (!files_.Exists(JoinPath(PathOf(name), kManifest)) || !files_.Exists(path)) continue;
+    const auto found = WithJson("checkpoint " + PathOf(name), [&]() -> std::optional<Recorded> {
+      const std::string text = ReadFile(files_, path);
+      const Json manifest = ManifestOf(name);
+      for (const Json& file : manifest.at("files")) {
+        if (file.at("name") == kSteps && file.at("digest") != HexU64(Digest(text))) return std::nullopt;
+      }
+      for (const Json& step : Json::parse(text)) {
+        if (step.at("claim") == claim && step.contains(kOptimizerDigest))
+          return Recorded{path, ParseHexU64(step.at(kOptimizerDigest).get<std::string>())};
+      }
+      return std::nullopt;
+    });
+    if (found) return found;
+  }
+  return std::nullopt;
 }
 
 std::vector<std::string> CheckpointStore::Sidecars(const std::string& name) {

@@ -65,7 +65,8 @@ double UnbiasedDeviation(std::span<const double> values) { return Deviation(valu
 double PopulationDeviation(std::span<const double> values) { return Deviation(values, 0); }
 double NoSpread(std::span<const double>) { return 1; }
 
-// Source of batch  "Tricks or traps?", arXiv 2508.08221: the group's mean, the batch's standard deviation.
+// Source  of unbiased and population: GRPO, arXiv 2402.03300, section 4.1.2, which says "std" and not which (libraries differ); of none: Dr. GRPO,
+// arXiv 2503.20783, section 3.2; of batch: "Tricks or traps?", arXiv 2508.08221: the group's mean, the batch's standard deviation.
 const SpreadRule kSpreadRules[] = {
     {"unbiased", "the group's standard deviation with G-1, plus 1e-6", false, UnbiasedDeviation},
     {"population", "the group's standard deviation with G, plus 1e-6", false, PopulationDeviation},
@@ -289,6 +290,7 @@ void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, Sequence
         gradient += rules.kl_coef * kl.gradient;
       }
     }
+    // Source  of the entropy bonus: A3C, arXiv 1602.01783, section 4.
     if (rules.entropy_coef != 0) loss -= rules.entropy_coef * inputs.entropies[t];
     terms->loss += inputs.token_weight * loss;
     terms->gradients[t] = inputs.token_weight * gradient;
@@ -300,6 +302,7 @@ void SequenceLoss(const LossRules& rules, const SequenceInputs& inputs, Sequence
 
 namespace {
 
+// Source  of the line and of the warm-up before each: BERT, arXiv 1810.04805, appendix A.2.
 double Line(double progress) { return 1 - progress; }
 // (1 + cos(pi p)) / 2 = cos(pi p / 2)^2, by the same operations on every machine: the Taylor series to x^22 / 22!, whose remainder is below 1e-17.
 // Source  SGDR, arXiv 1608.03983, equation 5, without restarts.

@@ -4,6 +4,8 @@
 //
 // Names: l = current log-probability, o = old one (the ratio's denominator), b = behaviour's (recorded while sampling), f = the reference policy's.
 // A choice on an axis is one row of a table: a name, its meaning for --help, its formula. Reference values: tests/parity/grpo_reference.py.
+// Elsewhere: the optimiser (kernels/cpu/optimizer.h); which responses --mask-truncated leaves without a policy loss, by setting their advantage to 0
+// behind all others' (DAPO, arXiv 2503.14476, section 3.4; batch.cc); shaped rewards, which are reward-score's.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +31,7 @@ struct AdvantageRule {
   bool spread_of_centred;  ///< the divisor is the spread of what `centre` gives, not of the rewards
   void (*centre)(std::span<const double> rewards, std::span<double> centred);
 };
-std::span<const AdvantageRule> AdvantageRules();  ///< --advantage
+std::span<const AdvantageRule> AdvantageRules();  ///< --advantage; plain: drgrpo, which is grpo with --adv-std none
 
 /// What that is divided by.
 struct SpreadRule {
@@ -86,7 +88,7 @@ struct PolicyRule {
   bool per_sequence;  ///< log r is the mean of l - o over the sequence, the same for all its tokens, and the gradient flows through that mean
   PolicyTerm (*term)(double ratio, double logprob, double advantage, const ClipBounds& clip);
 };
-std::span<const PolicyRule> PolicyRules();  ///< --loss
+std::span<const PolicyRule> PolicyRules();  ///< --loss; plain: ppo. At ratio 1 all have its gradient
 
 // ---- 4. Divergence from a reference policy: per token ----
 
@@ -125,7 +127,7 @@ struct AggregationRule {
   const char* help;
   double (*weight)(const ClaimTotals& totals, int64_t sequence_tokens);
 };
-std::span<const AggregationRule> AggregationRules();  ///< --agg
+std::span<const AggregationRule> AggregationRules();  ///< --agg; plain: token-mean
 
 // ---- 6. One sequence ----
 

@@ -103,6 +103,8 @@ void Metrics::AddSequence(const Method& method, const TrainingSequence& sequence
     const double ratio = Exp(current[t] - behaviour);
     ratio_sum_ += ratio;
     ratio_squares_ += ratio * ratio;
+    age.ratio_sum += ratio;
+    age.ratio_squares += ratio * ratio;
     weight_sum_ += weight;
     weight_squares_ += weight * weight;
     kl_behaviour_k1_ += KlK1(behaviour, current[t]).value;
@@ -204,12 +206,13 @@ void Metrics::AddTokens(Json* json) const {
   (*json)["clip_high_share"] = Share(num_clipped_high_, num_tokens_);
   (*json)["correction_weight_mean"] = weight_sum_ / tokens;
   int64_t num_bounded = 0;
-  Json clipped = Json::object(), weights = Json::object(), bounded = Json::object();
+  Json clipped = Json::object(), weights = Json::object(), bounded = Json::object(), effective = Json::object();
   for (const auto& [age, values] : trained_by_age_) {
     clipped[std::to_string(age)] = Share(values.num_clipped, values.num_tokens);
     num_bounded += values.num_bounded;
     bounded[std::to_string(age)] = Share(values.num_bounded, values.num_tokens);
     weights[std::to_string(age)] = values.weight_sum / static_cast<double>(values.num_tokens);
+    effective[std::to_string(age)] = EffectiveShare(values.ratio_sum, values.ratio_squares, values.num_tokens);
   }
   (*json)["clip_share_by_age"] = clipped;
   (*json)["correction_weight_mean_by_age"] = weights;
@@ -217,6 +220,7 @@ void Metrics::AddTokens(Json* json) const {
   (*json)["correction_capped_share_by_age"] = bounded;
   (*json)["effective_token_share"] = EffectiveShare(weight_sum_, weight_squares_, num_tokens_);
   (*json)["behaviour_effective_token_share"] = EffectiveShare(ratio_sum_, ratio_squares_, num_tokens_);
+  (*json)["behaviour_effective_token_share_by_age"] = effective;
 }
 
 void Metrics::AddWork(Json* json) const {
@@ -251,6 +255,7 @@ std::string Metrics::Line() const {
   if (num_sequences_ > 0) add("reward %.3f", reward_mean());
   if (num_tokens_ > 0) {
     const auto tokens = static_cast<double>(num_tokens_);
+    add("loss %.3g", loss);
     add("entropy %.3g", entropy_ / tokens);
     add("KL %.1e", kl_behaviour_k3_ / tokens);
     if (const double clipped = Share(num_clipped_low_ + num_clipped_high_, num_tokens_); clipped > 0) add("clipped %.1f%%", 100 * clipped);

@@ -69,7 +69,7 @@ class Metrics {
   std::map<int64_t, int64_t> tokens_by_age_, masked_by_age_;  ///< masked: kept from the policy loss by a choice of the method
   struct ByAge {
     int64_t num_tokens = 0, num_clipped = 0, num_bounded = 0;
-    double weight_sum = 0;
+    double weight_sum = 0, ratio_sum = 0, ratio_squares = 0;
   };
   std::map<int64_t, ByAge> trained_by_age_;
 

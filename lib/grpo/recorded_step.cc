@@ -54,8 +54,8 @@ std::string FirstDifference(const std::vector<weights::TensorView>& ours, const 
 
 }  // namespace
 
-std::optional<std::string> CompareWithRecords(const Claim& claim, const State& state, uint64_t weights, weights::VersionStore& versions,
-                                              CheckpointStore& checkpoints) {
+std::optional<std::string> CompareWithRecords(const Claim& claim, const State& state, uint64_t weights, uint64_t optimizer,
+                                              weights::VersionStore& versions, CheckpointStore& checkpoints) {
   std::optional<uint64_t> recorded = claim.trained_weights;
   std::string sources = recorded ? "the buffer" : "";
   const auto add = [&sources](const std::string& source) { sources += (sources.empty() ? "" : ", ") + source; };
@@ -77,8 +77,7 @@ std::optional<std::string> CompareWithRecords(const Claim& claim, const State& s
     if (*recorded == *written) {
       model_file = checkpoints.ModelFile(name);
       if (state.IsWhole()) optimizer_file = checkpoints.OptimizerFile(name);
-      add(checkpoints.PathOf(name) +
-          (state.IsWhole() ? " with its optimiser state" : " without its optimiser state, which is spread over the ranks"));
+      add(checkpoints.PathOf(name) + (state.IsWhole() ? " with its optimiser state" : ""));
     }
   }
   if (!recorded) return std::nullopt;
@@ -97,6 +96,15 @@ std::optional<std::string> CompareWithRecords(const Claim& claim, const State& s
       tensor = FirstDifference(state.FactorViews(), weights::SafetensorsFile(checkpoints.AdapterFile(name)));
     }
     if (!tensor.empty()) throw Error::Data(what + "gives the recorded weights, but another optimiser state: " + tensor, kHint);
+  } else if (const auto behind = checkpoints.OptimizerBehind(claim.id)) {
+    if (behind->digest != optimizer) {
+      throw Error::Data(what + "gives the recorded weights, but another optimiser state: its digest is " + HexU64(optimizer) + ", " + behind->path +
+                            " has " + HexU64(behind->digest),
+                        kHint);
+    }
+    add("the optimiser state as " + behind->path + " has it");
+  } else {
+    sources += "; the optimiser state, of which no checkpoint tells yet, is not";
   }
   return sources;
 }

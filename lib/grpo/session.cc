@@ -270,6 +270,8 @@ void Session::CheckHeader(const record::Header& header) {
     throw Error::Incompatible("the claims are of run '" + header.run + "', the checkpoints of run '" + parts.info.run + "'",
                               "use another --from for another run");
   }
+  if (!header.tokenizer && parts.info.tokenizer)
+    log::WarnOnce("grpo.tokenizer", "the claims do not tell the digest of their tokenizer: whether it is the model's is not checked");
   parts.info.run = header.run;
   parts.header = header;
 }
@@ -283,7 +285,7 @@ UpdateResult Session::Parts::Apply(const Claim& claim, StepReport* report) {
   } catch (const Error& error) {
     throw error.Within("claim " + claim.id + " of " + name);
   }
-  report->CountOutcomes(batch);
+  report->CountOutcomes(claim, batch);
   doubtful = true;
   GiveOrder(*ranks, Order::Kind::kTrain, &claim, info.weights);
   UpdateResult result = trainer->Update(batch);
@@ -312,7 +314,7 @@ std::optional<std::string> Session::Replay(const Claim& claim, StepReport* repor
   parts.CheckOrder(claim);
   const UpdateResult result = parts.Apply(claim, report);
   report->step.weights = parts.info.weights = DigestOf(*parts.state);
-  auto compared = CompareWithRecords(claim, *parts.state, parts.info.weights, parts.versions, parts.checkpoints);
+  auto compared = CompareWithRecords(claim, *parts.state, parts.info.weights, result.optimizer_digest, parts.versions, parts.checkpoints);
   report->SetMetrics(result, /*replay=*/true);
   return compared;
 }

@@ -1,9 +1,12 @@
-// The digest that names weights, wherever they are recorded: in versions, checkpoints, step records.
+// The digest that names weights, wherever they are recorded: in versions, checkpoints, step records. And that of what the optimiser keeps beside
+// them.
 #pragma once
 
 #include <cstdint>
 
 #include "grpo/state.h"
+#include "kernels/thread_pool.h"
+#include "ranks/ranks.h"
 #include "weights/model_files.h"
 
 namespace april::grpo {
@@ -12,5 +15,11 @@ namespace april::grpo {
 uint64_t DigestOf(const State& state);
 /// What State `like` would have with a model's weights. Throws as ModelFiles::Read.
 uint64_t DigestOf(const weights::ModelFiles& files, const State& like);
+
+/// Its key in a step record's metrics, in steps.json and in metrics.
+inline constexpr const char* kOptimizerDigest = "optimizer_digest";
+/// Of the f32 masters, or an adapter's factors, and of AdamW's moments. All ranks call it; each digests its own, and rank 0 alone gets the digest of
+/// all of them in the order of ranks, so that another number of ranks gives another digest. The number of threads does not change it.
+uint64_t DigestOfOptimizer(State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks);
 
 }  // namespace april::grpo

@@ -1,6 +1,10 @@
 #include "grpo/step_report.h"
 
+#include <algorithm>
 #include <string_view>
+
+#include "base/bytes.h"
+#include "grpo/state_digest.h"
 
 namespace april::grpo {
 namespace {
@@ -16,7 +20,8 @@ stream::Map ToMap(const Json& json) {
 
 }  // namespace
 
-void StepReport::CountOutcomes(const Batch& batch) {
+void StepReport::CountOutcomes(const Claim& claim, const Batch& batch) {
+  for (const ClaimGroup& group : claim.groups) num_missing += std::max<int64_t>(0, group.group.expected - group.group.members);
   constexpr std::string_view kExcluded = "excluded:";
   num_trained = batch.num_trained;
   num_skipped = batch.num_skipped;
@@ -29,13 +34,16 @@ void StepReport::CountOutcomes(const Batch& batch) {
 void StepReport::SetMetrics(const UpdateResult& result, bool replay) {
   const Json numbers = result.metrics.ToJson();
   step.metrics = ToMap(numbers);
+  stream::Set(step.metrics, kOptimizerDigest, result.optimizer_digest);
   metrics = {{"step", step.step},
              {"version", step.version},
+             {kOptimizerDigest, HexU64(result.optimizer_digest)},
              {"advanced", result.advanced},
              {"replay", replay},
              {"rollouts_trained", num_trained},
              {"rollouts_skipped", num_skipped},
-             {"rollouts_excluded", num_excluded}};
+             {"rollouts_excluded", num_excluded},
+             {"rollouts_missing", num_missing}};
   metrics.update(numbers);
   line = result.metrics.Line();
 }

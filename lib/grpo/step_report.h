@@ -16,12 +16,13 @@ namespace april::grpo {
 struct StepReport {
   record::Step step;
   int64_t num_trained = 0, num_skipped = 0, num_excluded = 0;  ///< rollouts
+  int64_t num_missing = 0;                                     ///< that the claim's groups once had, and that failed for good
   std::map<std::string, int64_t> excluded;                     ///< of them, by reason
   bool repeated = false;  ///< the checkpoint already contained it: the record that was made then, nothing trained
   Json metrics;
   std::string line;  ///< for a terminal
 
-  void CountOutcomes(const Batch& batch);
+  void CountOutcomes(const Claim& claim, const Batch& batch);
   /// The numbers, in the record, for --metrics and for a terminal; the step's index and version are set already.
   void SetMetrics(const UpdateResult& result, bool replay);
 };

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "grpo/low_rank.h"
 #include "grpo/operations.h"
+#include "grpo/state_digest.h"
 
 namespace april::grpo {
 namespace {
@@ -140,6 +141,8 @@ UpdateResult Trainer::Update(const Batch& batch) {
     if (result.failure) return result;
   }
   result.metrics.FinishParts();
+  const PhaseTimer timer(&result.metrics.seconds.optimizer);
+  result.optimizer_digest = DigestOfOptimizer(state_, pool_, ranks_);
   return result;
 }
 

@@ -35,6 +35,7 @@ struct UpdateResult {
   bool advanced = false;               ///< whether the optimiser moved
   std::optional<std::string> failure;  ///< a loss or gradient that is not finite: nothing that this update did may be kept
   Metrics metrics;
+  uint64_t optimizer_digest = 0;  ///< DigestOfOptimizer behind it, on rank 0; 0 after a failure
 };
 
 /// Holds the policy packed for training and the gradients. Not thread-safe; uses the pool inside.

@@ -20,7 +20,10 @@ CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN, "num_hid
           "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "intermediate_size": INTERMEDIATE, "vocab_size": VOCAB, "rms_norm_eps": EPS,
           "rope_theta": THETA, "tie_word_embeddings": True, "max_position_embeddings": 64}
 BUDGET = 64
-PLAIN = {"temperature": 1.0, "advantage": "grpo", "loss": "ppo", "clip": [0.2, 0.28], "old": "current", "correction": "none", "agg": "token-mean", "kl": 0, "entropy": 0}
+STALE = [[1, 0, 3], [0, 3]]  # so many first tokens of a response are of the weights before, where a case has a filter
+TRUNCATED = [[False, False, True], [False, False]]  # responses that ended at their limit, where a case masks these
+PLAIN = {"temperature": 1.0, "advantage": "grpo", "std": "auto", "loss": "ppo", "clip": [0.2, 0.28], "old": "current", "correction": "none", "agg": "token-mean",
+         "kl": 0, "kl_name": "k3", "entropy": 0, "filter": "off", "mask_truncated": False}
 CASES = [
     {**PLAIN, "correction": "tis:2", "kl": 0.05},
     {**PLAIN, "temperature": 0.7, "agg": "seq-mean"},
@@ -28,6 +31,10 @@ CASES = [
     {**PLAIN, "advantage": "rloo", "loss": "gspo", "clip": [0.3, 0.4], "old": "behaviour", "agg": "seq-mean", "entropy": 0.1},
     {**PLAIN, "advantage": "drgrpo", "loss": "cispo", "clip": [1, 1.5], "old": "behaviour", "agg": "fixed-length", "kl": 0.02},
     {**PLAIN, "advantage": "reinforce-pp", "loss": "dual", "correction": "icepop:0.5,2"},
+    {**PLAIN, "std": "population", "correction": "seq:3", "kl": 0.05, "kl_name": "k1"},
+    {**PLAIN, "std": "batch", "correction": "geo:1.1", "kl": 0.05, "kl_name": "k2"},
+    {**PLAIN, "std": "none", "filter": "off-policy-mask", "correction": "tis:2", "agg": "seq-mean", "kl": 0.03},
+    {**PLAIN, "mask_truncated": True, "kl": 0.02, "entropy": 0.05},
 ]
 
 
@@ -96,22 +103,33 @@ def response_logprobs(w, prompt, response, temperature):
     return response_rows(w, prompt, response, temperature)[torch.arange(len(response)), torch.tensor(response)]
 
 
-def advantages(name):
+def advantages(name, std):
     groups = [torch.tensor(rewards, dtype=torch.float64) for rewards in REWARDS]
     centred = [r - r.mean() for r in groups]
-    if name == "grpo":
-        return [c / (c.std() + 1e-6) for c in centred]
     if name == "rloo":
-        return [c * len(c) / (len(c) - 1) for c in centred]
-    return [c / (torch.cat(centred).std() + 1e-6) for c in centred] if name == "reinforce-pp" else centred
+        centred = [c * len(c) / (len(c) - 1) for c in centred]
+    if std == "auto":
+        std = {"grpo": "unbiased", "reinforce-pp": "batch"}.get(name, "none")
+    if std == "batch":
+        spread = torch.cat(centred if name == "reinforce-pp" else groups).std()
+        return [c / (spread + 1e-6) for c in centred]
+    return centred if std == "none" else [c / (r.std(correction=std == "unbiased") + 1e-6) for c, r in zip(centred, groups)]
 
 
-def correction(text, ratio):
+def correction(text, log_ratio):
     name, _, numbers = text.partition(":")
     numbers = [float(x) for x in numbers.split(",") if x]
-    if name == "tis":
-        return ratio.clamp(max=numbers[0])
-    return torch.where((ratio >= numbers[0]) & (ratio <= numbers[1]), ratio, 0) if name == "icepop" else torch.ones_like(ratio)
+    if name == "none":
+        return torch.ones_like(log_ratio)
+    if name in ("seq", "geo"):
+        log_ratio = (log_ratio.sum() if name == "seq" else log_ratio.mean()) * torch.ones_like(log_ratio)
+    ratio = torch.exp(log_ratio)
+    return torch.where((ratio >= numbers[0]) & (ratio <= numbers[1]), ratio, 0) if name == "icepop" else ratio.clamp(max=numbers[0])
+
+
+def divergence(name, current, reference):
+    difference = current - reference
+    return {"k1": difference, "k2": difference**2 / 2, "k3": torch.exp(-difference) - 1 + difference}[name]
 
 
 def policy_loss(case, current, old, a):
@@ -153,12 +171,16 @@ def update(case, weights, reference, behaviour):
             rows = response_rows(w, prompt, response, case["temperature"])
             current = rows[torch.arange(len(response)), torch.tensor(response)]
             old = behaviour[g][i] if case["old"] == "behaviour" else current.detach()
-            term = correction(case["correction"], torch.exp(old - behaviour[g][i])) * policy_loss(case, current, old, advantages(case["advantage"])[g][i])
+            kept = torch.arange(len(response)) >= (STALE[g][i] if case["filter"] != "off" else 0)
+            term = correction(case["correction"], old - behaviour[g][i]) * policy_loss(case, current, old, advantages(case["advantage"], case["std"])[g][i])
+            if case["mask_truncated"] and TRUNCATED[g][i]:
+                term = 0 * term
             if case["kl"]:
                 f = response_logprobs(reference, prompt, response, case["temperature"]).detach()
-                term = term + case["kl"] * (torch.exp(f - current) - 1 - (f - current))
+                term = term + case["kl"] * divergence(case["kl_name"], current, f)
             if case["entropy"]:
                 term = term + case["entropy"] * (rows.exp() * rows).sum(-1)
+            term = kept * term
             terms.append(term)
     if case["agg"] == "fixed-length":
         loss = torch.cat(terms).sum() / (len(terms) * BUDGET)
@@ -181,7 +203,7 @@ def main():
             noise = torch.tensor([(mix(77 + g, 100 * i + t) % 255 - 127) / 100 for t in range(len(response))])
             behaviour[g].append((response_logprobs(weights, prompt, response, 1.0) + noise).float().double())
     print(json.dumps({
-        "config": CONFIG, "lr": LR, "weight_decay": DECAY, "prompts": PROMPTS, "responses": RESPONSES, "rewards": REWARDS,
+        "config": CONFIG, "lr": LR, "weight_decay": DECAY, "prompts": PROMPTS, "responses": RESPONSES, "rewards": REWARDS, "stale": STALE, "truncated": TRUNCATED,
         "behaviour": [[b.tolist() for b in group] for group in behaviour],
         "cases": [update(case, weights, reference, behaviour) for case in CASES],
     }))

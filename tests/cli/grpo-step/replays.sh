@@ -8,7 +8,7 @@ train run -q --model "$model" --in claims.stream --out /dev/null --keep 9
 contents run >before
 
 replay --replay 1 --model "$model" >verdict 2>stderr  # the oldest checkpoint is of step 3: from the model
-grep -q '^step 1: equal in every bit: version 2, weights .*; compared with run/weights/v00000002$' verdict || { cat verdict stderr; exit 1; }
+grep -q '^step 1: equal in every bit: version 2, weights .*; compared with run/weights/v00000002, the optimiser state as run/checkpoints/step-00000004/steps.json has it$' verdict || { cat verdict stderr; exit 1; }
 replay --replay 2 --model "$model" --metrics metrics.jsonl >verdict
 grep -q 'run/weights/v00000003, run/checkpoints/step-00000003 with its optimiser state$' verdict || { cat verdict; exit 1; }
 expect "$(wc -l <metrics.jsonl)" 3 "lines of metrics"
@@ -26,6 +26,8 @@ cmp before <(contents run) || { echo "a replay changed something"; exit 1; }
 train still -q --model "$model" --in claims.stream --out /dev/null --lr 0
 fails 'gives the recorded weights, but another optimiser state: first_moment.model.embed_tokens.weight' 3 \
   grpo-step --from still/checkpoints --publish still/weights --in claims.stream --lr 0 --replay 3 --beta1 0.8
+fails 'gives the recorded weights, but another optimiser state: its digest is .*, still/checkpoints/step-00000004/steps.json has ' 3 \
+  grpo-step --from still/checkpoints --publish still/weights --model "$model" --in claims.stream --lr 0 --replay 1 --beta1 0.8
 
 # A damaged checkpoint is passed over, and left as it is.
 cp -r run whole

@@ -2,7 +2,9 @@
 set -euo pipefail
 . "$APRIL_SOURCE/tests/cli/grpo-step/common.bash"
 write_claims claims.stream
-train run --model "$model" --in claims.stream --out steps.stream --metrics metrics.jsonl 2>stderr
+train run -v --model "$model" --in claims.stream --out steps.stream --metrics metrics.jsonl 2>stderr
+grep -q 'step 0: reward [0-9.]*, loss [-0-9.e]*, entropy [0-9.]*, KL [0-9.e+-]*, .*stale [0-9]*%, .*gradient [0-9.e-]*, [0-9]* tokens/s, .* s$' stderr || { cat stderr; exit 1; }
+grep -q '"rollouts_missing":3' metrics.jsonl || { cat metrics.jsonl; exit 1; }  # three groups of three of four
 grep -q '4 steps, 36 rollouts: trained 17, skipped 18, excluded 1 (reward-error 1); 1 steps without any gradient' stderr || { cat stderr; exit 1; }
 expect "$(cat run/weights/LATEST)" 4 "newest version"
 expect "$(ls run/checkpoints | grep step- | tr '\n' ' ')" "step-00000003 step-00000004 " checkpoints

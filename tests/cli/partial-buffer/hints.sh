@@ -11,6 +11,8 @@ grep -q "settings: --group-size 4 --groups-per-step 2 --in-flight 16" log && gre
   { cat log; exit 1; }
 partial-buffer init -s lonely --model copied --group-size 1 --max-tokens 64 2>log
 grep -q "warning: --group-size 1: grpo-step leaves out groups of one" log || { cat log; exit 1; }
+partial-buffer init -s pairs --model copied --group-size 2 --filter nonzero-std --max-tokens 64 2>log
+grep -q "warning: --filter nonzero-std with --group-size 2: of yes-or-no rewards at least half" log || { cat log; exit 1; }
 mkdir elsewhere
 (cd elsewhere && partial-buffer add -q -s ../b --prompts ../prompts.jsonl)
 mv copied moved

@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "../weights/faulty_files.h"
 #include "base/error.h"
 #include "fixtures.h"
 #include "kernels/thread_pool.h"
@@ -118,6 +119,34 @@ TEST_CASE("a write that fails leaves the older checkpoint whole and no rubbish")
   CHECK_THROWS_AS(store.Write(rig.state, {}, {rig.scratch / "no-such-sidecar"}, *rig.ranks), Error);
   CHECK(store.FindNewest() == good);
   CHECK(std::filesystem::is_empty(store.PathOf("step-00000005")));
+}
+
+TEST_CASE("wherever a write fails, the newest whole checkpoint is the old one or the new one, and it can be written again") {
+  CheckpointRig rig;
+  auto store = rig.Store(2);
+  const std::string good = rig.Write(store, 4);
+  int failures = 0, was_whole = 0;
+  for (int fail_at = 1;; ++fail_at) {
+    weights::test::FaultyFiles files(fail_at);
+    CheckpointStore faulty(files, rig.scratch / "checkpoints", 2);
+    INFO("operation " << fail_at);
+    try {
+      rig.Write(faulty, 5);
+      break;
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::kRuntime);
+    }
+    ++failures;
+    const auto newest = store.FindNewest();
+    REQUIRE(newest);
+    was_whole += *newest != good;
+    REQUIRE((*newest == good || *newest == "step-00000005"));
+    CHECK(rig.Write(store, 5) == "step-00000005");
+    CHECK(store.FindNewest() == "step-00000005");
+    std::filesystem::remove_all(store.PathOf("step-00000005"));
+  }
+  CHECK(failures > 10);
+  CHECK(was_whole < failures);
 }
 
 TEST_CASE("a checkpoint of another course over an old one has nothing of it, and what no manifest lists is not read") {

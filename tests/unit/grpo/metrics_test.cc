@@ -200,6 +200,53 @@ TEST_CASE("shares by age, and effective sample sizes, by hand") {
   CHECK(Number(masked.ToJson()["masked_share_by_age"], "0") == 0);
 }
 
+TEST_CASE("rewards, advantages, entropies, divergences, ratios and clips of a step, by hand") {
+  // Four tokens sampled with log-probability -1: the first member's are of ages 2, 2, 0, the second's is of age 0. Their ratios are 1.5, 0.5, 1; 0.5.
+  std::vector<record::Rollout> rollouts = {MakeRollout(1, 0, 3, 1, 5), MakeRollout(1, 1, 1, 0, 5)};
+  rollouts[0].weight_versions = {{3, 22, 0, 2, {}}, {5, 55, 2, 3, {}}};
+  rollouts[1].weight_versions = {{5, 55, 0, 1, {}}};
+  rollouts[0].logprobs = {-1, -1, -1};
+  rollouts[1].logprobs = {-1};
+  MethodOptions options;
+  options.old = "behaviour";
+  options.clip_low = "0.2", options.clip_high = "0.28";
+  options.kl = "k3", options.kl_coef = 0.1;
+  const Claim claim = MakeClaim(5, {rollouts});
+  const Method method = ParseMethod(options);
+  const Batch batch = MakeBatch(claim, method, {64, 128, 5, 55, ""});
+  Metrics metrics;
+  metrics.AddBatch(batch);
+  const double up = std::log(1.5), down = std::log(0.5);
+  const std::vector<std::vector<double>> current = {{-1 + up, -1 + down, -1}, {-1 + down}}, entropies = {{1, 2, 3}, {4}};
+  for (size_t s = 0; s < 2; ++s) {
+    const TrainingSequence& sequence = batch.groups[0].sequences[s];
+    const std::vector<double> reference(current[s].size(), -1.0);
+    SequenceTerms terms;
+    SequenceLoss(method.loss, {current[s], sequence.behaviour, sequence.behaviour, reference, entropies[s], sequence.advantage, 1}, &terms);
+    metrics.AddSequence(method, sequence, current[s], sequence.behaviour, entropies[s], terms);
+  }
+  const Json json = metrics.ToJson();
+  CHECK(Number(json, "reward_mean") == 0.5);
+  CHECK(Number(json, "reward_std") == 0.5);
+  const double advantage = 0.5 / (std::sqrt(0.5) + 1e-6);
+  CHECK(Number(json, "advantage_std") == Approx(advantage));
+  CHECK(Number(json, "advantage_min") == Approx(-advantage));
+  CHECK(Number(json, "advantage_max") == Approx(advantage));
+  CHECK(Number(json, "entropy_nats") == 2.5);
+  CHECK(Number(json, "kl_behaviour_k1_nats") == Approx(-(up + 2 * down) / 4));
+  CHECK(Number(json, "kl_behaviour_k3_nats") == Approx((1.5 - 1 - up + 2 * (0.5 - 1 - down)) / 4));
+  CHECK(Number(json, "kl_reference_nats") == Approx((1 / 1.5 - 1 + up + 2 * (1 / 0.5 - 1 + down)) / 4));
+  CHECK(Number(json, "ratio_min") == Approx(0.5));
+  CHECK(Number(json, "ratio_max") == Approx(1.5));
+  CHECK(Number(json, "behaviour_ratio_max") == Approx(1.5));
+  CHECK(Number(json, "clip_high_share") == 0.25);  // 1.5, whose advantage is positive
+  CHECK(Number(json, "clip_low_share") == 0.25);   // 0.5, where it is negative
+  CHECK(Number(json["clip_share_by_age"], "2") == 0.5);
+  CHECK(Number(json["clip_share_by_age"], "0") == 0.5);
+  CHECK(Number(json["behaviour_effective_token_share_by_age"], "2") == Approx(2 * 2 / (2 * (2.25 + 0.25))));
+  CHECK(Number(json["behaviour_effective_token_share_by_age"], "0") == Approx(1.5 * 1.5 / (2 * (1 + 0.25))));
+}
+
 TEST_CASE("a rollout went on when other weights sampled some of it, or when it was resumed; other tokens in between are no interruption") {
   const std::vector<record::WeightSpan> spans[] = {
       {{0, 7, 0, 6, {}}},                    // from end to end

@@ -211,6 +211,7 @@ TEST_CASE("identity settings: what is off changes no bit") {
   };
   const std::string plain = weights("plain", [](MethodOptions*) {});
   CHECK(plain == weights("spread", [](MethodOptions* o) { o->adv_std = "unbiased"; }));
+  CHECK(weights("undivided", [](MethodOptions* o) { o->adv_std = "none"; }) == weights("drgrpo", [](MethodOptions* o) { o->advantage = "drgrpo"; }));
   CHECK(plain == weights("dual", [](MethodOptions* o) { o->loss = "dual"; }));               // ratio 1: no loss clips
   CHECK(plain == weights("cispo", [](MethodOptions* o) { o->loss = "cispo"; }));             // and all have the same gradient
   CHECK(plain == weights("truncated", [](MethodOptions* o) { o->mask_truncated = true; }));  // no response is
@@ -421,6 +422,29 @@ TEST_CASE("a loss that is not a number applies nothing, and saves the claim") {
   const auto saved = reader.Next();
   REQUIRE(saved);
   CHECK(saved->NumRollouts() == 9);
+}
+
+TEST_CASE("a gradient that is not a number applies nothing either, and steps that no checkpoint has yet are trained again") {
+  SessionRig rig;
+  const int64_t optimizer_steps = GENERATE(1, 2);  // with two, it is the second that fails, when the first has moved the weights
+  SessionOptions options = rig.Options(), whole = rig.Options("whole");
+  for (SessionOptions* each : {&options, &whole}) each->method.old = "behaviour", each->method.optimizer_steps = optimizer_steps;
+  {
+    Session session(options, 1);
+    session.CheckHeader(TestHeader());
+    session.Train(MakeMixedClaim(0));
+    Claim spoilt = MakeMixedClaim(1);
+    record::Rollout& worse = spoilt.groups[2].rollouts[0];  // its ratio is a number in f64, and none in f32
+    std::fill(worse.logprobs.begin(), worse.logprobs.end(), -100.0f);
+    CHECK_THROWS_WITH(session.Train(spoilt), Catch::Contains("step 1 is not applied: the gradient's norm is not a finite number"));
+    CHECK(!session.Finish());
+    CHECK(SystemFiles().Exists(options.from + "/failed-claim-claim1.stream"));
+  }
+  Session again(options, 1), undisturbed(whole, 1);
+  CHECK(again.step() == 0);
+  TrainUntil(again, 2);
+  TrainUntil(undisturbed, 2);
+  CHECK(rig.Weights("run", 2) == rig.Weights("whole", 2));
 }
 
 TEST_CASE("on policy, recorded and recomputed log-probabilities are equal and the correction changes no bit") {

@@ -118,6 +118,12 @@ TEST_CASE("two and three ranks agree with one, and twice the same ranks give the
     plain.method.kl = "k3";
     plain.method.kl_coef = 0.1;
   }
+  SECTION("with a reference policy that the policy takes the place of") {
+    plain.method.kl = "k3";
+    plain.method.kl_coef = 0.1;
+    plain.method.ref_reset = "every:1";
+  }
+  SECTION("in the machine's own precision") { plain.precision = "auto"; }
   SECTION("two optimiser steps a claim") { plain.method.optimizer_steps = 2; }
   SECTION("an adapter") {
     plain.adapter.rank = 4;
@@ -212,6 +218,7 @@ TEST_CASE("a loss that is not finite on one rank stops the step on all, and noth
   };
   CHECK_THROWS_WITH(Train(3, options, 1, spoilt), Catch::StartsWith("1 step 0 is not applied: the loss is not a finite number"));
   CHECK(!SystemFiles().Exists(CheckpointFile(options, 1, "manifest.json")));
+  CHECK(SystemFiles().Exists(options.from + "/failed-claim-claim0.stream"));
 }
 
 TEST_CASE("rank 0's wait for a slower rank is time of the backward pass") {

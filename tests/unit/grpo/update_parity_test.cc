@@ -35,6 +35,28 @@ void FillWeights(State* state, uint64_t salt, kernels::ThreadPool& pool) {
   }
 }
 
+/// The first tokens of each response are of version 0, the others of version 1.
+void MakeStale(const Json& num_stale, Claim* claim) {
+  for (size_t g = 0; g < claim->groups.size(); ++g) {
+    for (size_t i = 0; i < claim->groups[g].rollouts.size(); ++i) {
+      record::Rollout& rollout = claim->groups[g].rollouts[i];
+      const auto end = static_cast<int64_t>(rollout.tokens.size());
+      const auto stale = num_stale[g][i].get<int64_t>();
+      rollout.weight_versions.clear();
+      if (stale > 0) rollout.weight_versions.push_back({0, 0, 0, stale, {}});
+      if (stale < end) rollout.weight_versions.push_back({1, 0, stale, end, {}});
+    }
+  }
+}
+
+void MakeTruncated(const Json& truncated, Claim* claim) {
+  for (size_t g = 0; g < claim->groups.size(); ++g) {
+    for (size_t i = 0; i < claim->groups[g].rollouts.size(); ++i) {
+      if (truncated[g][i].get<bool>()) claim->groups[g].rollouts[i].finish = record::Finish::kLength;
+    }
+  }
+}
+
 }  // namespace
 
 TEST_CASE("loss, gradients and new weights equal the f64 reference") {
@@ -61,7 +83,10 @@ TEST_CASE("loss, gradients and new weights equal the f64 reference") {
     options.agg = expected["agg"];
     options.entropy_coef = expected["entropy"];
     options.kl_coef = expected["kl"];
-    options.kl = options.kl_coef > 0 ? "k3" : "off";
+    options.kl = options.kl_coef > 0 ? expected["kl_name"].get<std::string>() : "off";
+    options.adv_std = expected["std"];
+    options.token_filter = expected["filter"];
+    options.mask_truncated = expected["mask_truncated"];
     TrainerOptions training;
     training.method = ParseMethod(options);
     training.optimizer.lr = reference["lr"];
@@ -69,8 +94,11 @@ TEST_CASE("loss, gradients and new weights equal the f64 reference") {
     training.optimizer.max_grad_norm = 0;
     const auto ranks = ranks::Ranks::Alone();
     Trainer trainer(training, kernels, pool, &state, model::Policy::FromTensors(config, views, kernels, pool, false), *ranks);
-    const Claim claim = ReferenceClaim(reference, expected["temperature"]);
-    const UpdateResult result = trainer.Update(MakeBatch(claim, training.method, {config.vocab, config.max_positions, 0, 0, kernels.name}));
+    Claim claim = ReferenceClaim(reference, expected["temperature"]);
+    if (options.token_filter != "off") MakeStale(reference["stale"], &claim);
+    if (options.mask_truncated) MakeTruncated(reference["truncated"], &claim);
+    const uint64_t version = options.token_filter != "off" ? 1 : 0;
+    const UpdateResult result = trainer.Update(MakeBatch(claim, training.method, {config.vocab, config.max_positions, version, 0, kernels.name}));
 
     REQUIRE(!result.failure);
     CHECK(result.metrics.loss == Approx(expected["value"].get<double>()).epsilon(1e-5).margin(1e-6));
