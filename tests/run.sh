@@ -2,8 +2,8 @@
 # tests/run.sh [options] [NAME...]: sets up what is missing, builds, runs the tests; the last line is "N passed, N failed".
 #   --fast       no model, no pipelines, no faults, nothing that mostly waits or takes long: about a minute on two processors, once built
 #   --werror     warnings are errors
-#   --sanitize   also builds with clang, without LibTorch, and runs the unit tests under the address and undefined sanitizers, those of sockets, ranks
-#                and buffer under the thread sanitizer too; and each fuzz target for 30 s
+#   --sanitize   also builds with clang, without LibTorch, and runs the unit tests under the address and undefined sanitizers, those of sockets and
+#                buffer under the thread sanitizer too; and each fuzz target for 30 s
 #   NAME         (again if wanted) only tests whose name contains NAME, e.g. unit/stream or cli/rollout-cat
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -154,7 +154,7 @@ fuzzed() {
 if $sanitize; then
   sanitized address,undefined all
   fuzzed
-  sanitized thread unit_base unit_stream unit_ranks unit_buffer
+  sanitized thread unit_base unit_stream unit_buffer
 fi
 
 if [ -z "$(ls "$work/results")" ]; then

@@ -351,23 +351,22 @@ std::optional<uint64_t> CheckpointStore::WeightsOf(const std::string& name) {
   return WithJson("checkpoint " + PathOf(name), [&] { return ParseHexU64(ManifestOf(name).at("weights").get<std::string>()); });
 }
 
-std::optional<CheckpointStore::Recorded> CheckpointStore::OptimizerBehind(const std::string& claim) {
+std::optional<CheckpointStore::Recorded> CheckpointStore::OptimizerBehind(const std::string& claim, uint64_t weights) {
   for (const std::string& name : Names()) {
     const std::string path = JoinPath(PathOf(name), kSteps);
-    if (!files_.Exists(JoinPath(PathOf(name), kManifest)) || !files_.Exists(path)) continue;
-    const auto found = WithJson("checkpoint " + PathOf(name), [&]() -> std::optional<Recorded> {
-      const std::string text = ReadFile(files_, path);
-      const Json manifest = ManifestOf(name);
-      for (const Json& file : manifest.at("files")) {
-        if (file.at("name") == kSteps && file.at("digest") != HexU64(Digest(text))) return std::nullopt;
-      }
+    try {
+      const std::string text = ReadFile(files_, path), digest = HexU64(Digest(text));
+      const Json files = ManifestOf(name).at("files");
+      const bool is_whole =
+          std::any_of(files.begin(), files.end(), [&](const Json& file) { return file.at("name") == kSteps && file.at("digest") == digest; });
+      if (!is_whole) continue;
       for (const Json& step : Json::parse(text)) {
-        if (step.at("claim") == claim && step.contains(kOptimizerDigest))
-          return Recorded{path, ParseHexU64(step.at(kOptimizerDigest).get<std::string>())};
+        if (step.at("claim") != claim || step.at("weights") != HexU64(weights) || !step.contains(kOptimizerDigest)) continue;
+        return Recorded{path, ParseHexU64(step.at(kOptimizerDigest).get<std::string>())};
       }
-      return std::nullopt;
-    });
-    if (found) return found;
+    } catch (const Error&) {  // not whole, or pruned meanwhile
+    } catch (const Json::exception&) {
+    }
   }
   return std::nullopt;
 }

@@ -66,12 +66,13 @@ class CheckpointStore {
   /// The model directory of the reference policy that the checkpoint holds by its manifest; nullopt when it was the initial one. Throws Data.
   std::optional<std::string> ReferenceModel(const std::string& name);
   std::string AdapterFile(const std::string& name) const;
-  /// What checkpoints' steps.json say of the optimiser's state behind a claim (state_digest.h); nullopt when none tells, or one that is damaged.
+  /// What a checkpoint's steps.json says of the optimiser's state behind a claim that became these weights (state_digest.h); nullopt when none tells.
+  /// One that is damaged tells nothing.
   struct Recorded {
     std::string path;
     uint64_t digest = 0;
   };
-  std::optional<Recorded> OptimizerBehind(const std::string& claim);
+  std::optional<Recorded> OptimizerBehind(const std::string& claim, uint64_t weights);
   /// Paths of a checkpoint's config.json, tokenizer and other files that belong beside published weights.
   std::vector<std::string> Sidecars(const std::string& name);
 

@@ -96,7 +96,7 @@ std::optional<std::string> CompareWithRecords(const Claim& claim, const State& s
       tensor = FirstDifference(state.FactorViews(), weights::SafetensorsFile(checkpoints.AdapterFile(name)));
     }
     if (!tensor.empty()) throw Error::Data(what + "gives the recorded weights, but another optimiser state: " + tensor, kHint);
-  } else if (const auto behind = checkpoints.OptimizerBehind(claim.id)) {
+  } else if (const auto behind = checkpoints.OptimizerBehind(claim.id, weights)) {
     if (behind->digest != optimizer) {
       throw Error::Data(what + "gives the recorded weights, but another optimiser state: its digest is " + HexU64(optimizer) + ", " + behind->path +
                             " has " + HexU64(behind->digest),
@@ -104,7 +104,7 @@ std::optional<std::string> CompareWithRecords(const Claim& claim, const State& s
     }
     add("the optimiser state as " + behind->path + " has it");
   } else {
-    sources += "; the optimiser state, of which no checkpoint tells yet, is not";
+    sources += "; the optimiser state was not compared: no steps.json has its digest";
   }
   return sources;
 }

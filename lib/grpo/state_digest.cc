@@ -1,11 +1,12 @@
 #include "grpo/state_digest.h"
 
 #include <algorithm>
-#include <string_view>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "base/digest.h"
+#include "kernels/contract.h"
 #include "kernels/memory.h"
 #include "weights/manifest.h"
 
@@ -38,25 +39,37 @@ uint64_t DigestOf(const weights::ModelFiles& files, const State& like) {
 }
 
 uint64_t DigestOfOptimizer(State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks) {
-  constexpr size_t kPieceBytes = 1u << 20;  // small enough to be shared out evenly, and large enough that its digest runs at the memory's speed
-  std::vector<std::string_view> pieces;
+  constexpr auto kChunk = static_cast<size_t>(kernels::kSumChunk);  // parts of ranks are whole chunks
+  const auto num_chunks = [](size_t size) { return (size + kChunk - 1) / kChunk; };
+  std::vector<size_t> places;  // of each trainable's first chunk in `digests`: those of its masters, of its first, of its second moments
+  size_t total = 0;
   for (size_t i = 0; i < state->trainables().size(); ++i) {
-    for (const std::span<float> part : {state->Master(i), state->FirstMoment(i), state->SecondMoment(i)}) {
-      const std::string_view bytes(reinterpret_cast<const char*>(part.data()), part.size_bytes());
-      for (size_t begin = 0; begin < bytes.size(); begin += kPieceBytes) pieces.push_back(bytes.substr(begin, kPieceBytes));
+    places.push_back(total);
+    total += 3 * num_chunks(state->Size(i));
+  }
+  struct Chunk {
+    std::span<const float> values;
+    size_t place;
+  };
+  std::vector<Chunk> own;
+  std::vector<uint64_t> digests(total);
+  std::vector<ranks::Transfer> transfers;
+  for (const State::Part& part : state->parts()) {
+    const std::span<float> arrays[] = {state->Master(part.trainable), state->FirstMoment(part.trainable), state->SecondMoment(part.trainable)};
+    for (size_t array = 0; array < 3; ++array) {
+      const size_t first = places[part.trainable] + array * num_chunks(state->Size(part.trainable)) + part.begin / kChunk;
+      if (part.owner != 0) transfers.push_back({part.owner, 0, &digests[first], num_chunks(part.count) * sizeof(uint64_t)});
+      for (size_t begin = 0; part.owner == ranks.rank() && begin < part.count; begin += kChunk)
+        own.push_back({arrays[array].subspan(begin, std::min(kChunk, part.count - begin)), first + begin / kChunk});
     }
   }
-  std::vector<uint64_t> digests(pieces.size());
   pool.Run([&](kernels::ThreadPool::Worker& worker) {
     const auto step = static_cast<size_t>(worker.num_threads());
-    for (size_t i = static_cast<size_t>(worker.index()); i < pieces.size(); i += step) digests[i] = Digest(pieces[i]);
+    for (size_t i = static_cast<size_t>(worker.index()); i < own.size(); i += step)
+      digests[own[i].place] = Digest(own[i].values.data(), own[i].values.size_bytes());
   });
-  std::vector<uint64_t> by_rank(static_cast<size_t>(ranks.size()));
-  by_rank[static_cast<size_t>(ranks.rank())] = Digest(digests.data(), digests.size() * sizeof(uint64_t));
-  std::vector<ranks::Transfer> transfers;
-  for (int rank = 1; rank < ranks.size(); ++rank) transfers.push_back({rank, 0, &by_rank[static_cast<size_t>(rank)], sizeof(uint64_t)});
   ranks.Move(transfers);
-  return Digest(by_rank.data(), by_rank.size() * sizeof(uint64_t));
+  return Digest(digests.data(), digests.size() * sizeof(uint64_t));
 }
 
 }  // namespace april::grpo

@@ -18,8 +18,8 @@ uint64_t DigestOf(const weights::ModelFiles& files, const State& like);
 
 /// Its key in a step record's metrics, in steps.json and in metrics.
 inline constexpr const char* kOptimizerDigest = "optimizer_digest";
-/// Of the f32 masters, or an adapter's factors, and of AdamW's moments. All ranks call it; each digests its own, and rank 0 alone gets the digest of
-/// all of them in the order of ranks, so that another number of ranks gives another digest. The number of threads does not change it.
+/// Of the f32 masters, or an adapter's factors, and of AdamW's moments, as formats/checkpoints.md defines it. All ranks call it; each digests its own
+/// parts, and rank 0 alone gets the whole digest. Neither the number of ranks nor that of threads changes it.
 uint64_t DigestOfOptimizer(State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks);
 
 }  // namespace april::grpo

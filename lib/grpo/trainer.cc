@@ -141,8 +141,11 @@ UpdateResult Trainer::Update(const Batch& batch) {
     if (result.failure) return result;
   }
   result.metrics.FinishParts();
-  const PhaseTimer timer(&result.metrics.seconds.optimizer);
-  result.optimizer_digest = DigestOfOptimizer(state_, pool_, ranks_);
+  if (result.advanced || !optimizer_digest_) {
+    const PhaseTimer timer(&result.metrics.seconds.optimizer);
+    optimizer_digest_ = DigestOfOptimizer(state_, pool_, ranks_);
+  }
+  result.optimizer_digest = *optimizer_digest_;
   return result;
 }
 

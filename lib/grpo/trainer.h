@@ -78,6 +78,7 @@ class Trainer {
   std::vector<std::span<float>> CollectGradients();
 
   TrainerOptions options_;
+  std::optional<uint64_t> optimizer_digest_;  ///< of the state as it is
   const kernels::Kernels& kernels_;
   kernels::ThreadPool& pool_;
   State* state_;

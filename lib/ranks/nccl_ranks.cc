@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <future>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -129,6 +130,7 @@ void NcclRanks::Close() {
     if (nccl_.async_error(comm_, &state) != ncclSuccess) break;
     std::this_thread::sleep_for(milliseconds(1));
   }
+  if (state != ncclSuccess) return Abort();
   nccl_.comm_destroy(comm_);
   for (const Stage& stage : stages_) {
     nccl_.event_destroy(stage.done);
@@ -138,7 +140,13 @@ void NcclRanks::Close() {
 }
 
 void NcclRanks::Abort() {
-  if (comm_ != nullptr) nccl_.comm_abort(std::exchange(comm_, nullptr));
+  if (comm_ == nullptr) return;
+  const auto ended = std::make_shared<std::promise<void>>();  // the call itself has no limit
+  std::thread([abort = nccl_.comm_abort, comm = std::exchange(comm_, nullptr), ended] {
+    abort(comm);
+    ended->set_value();
+  }).detach();
+  ended->get_future().wait_for(milliseconds(5000));
 }
 
 void NcclRanks::Fail(Lost lost) {
@@ -157,9 +165,11 @@ void NcclRanks::Check(ncclResult_t error) {
   const std::string why = std::string("NCCL failed on it: ") + nccl_.nccl_error_string(error) +
                           (detail != nullptr && *detail != '\0' ? std::string(" (") + detail + ")" : "") +
                           (error == ncclInvalidUsage ? "; each rank needs a GPU of its own, which LOCAL_RANK or SLURM_LOCALID names" : "");
-  // What another rank's end looks like from here: the watch knows which one, though it may take until that one's silence is noticed.
+  // What another rank's end looks like from here: the watch knows which one, though it may take until that one's silence is noticed. What may be this
+  // rank's own fault is told sooner than what is not.
   if (error == ncclRemoteError || error == ncclSystemError) {
-    for (const auto begin = std::chrono::steady_clock::now(); std::chrono::steady_clock::now() - begin < silence_ + milliseconds(2000);) {
+    const auto until = std::chrono::steady_clock::now() + (error == ncclRemoteError ? 2 : 1) * (silence_ + milliseconds(2000));
+    while (std::chrono::steady_clock::now() < until) {
       if (auto lost = watch_.lost()) Fail(std::move(*lost));
       std::this_thread::sleep_for(milliseconds(10));
     }
@@ -179,7 +189,7 @@ void NcclRanks::Wait(milliseconds limit, const std::function<bool()>& done) {
   for (int64_t turn = 0; !done(); ++turn) {
     if (auto lost = watch_.lost()) Fail(std::move(*lost));
     if (std::chrono::steady_clock::now() - begin > limit) {
-      Fail({rank(), "NCCL, which all ranks had come to, did not end within " + HumanSeconds(static_cast<double>(limit.count()) / 1000)});
+      Fail({rank(), "NCCL did not end within " + HumanSeconds(static_cast<double>(limit.count()) / 1000) + "; which rank keeps it is not known"});
     }
     if (turn > 1000) std::this_thread::sleep_for(std::chrono::microseconds(100));
   }
@@ -281,7 +291,8 @@ void NcclRanks::Add(std::span<const Reduction> reductions) {
   };
   const size_t num_others = static_cast<size_t>(size()) - 1, self = static_cast<size_t>(rank());
   const size_t most = kStageBytes / num_others / kAlignment * kAlignment / sizeof(float);  // each other rank's part, beside one another
-  std::vector<std::byte> others(kStageBytes);
+  const bool owns = std::any_of(reductions.begin(), reductions.end(), [&](const Reduction& reduction) { return reduction.owner == rank(); });
+  std::vector<std::byte> others(owns ? kStageBytes : 0);
   std::vector<Round> rounds;
   std::vector<Sum> sums;  // this rank's, in the order of rounds
   for (const Reduction& reduction : reductions) {

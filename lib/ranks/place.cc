@@ -78,13 +78,13 @@ void FindAddress(const RankOptions& options, const Environment& environment, Pla
   place->port = static_cast<int>(port ? ParseNumber("MASTER_PORT", *port, 1, 65535) : default_port);
 }
 
-/// A batch script has SLURM_LOCALID without being a task, too.
-int FindLocalRank(const Environment& environment, int rank) {
-  const bool is_task = environment("SLURM_STEP_NUM_TASKS").has_value();
+/// Slurm's number is of its task, which a batch script or an interactive step that starts the ranks has, too.
+int FindLocalRank(const Environment& environment, const Place& place) {
+  const bool is_task = environment("SLURM_STEP_NUM_TASKS") == std::to_string(place.size);
   for (const char* name : {"LOCAL_RANK", is_task ? "SLURM_LOCALID" : "LOCAL_RANK"}) {
     if (const auto value = environment(name)) return static_cast<int>(ParseNumber(name, *value, 0, kMaxRanks));
   }
-  return rank;
+  return place.rank;
 }
 
 }  // namespace
@@ -123,7 +123,7 @@ Place FindPlace(const RankOptions& options, const Environment& environment) {
   FindAddress(options, environment, &place);
   if (options.backend != "nccl") return place;
   place.backend = Backend::kNccl;
-  place.local_rank = FindLocalRank(environment, place.rank);
+  place.local_rank = FindLocalRank(environment, place);
   return place;
 }
 

@@ -30,6 +30,7 @@ constexpr std::string_view kControlValues = "control values";
 /// Whether people see the number as 16 hexadecimal digits.
 bool IsHex(std::string_view map, std::string_view key, const KeyInfo* info) {
   if (map == kControlValues) return key == "lease" || key == "trained_weights";
+  if (!info && key.ends_with("_digest")) return true;  // of a step's metrics
   return info && (std::string_view(info->unit) == "id" || std::string_view(info->unit) == "digest");
 }
 

@@ -4,6 +4,7 @@
 // does not match) is an error here.
 //   STAND_IN_GPUS=N          so many GPUs (8)
 //   STAND_IN_FAILS=RANK      that rank's groups fail
+//   STAND_IN_BREAKS=RANK     that rank's connections break, which all others see at once
 //   STAND_IN_HANGS=RANK      that rank's groups never begin
 #include <cuda_runtime_api.h>
 #include <nccl.h>
@@ -34,15 +35,18 @@ int Setting(const char* name, int otherwise) {
 
 thread_local int t_device = 0;
 
-/// Device memory: where each block begins, and its size.
+/// Device memory: where each block begins, and its size. What is not freed lives as long as the process, as on a GPU.
 std::mutex g_memory_mutex;
-std::map<const char*, size_t> g_memory;
+std::map<const char*, size_t>& Blocks() {
+  static auto* blocks = new std::map<const char*, size_t>;
+  return *blocks;
+}
 
 bool OnDevice(const void* data, size_t num_bytes) {
   const std::lock_guard lock(g_memory_mutex);
   const auto* begin = static_cast<const char*>(data);
-  auto block = g_memory.upper_bound(begin);
-  if (block == g_memory.begin()) return false;
+  auto block = Blocks().upper_bound(begin);
+  if (block == Blocks().begin()) return false;
   --block;
   return begin + num_bytes <= block->first + block->second;
 }
@@ -163,13 +167,14 @@ struct CUevent_st {
   std::shared_ptr<std::atomic<bool>> done = std::make_shared<std::atomic<bool>>(true);
 };
 
-/// Streams that nobody destroys live as long as the process, as on a GPU.
-CUstream_st* Kept(CUstream_st* stream) {
+/// Streams and events live as long as the process.
+template <typename T>
+T* Kept(T* object) {
   static std::mutex mutex;
-  static auto* all = new std::vector<CUstream_st*>;
+  static auto* all = new std::vector<T*>;
   const std::lock_guard lock(mutex);
-  all->push_back(stream);
-  return stream;
+  all->push_back(object);
+  return object;
 }
 CUstream_st& DefaultStream() {
   static CUstream_st* stream = Kept(new CUstream_st);
@@ -218,14 +223,14 @@ cudaError_t cudaSetDevice(int device) {
 cudaError_t cudaMalloc(void** data, size_t num_bytes) {
   auto* block = new char[num_bytes];
   const std::lock_guard lock(g_memory_mutex);
-  g_memory[block] = num_bytes;
+  Blocks()[block] = num_bytes;
   *data = block;
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* data) {
   const std::lock_guard lock(g_memory_mutex);
   auto* block = static_cast<char*>(data);
-  if (g_memory.erase(block) == 0) return cudaErrorInvalidValue;
+  if (Blocks().erase(block) == 0) return cudaErrorInvalidValue;
   delete[] block;
   return cudaSuccess;
 }
@@ -264,13 +269,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return stream->work.empty() ? cudaSuccess : cudaErrorInvalidResourceHandle;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new CUevent_st;
+  *event = Kept(new CUevent_st);
   return cudaSuccess;
 }
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete event;
-  return cudaSuccess;
-}
+cudaError_t cudaEventDestroy(cudaEvent_t event) { return *event->done ? cudaSuccess : cudaErrorInvalidValue; }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   event->done = std::make_shared<std::atomic<bool>>(false);
   StreamOf(stream).Enqueue([done = event->done] { *done = true; });
@@ -282,7 +284,9 @@ ncclResult_t ncclGetVersion(int* version) {
   *version = 22809;
   return ncclSuccess;
 }
-const char* ncclGetErrorString(ncclResult_t error) { return error == ncclUnhandledCudaError ? "unhandled cuda error" : "invalid argument"; }
+const char* ncclGetErrorString(ncclResult_t error) {
+  return error == ncclUnhandledCudaError ? "unhandled cuda error" : error == ncclSystemError ? "unhandled system error" : "invalid argument";
+}
 const char* ncclGetLastError(ncclComm_t) { return "a stand-in"; }
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   static std::atomic<int> next = 0;
@@ -354,6 +358,11 @@ ncclResult_t ncclGroupEnd() {
   if (group.failure != ncclSuccess || group.comm == nullptr) return group.failure;
   const auto connection = group.comm->connection;
   if (connection->rank == Setting("STAND_IN_FAILS", -1)) return ncclUnhandledCudaError;
+  if (connection->rank == Setting("STAND_IN_BREAKS", -1)) {
+    const std::lock_guard lock(connection->world->mutex);
+    connection->world->broken = true;
+    return ncclSystemError;
+  }
   if (connection->rank == Setting("STAND_IN_HANGS", -1)) {
     group.operations = {{Operation::kReceive, nullptr, 0, connection->rank}};  // from itself, which sends nothing
   }

@@ -22,6 +22,13 @@ fails 'step 3 (claim claim3), computed again, gives weights .*, recorded .*; the
 grep -q 'hint: a replay needs the same build' stderr
 cmp before <(contents run) || { echo "a replay changed something"; exit 1; }
 
+# Neither a newer checkpoint that is no longer whole nor one of another course says anything about it.
+cp -r run spoilt
+truncate -s 40 spoilt/checkpoints/step-00000004/manifest.json
+sed -i 's/"weights":"[0-9a-f]*"/"weights":"0000000000000000"/g' spoilt/checkpoints/step-00000003/steps.json
+grpo-step --from spoilt/checkpoints --publish spoilt/weights --lr 1e-3 --in claims.stream --replay 1 --model "$model" >verdict 2>stderr
+grep -q '^step 1: equal in every bit: .*; the optimiser state was not compared: no steps.json has its digest$' verdict || { cat verdict stderr; exit 1; }
+
 # Weights that do not move, and moments that are others.
 train still -q --model "$model" --in claims.stream --out /dev/null --lr 0
 fails 'gives the recorded weights, but another optimiser state: first_moment.model.embed_tokens.weight' 3 \

@@ -12,6 +12,10 @@ train cut --in claims.stream --out again.stream 2>stderr  # needs no --model: th
 grep -q 'starts at step 2 from checkpoint' stderr
 grep -q '2 steps were in the checkpoint already' stderr
 for version in 3 4; do cmp <(weights whole $version) <(weights cut $version); done
+# What an earlier checkpoint said of a step, the newest one says, too.
+for run in whole cut; do grep -o '"optimizer_digest":"[0-9a-f]*"' $run/checkpoints/step-00000004/steps.json >$run.digests; done
+expect "$(wc -l <whole.digests)" 4 "digests"
+cmp whole.digests cut.digests
 
 # So with another method, whose schedule, old and reference policies have to be there again.
 method=(--lr 3e-3 --warmup-steps 12 --optimizer-steps 2 --kl k3 --kl-coef 0.01 --weight-decay 0.1 --max-grad-norm 0.05)

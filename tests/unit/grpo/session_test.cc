@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "fixtures.h"
 #include "kernels/kernels.h"
@@ -105,6 +106,9 @@ TEST_CASE("a session starts from a model, publishes version 0, then one version 
   CHECK(stream::Find(last->metrics, "checkpoint_s")->AsDouble() > 0);
   for (const Json& step : Json::parse(ReadFile(SystemFiles(), rig.scratch / "run/checkpoints/step-00000003/steps.json"))) {
     CHECK(!step.contains("metrics"));
+    const auto& report = reports.at(step.at("step").get<size_t>());
+    CHECK(step.at("optimizer_digest") == report.metrics["optimizer_digest"]);
+    CHECK(step.at("optimizer_digest") == HexU64(stream::Find(report.step.metrics, "optimizer_digest")->AsUint()));
   }
   CHECK(!session.Finish());
 }

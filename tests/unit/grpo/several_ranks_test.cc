@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <thread>
+#include <utility>
 
 #include "../ranks/several_ranks.h"
 #include "base/error.h"
@@ -15,6 +16,7 @@
 #include "grpo/follower.h"
 #include "grpo/session.h"
 #include "grpo/sharding.h"
+#include "grpo/state_digest.h"
 #include "grpo/trainer.h"
 #include "kernels/kernels.h"
 #include "weights/safetensors.h"
@@ -258,6 +260,16 @@ TEST_CASE("masters and moments are spread in whole chunks, and come together aga
     values.emplace_back(part.begin(), part.end());
   }
   whole.Round(pool);
+  kernels::ThreadPool two_threads(2);
+  const auto alone = ranks::Ranks::Alone();
+  const uint64_t digest = DigestOfOptimizer(&whole, pool, *alone);
+  CHECK(DigestOfOptimizer(&whole, two_threads, *alone) == digest);
+  for (const auto& values_of : {&State::Master, &State::FirstMoment, &State::SecondMoment}) {
+    float& value = (whole.*values_of)(0)[70'000];  // of the embedding's second chunk
+    const float before = std::exchange(value, value + 1);
+    CHECK(DigestOfOptimizer(&whole, pool, *alone) != digest);
+    value = before;
+  }
   for (const int num_ranks : {2, 3, 40}) {  // 40: more than there are chunks
     std::vector<size_t> owned(static_cast<size_t>(num_ranks), 0);
     const auto failures = ranks::RunRanks(num_ranks, [&](const ranks::Place& place) {
@@ -266,6 +278,8 @@ TEST_CASE("masters and moments are spread in whole chunks, and come together aga
       State state(config, Adapter{}, *ranks);
       for (size_t view = 0; view < values.size(); ++view) Scatter(&state, view, ranks->IsFirst() ? values[view].data() : nullptr, *ranks);
       state.RoundAndShare(*ranks, own_pool, /*is_rounded=*/false);
+      const uint64_t seen = DigestOfOptimizer(&state, own_pool, *ranks);
+      if (ranks->IsFirst() && seen != digest) throw Error::Data("another digest");
       for (size_t i = 0; i < state.parameters().size(); ++i) {
         if (!std::ranges::equal(state.Rounded(i), whole.Rounded(i))) throw Error::Data("other weights in " + state.parameters()[i].name);
         owned[static_cast<size_t>(place.rank)] += state.Master(i).size();

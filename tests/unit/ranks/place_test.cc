@@ -57,6 +57,8 @@ TEST_CASE("which GPU of its machine is a rank's own: LOCAL_RANK before a Slurm t
   CHECK(Find(variables, options).local_rank == 5);
   variables["SLURM_LOCALID"] = "2";  // of a batch script, too
   CHECK(Find(variables, options).local_rank == 5);
+  variables["SLURM_STEP_NUM_TASKS"] = "1";  // of an interactive step
+  CHECK(Find(variables, options).local_rank == 5);
   variables["SLURM_STEP_NUM_TASKS"] = "8";
   CHECK(Find(variables, options).local_rank == 2);
   variables["LOCAL_RANK"] = "1";
