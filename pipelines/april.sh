@@ -15,7 +15,9 @@
 #   --sync             no over-issue: the synchronous baseline
 #   --lr X             learning rate (default 1e-5)        --temperature X  sampling temperature (default 1)
 #   --seed N           seed of sampling and shuffling (default 1)
-#   --admission WHICH  first-finished, assigned:K or window:W    --filter NAME   nonzero-std: dynamic sampling (default none)
+#   --admission WHICH  which finished groups a step may take: first-finished; window:W, only the W oldest; assigned:K, group n by age at step n/N + K.
+#                      Default: window of one and a half steps' groups, so that few tokens are older than two versions (with --sync first-finished)
+#   --filter NAME      nonzero-std: dynamic sampling (default none)
 #   --max-staleness N  versions a rollout may be behind          --max-resumes N then a step waits for it (both: default any)
 #   --order ORDER      which unfinished rollouts go on first (partial-buffer take --help; default partials-first)
 #   --kv WAY           at new weights: recompute or keep the unfinished rollouts' keys and values (default recompute)
@@ -26,7 +28,7 @@
 usage() { sed -n '2,/^\. /{/^\. /d;s/^# \{0,1\}//p}' "$0"; }
 
 dir='' model='' prompts='' scorer=gsm8k pattern='' overlong='' steps=60 groups=8 group_size=8 max_tokens=64 over_issue=2 lr=1e-5 temperature=1 seed=1 kv=recompute
-checkpoint_every=10 trainer='' generator='' resume=false given='' admission=first-finished filter=none max_staleness=-1 max_resumes=-1 order=partials-first
+checkpoint_every=10 trainer='' generator='' resume=false given='' admission=auto filter=none max_staleness=-1 max_resumes=-1 order=partials-first
 fixed=(model prompts groups group_size max_tokens over_issue temperature seed admission filter max_staleness max_resumes)  # the buffer was made with them
 free=(scorer pattern overlong steps lr kv order checkpoint_every trainer generator)
 while [ $# -gt 0 ]; do
@@ -70,11 +72,14 @@ else
   [ -n "$model" ] || die 2 "--model is needed to begin a run"
   [ -n "$prompts" ] || die 2 "--prompts is needed to begin a run"
   [ -r "$prompts" ] || die 1 "cannot read $prompts"
+  [[ $over_issue =~ ^[0-9]*\.?[0-9]+$ ]] || die 2 "--over-issue: not a number: $over_issue"
+  if [ "$admission" = auto ]; then
+    admission=$(awk -v n="$groups" -v x="$over_issue" 'BEGIN { print (x > 1 ? "window:" int((3 * n + 1) / 2) : "first-finished") }')
+  fi
   makes=(partial-buffer init -q -s buffer.new --model "$model" --group-size "$group_size" --groups-per-step "$groups" --max-tokens "$max_tokens"
     --temperature "$temperature" --seed "$seed" --admission "$admission" --filter "$filter" --max-staleness "$max_staleness" --max-resumes "$max_resumes")
   accept "${makes[@]}"
   compose
-  [[ $over_issue =~ ^[0-9]*\.?[0-9]+$ ]] || die 2 "--over-issue: not a number: $over_issue"
 fi
 mkdir -p "$dir/metrics"
 cd "$dir"  # a socket's path is short: it is named from here
@@ -137,8 +142,9 @@ generation=$!
 "${claims[@]}" | "${trains[@]}" | partial-buffer commit -s $hub &
 training=$!
 
-# Waits for a job, also through signals: bash runs a trap only between commands, or while it waits.
-finish() { while kill -0 "$1" 2>/dev/null; do wait "$1" && return 0 || { code=$?; kill -0 "$1" 2>/dev/null || return $code; }; done; wait "$1"; }
+# Waits for a job, also through signals: bash runs a trap only between commands, or while it waits, and that wait ends then, with any status. How the job
+# ended bash remembers.
+finish() { while kill -0 "$1" 2>/dev/null; do wait "$1" || true; done; wait "$1"; }
 status=0
 finish $training || status=$?
 [ $status -eq 0 ] || kill -USR1 $server 2>/dev/null || true

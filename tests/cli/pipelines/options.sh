@@ -30,6 +30,7 @@ fails "over-issue: not a number: twice" 2 "${begin[@]}" --over-issue twice
 april.sh --dir run --model "$model" --prompts questions.jsonl --groups 2 --group-size 2 --max-tokens 16 --steps 1 --lr 1e-4 --scorer regex --pattern 'a|b=' --overlong 64:4 \
   2>log || { cat log; exit 1; }
 grep -q "overlong 64:4 punishes nothing: responses end at --max-tokens 16, and it begins above 60$" log || { cat log; exit 1; }
+partial-buffer stat -s run/buffer | grep -q -- '--admission window:3 ' || { partial-buffer stat -s run/buffer; exit 1; }
 fails "run/buffer exists" 2 april.sh --dir run --model "$model" --prompts questions.jsonl
 fails "begun with --groups 2, which cannot change to 4" 2 april.sh --dir run --resume --groups 4
 fails "begun with --over-issue 2, which cannot change to 1" 2 april.sh --dir run --resume --sync
