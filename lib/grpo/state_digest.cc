@@ -39,8 +39,8 @@ uint64_t DigestOf(const weights::ModelFiles& files, const State& like) {
 }
 
 uint64_t DigestOfOptimizer(State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks) {
-  constexpr auto kChunk = static_cast<size_t>(kernels::kSumChunk);  // parts of ranks are whole chunks
-  const auto num_chunks = [](size_t size) { return (size + kChunk - 1) / kChunk; };
+  constexpr auto kDigestChunk = static_cast<size_t>(kernels::kSumChunk);  // parts of ranks are whole chunks
+  const auto num_chunks = [](size_t size) { return (size + kDigestChunk - 1) / kDigestChunk; };
   std::vector<size_t> places;  // of each trainable's first chunk in `digests`: those of its masters, of its first, of its second moments
   size_t total = 0;
   for (size_t i = 0; i < state->trainables().size(); ++i) {
@@ -57,10 +57,10 @@ uint64_t DigestOfOptimizer(State* state, kernels::ThreadPool& pool, ranks::Ranks
   for (const State::Part& part : state->parts()) {
     const std::span<float> arrays[] = {state->Master(part.trainable), state->FirstMoment(part.trainable), state->SecondMoment(part.trainable)};
     for (size_t array = 0; array < 3; ++array) {
-      const size_t first = places[part.trainable] + array * num_chunks(state->Size(part.trainable)) + part.begin / kChunk;
+      const size_t first = places[part.trainable] + array * num_chunks(state->Size(part.trainable)) + part.begin / kDigestChunk;
       if (part.owner != 0) transfers.push_back({part.owner, 0, &digests[first], num_chunks(part.count) * sizeof(uint64_t)});
-      for (size_t begin = 0; part.owner == ranks.rank() && begin < part.count; begin += kChunk)
-        own.push_back({arrays[array].subspan(begin, std::min(kChunk, part.count - begin)), first + begin / kChunk});
+      for (size_t begin = 0; part.owner == ranks.rank() && begin < part.count; begin += kDigestChunk)
+        own.push_back({arrays[array].subspan(begin, std::min(kDigestChunk, part.count - begin)), first + begin / kDigestChunk});
     }
   }
   pool.Run([&](kernels::ThreadPool::Worker& worker) {
