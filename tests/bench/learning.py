@@ -11,13 +11,13 @@ import time
 
 ARMS = {
     "sync": ["--sync"],
-    "april-none": ["--trainer", "--is-correction none"],
-    "april-tis": ["--trainer", "--is-correction tis:2"],
-    "april-icepop": ["--trainer", "--is-correction icepop:0.5,5"],
+    "april-none": ["--admission", "first-finished", "--trainer", "--is-correction none"],
+    "april-tis": ["--admission", "first-finished", "--trainer", "--is-correction tis:2"],
+    "april-icepop": ["--admission", "first-finished", "--trainer", "--is-correction icepop:0.5,5"],
+    "april-tis-window": ["--trainer", "--is-correction tis:2"],
 }
 KEPT = ("reward_mean", "stale_share", "effective_token_share", "behaviour_effective_token_share", "response_mean_tokens", "trained_tokens")  # of each step
-WINDOW = 5  # steps whose mean reward is a point of the curve
-REACH = (0.5, 0.8, 0.9)
+EVERY = 10  # steps between the policies that are evaluated
 
 
 def addition():
@@ -40,8 +40,13 @@ def words():
         yield f"story {i}", story.format(n=names[i // 4 % 4], t=things[i // 16], a=a, b=b, s=a + b), answer(a, b)
 
 
-def follow(process, path):
-    """Seconds since the start and metrics of every step, as they are written."""
+def version_path(directory, version):
+    return os.path.join(directory, "weights", f"v{version:08d}")
+
+
+def follow(process, directory):
+    """Seconds since the start and metrics of every step, as they are written. Policies to evaluate are kept from being pruned: as links, without a copy."""
+    path = os.path.join(directory, "metrics/grpo-step.jsonl")
     start, steps, buffered, file = time.monotonic(), [], "", None
     while True:
         running = process.poll() is None
@@ -50,10 +55,20 @@ def follow(process, path):
         if file:
             buffered += file.read()
             *lines, buffered = buffered.split("\n")
-            steps += [(time.monotonic() - start, json.loads(line)) for line in lines]
+            for line in map(json.loads, lines):
+                steps.append((time.monotonic() - start, line))
+                if len(steps) % EVERY == 0:
+                    shutil.copytree(version_path(directory, line["version"]), os.path.join(directory, "kept", str(len(steps))), copy_function=os.link)
         if not running:
             return steps
         time.sleep(0.1)
+
+
+def evaluate(root, model, prompts):
+    """The share of sampled answers that are right: 8 a question."""
+    lines = subprocess.run([f"{root}/pipelines/evaluate.sh", "--model", model, "--prompts", prompts, "--seeds", "2", "--json"],
+                           stdout=subprocess.PIPE, check=True, text=True).stdout
+    return next(line["pass_at_1"] for line in map(json.loads, lines.splitlines()) if "sampled" in line.values())
 
 
 def finished_runs(path, options):
@@ -74,7 +89,7 @@ def machine():
 
 
 def run(root, options, arm, seed):
-    """One run's steps, and how many of the answers are right at its end."""
+    """One run's steps, and at some of them the share of the answers that the new policy gets right."""
     directory = os.path.abspath(os.path.join(options.out, "running"))
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory)
@@ -86,33 +101,27 @@ def run(root, options, arm, seed):
                "--groups", str(options.groups), "--checkpoint-every", "100000", *ARMS[arm]]
     with open(os.path.join(directory, "log"), "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-        steps = follow(process, os.path.join(directory, "metrics/grpo-step.jsonl"))
+        steps = follow(process, directory)
     if process.returncode != 0:
         sys.exit(f"{arm}, seed {seed}: exit {process.returncode}; {directory}/log says why")
-    newest = open(os.path.join(directory, "weights/LATEST")).read().strip()
-    evaluated = subprocess.run([f"{root}/pipelines/evaluate.sh", "--model", f"{directory}/weights/v{int(newest):08d}", "--prompts", prompts, "--seeds", "4", "--json"],
-                               stdout=subprocess.PIPE, check=True, text=True).stdout
-    sampled = next(line for line in map(json.loads, evaluated.splitlines()) if "sampled" in line.values())
+    rows = [{"s": round(seconds, 2), **{key: line.get(key) for key in KEPT}} for seconds, line in steps]
+    for step in range(EVERY, len(steps) + 1, EVERY):
+        rows[step - 1]["accuracy"] = evaluate(root, os.path.join(directory, "kept", str(step)), prompts)
     shutil.rmtree(directory)
-    return {"arm": arm, "seed": seed, "groups": options.groups, "machine": machine(), "timed": not options.busy, "accuracy": sampled["pass_at_1"],
-            "steps": [{"s": round(seconds, 2), **{key: line.get(key) for key in KEPT}} for seconds, line in steps]}
+    return {"arm": arm, "seed": seed, "groups": options.groups, "machine": machine(), "timed": not options.busy, "steps": rows}
 
 
-def curve(result):
-    rewards = [step["reward_mean"] for step in result["steps"]]
-    return [statistics.mean(rewards[max(0, i - WINDOW + 1):i + 1]) for i in range(len(rewards))]
+def accuracies(result):
+    """Step, seconds and accuracy of the policies that were evaluated."""
+    return [(i + 1, step["s"], step["accuracy"]) for i, step in enumerate(result["steps"]) if "accuracy" in step]
 
 
-def whole(result):
+def mean_accuracy(result):
+    return statistics.mean(accuracy for _, _, accuracy in accuracies(result))
+
+
+def mean_reward(result):
     return statistics.mean(step["reward_mean"] for step in result["steps"])
-
-
-def reached(result, level):
-    """Steps and seconds until the curve passes the level."""
-    for i, value in enumerate(curve(result)):
-        if value >= level:
-            return i + 1, result["steps"][i]["s"]
-    return None
 
 
 def spread(values, digits=2):
@@ -139,28 +148,21 @@ class Comparison:
 
     def row(self, arm):
         runs = self.runs(arm)
-        cells = [arm, spread([r["accuracy"] for r in runs], 3)]
+        cells = [arm] + [spread([accuracy for _, _, accuracy in points]) for points in zip(*map(accuracies, runs))]
         if "sync" in self.arms:
             pairs = list(zip(runs, self.runs("sync")))
-            cells.append(spread([r["accuracy"] - s["accuracy"] for r, s in pairs], 3))
-            cells.append(spread([whole(r) - whole(s) for r, s in pairs], 3))
-        cells.append(spread([curve(r)[-1] for r in runs], 3))
-        for level in REACH:
-            hits = [hit for hit in (reached(r, level) for r in runs) if hit]
-            times = [reached(self.results[arm, seed], level)[1] / self.unit[seed] for seed in self.unit if reached(self.results[arm, seed], level)]
-            cells.append("never" if not hits else spread([h[0] for h in hits], 0) + (f"; {spread(times, 1)}" if times else "") +
-                         ("" if len(hits) == len(runs) else f"; {len(hits)} of {len(runs)} runs"))
+            cells += [spread([mean(r) - mean(s) for r, s in pairs], 3) for mean in (mean_accuracy, mean_reward)]
         cells.append(f"{100 * statistics.mean(s['stale_share'] or 0 for r in runs for s in r['steps']):.0f} %")
         if self.unit:
             cells.append(spread([self.results[arm, seed]["steps"][-1]["s"] / self.unit[seed] for seed in self.unit], 1))
         return cells
 
     def table(self):
-        titles = ["arm", "accuracy at the end"]
+        steps = [step for step, _, _ in accuracies(self.runs(self.arms[0])[0])]
+        titles = ["arm"] + [f"accuracy after {step} steps" for step in steps]
         if "sync" in self.arms:
-            titles += ["above sync's of the same seed", "mean reward of all steps above sync's"]
-        titles.append(f"mean reward of the last {WINDOW} steps")
-        titles += [f"steps to {level}" + ("; time" if self.unit else "") for level in REACH] + ["stale tokens"] + (["time of the run"] if self.unit else [])
+            titles += ["mean of these above sync's of the same seed", "mean reward of all steps above sync's of the same seed"]
+        titles += ["stale tokens"] + (["time of the run"] if self.unit else [])
         lines = ["| " + " | ".join(row) + " |" for row in [titles] + [self.row(arm) for arm in self.arms]]
         lines.insert(1, "|---" * len(titles) + "|")
         machines = sorted({self.results[arm, seed]["machine"] for arm in self.arms for seed in self.seeds})
@@ -175,19 +177,18 @@ class Comparison:
         with open(base + ".curve", "w") as out:
             for seeds in (self.seeds, self.unit):  # the first blocks are by step, the others by time
                 for arm in self.arms:
-                    curves = [curve(self.results[arm, seed]) for seed in seeds]
-                    for i in range(min(map(len, curves), default=0)):
-                        at = [c[i] for c in curves]
-                        times = [self.results[arm, seed]["steps"][i]["s"] / self.unit[seed] for seed in self.unit]
-                        out.write(f"{statistics.mean(times) if seeds is self.unit else i + 1} {statistics.mean(at)} {min(at)} {max(at)}\n")
+                    for points in zip(*(accuracies(self.results[arm, seed]) for seed in seeds)):
+                        at = [accuracy for _, _, accuracy in points]
+                        times = [seconds / self.unit[seed] for seed, (_, seconds, _) in zip(seeds, points) if seeds is self.unit]
+                        out.write(f"{statistics.mean(times) if times else points[0][0]} {statistics.mean(at)} {min(at)} {max(at)}\n")
                     out.write("\n\n")
         plots = lambda first: ", ".join(
             f"'{base}.curve' index {first + i} using 1:3:4 with filledcurves fillstyle transparent solid 0.12 lc {i + 1} notitle, "
-            f"'' index {first + i} using 1:2 with lines lw 2 lc {i + 1} title '{arm}'" for i, arm in enumerate(self.arms))
+            f"'' index {first + i} using 1:2 with linespoints lw 2 lc {i + 1} title '{arm}'" for i, arm in enumerate(self.arms))
         by_time = f"set xlabel 'time, in steps of the synchronous run'; plot {plots(len(self.arms))};" if self.unit else ""
         script = (f"set terminal svg size {1000 if self.unit else 500},420 background 'white'; set output '{base}.svg'; "
                   f"set multiplot layout 1,{2 if self.unit else 1}; set key bottom right; set yrange [0:1]; set grid; "
-                  f"set ylabel 'mean reward, {WINDOW} steps'; set xlabel 'step'; plot {plots(0)}; {by_time} unset multiplot")
+                  f"set ylabel 'accuracy of the policy'; set xlabel 'step'; plot {plots(0)}; {by_time} unset multiplot")
         subprocess.run(["gnuplot", "-e", script], check=True)
         os.remove(base + ".curve")
 
@@ -219,7 +220,7 @@ def main():
                 results[arm, seed] = run(options.root, options, arm, seed)
                 with open(base + ".jsonl", "a") as out:
                     out.write(json.dumps(results[arm, seed]) + "\n")
-            print(f"{options.task}, {arm}, seed {seed}: accuracy {results[arm, seed]['accuracy']:.3f}, "
+            print(f"{options.task}, {arm}, seed {seed}: accuracy {accuracies(results[arm, seed])[-1][2]:.3f}, "
                   f"{results[arm, seed]['steps'][-1]['s'] / 60:.1f} minutes", file=sys.stderr, flush=True)
         Comparison(results, arms, seeds[:i + 1]).write(base)
 
