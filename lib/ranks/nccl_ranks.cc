@@ -300,15 +300,15 @@ void NcclRanks::Add(std::span<const Reduction> reductions) {
       const std::span<float> values = reduction.values.subspan(begin, std::min(most, reduction.values.size() - begin));
       const size_t stride = (values.size_bytes() + kAlignment - 1) / kAlignment * kAlignment;
       size_t offset = Allot(stride * num_others, &rounds, &used);
-      Sum sum{rounds.size() - 1, values, {}};
+      const bool is_own = reduction.owner == rank();
+      if (is_own) sums.push_back({rounds.size() - 1, values, {}});
       for (int from = 0; from < size(); ++from) {
-        sum.arrays.push_back(reinterpret_cast<const float*>(others.data() + offset));
+        auto* data = is_own ? others.data() + offset : reinterpret_cast<std::byte*>(values.data());
+        if (is_own) sums.back().arrays.push_back(reinterpret_cast<const float*>(data));
         if (from == reduction.owner) continue;
-        auto* data = reduction.owner == rank() ? others.data() + offset : reinterpret_cast<std::byte*>(values.data());
         rounds.back().push_back({from, reduction.owner, data, values.size_bytes(), offset});
         offset += stride;
       }
-      if (reduction.owner == rank()) sums.push_back(std::move(sum));
     }
   }
   auto next = sums.begin();
