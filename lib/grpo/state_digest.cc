@@ -39,7 +39,7 @@ uint64_t DigestOf(const weights::ModelFiles& files, const State& like) {
 }
 
 uint64_t DigestOfOptimizer(State* state, kernels::ThreadPool& pool, ranks::Ranks& ranks) {
-  constexpr auto kDigestChunk = static_cast<size_t>(kernels::kSumChunk);  // parts of ranks are whole chunks
+  constexpr auto kDigestChunk = static_cast<size_t>(kernels::kSumChunk);  // of formats/checkpoints.md; parts of ranks are whole chunks
   const auto num_chunks = [](size_t size) { return (size + kDigestChunk - 1) / kDigestChunk; };
   std::vector<size_t> places;  // of each trainable's first chunk in `digests`: those of its masters, of its first, of its second moments
   size_t total = 0;

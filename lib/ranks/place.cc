@@ -81,10 +81,9 @@ void FindAddress(const RankOptions& options, const Environment& environment, Pla
 /// Slurm's number is of its task, which a batch script or an interactive step that starts the ranks has, too.
 int FindLocalRank(const Environment& environment, const Place& place) {
   const bool is_task = environment("SLURM_STEP_NUM_TASKS") == std::to_string(place.size);
-  for (const char* name : {"LOCAL_RANK", is_task ? "SLURM_LOCALID" : "LOCAL_RANK"}) {
-    if (const auto value = environment(name)) return static_cast<int>(ParseNumber(name, *value, 0, kMaxRanks));
-  }
-  return place.rank;
+  const char* name = is_task && !environment("LOCAL_RANK") ? "SLURM_LOCALID" : "LOCAL_RANK";
+  const auto value = environment(name);
+  return value ? static_cast<int>(ParseNumber(name, *value, 0, kMaxRanks)) : place.rank;
 }
 
 }  // namespace
